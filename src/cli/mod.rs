@@ -1,0 +1,103 @@
+//! The command line: one verb per file, exit codes in one place.
+//! It does not know how any verb does its work.
+
+pub mod check;
+pub mod explain;
+pub mod help;
+pub mod plan;
+pub mod render;
+pub mod run;
+pub mod schema;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// How a command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything asked for is done.
+    Done = 0,
+    /// A step failed, or a result could not be made.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The pipeline file is wrong.
+    Pipeline = 3,
+    /// Interrupted by Ctrl-C.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Runs adapter experiments from a YAML file, and only what changed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pipe",
+    version,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 a step failed, 2 wrong usage, 3 the pipeline is wrong, 130 interrupted.\n\nExample:\n  pipe run pipelines/lora_vs_mlp.yaml --set lora.rank=8"
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(run::Args),
+    Plan(plan::Args),
+    Explain(explain::Args),
+    Check(check::Args),
+    Help(help::Args),
+    Schema(schema::Args),
+    Render(render::Args),
+}
+
+/// Which pipeline, with which parameters.
+#[derive(Debug, Clone, Args)]
+pub struct PipelineArgs {
+    /// The pipeline file.
+    #[arg(value_name = "PIPELINE.yaml")]
+    pub pipeline: PathBuf,
+    /// Sets a parameter: `--set lora.rank=8`. May be repeated; the value is read as YAML.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub sets: Vec<String>,
+    /// Uses a named set of parameters of the file.
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+}
+
+/// Where results are kept and what computes.
+#[derive(Debug, Clone, Args)]
+pub struct CacheArgs {
+    /// The cache folder [default: `cache/` beside the pipelines].
+    #[arg(long, value_name = "DIR", env = "PIPE_CACHE")]
+    pub cache: Option<PathBuf>,
+    /// What computes: `cpu`, `cuda:0`, or `auto` for the first GPU that libtorch can use.
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: String,
+}
+
+/// Reads the arguments, does what they say, and tells how it went.
+pub fn main() -> ExitCode {
+    let exit = match Cli::parse().verb {
+        Verb::Run(args) => run::main(&args),
+        Verb::Plan(args) => plan::main(&args),
+        Verb::Explain(args) => explain::main(&args),
+        Verb::Check(args) => check::main(&args),
+        Verb::Help(args) => help::main(&args),
+        Verb::Schema(args) => schema::main(&args),
+        Verb::Render(args) => render::main(&args),
+    };
+    exit.into()
+}

@@ -1,0 +1,170 @@
+//! Everything the engine ever says: one enum, read by the bars, the plain lines, `--json` and the run log.
+//! It does not know who listens.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::error::Problem;
+
+/// What a running step says about itself; the engine adds which step it was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Say {
+    /// How far it is. Lossy: only the latest matters, and it is never logged.
+    Progress {
+        /// Units done.
+        done: u64,
+        /// Units in all, if known.
+        total: Option<u64>,
+        /// What is counted: `steps`, `items`, `B`.
+        unit: String,
+        /// A few words beside the bar, such as `loss 1.234  3.1k tok/s`.
+        text: String,
+    },
+    /// A value along the way, such as the loss at a step.
+    Metric {
+        /// Its name.
+        name: String,
+        /// The position (optimiser step, item).
+        at: u64,
+        /// The value.
+        value: f64,
+    },
+    /// Something a person may want to know.
+    Note {
+        /// The sentence.
+        text: String,
+    },
+    /// Something a person should know.
+    Warning {
+        /// The sentence.
+        text: String,
+    },
+}
+
+/// One output of a finished step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// Its content.
+    pub digest: Digest,
+    /// Its size in bytes; a folder's is the sum of its files.
+    pub bytes: u64,
+    /// Where it lies in the store.
+    pub path: String,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Everything that was asked for is there.
+    Done,
+    /// At least one step failed.
+    Failed,
+    /// The user stopped it.
+    Interrupted,
+}
+
+/// What the engine says, in the order in which it happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// First of all.
+    RunStarted {
+        /// The run's name, also that of its log.
+        run: String,
+        /// The pipeline's name.
+        pipeline: String,
+        /// The pipeline's file as the user gave it.
+        file: String,
+        /// The ids of the steps that are needed, in order.
+        steps: Vec<String>,
+    },
+    /// A step's result was already in the store.
+    StepReused {
+        /// The step's id.
+        step: String,
+        /// The key it was found under.
+        key: Digest,
+        /// How long it had taken when it ran, in milliseconds.
+        saved_ms: u64,
+        /// Its outputs.
+        outputs: BTreeMap<String, Made>,
+        /// The figures it had recorded.
+        figures: BTreeMap<String, f64>,
+    },
+    /// A step began to run.
+    StepStarted {
+        /// The step's id.
+        step: String,
+        /// The key its result will have.
+        key: Digest,
+        /// Why it runs: `never run before`, or the fields that changed.
+        why: Vec<String>,
+    },
+    /// A running step said something.
+    StepSaid {
+        /// The step's id.
+        step: String,
+        /// What it said.
+        say: Say,
+    },
+    /// A step's result is in the store.
+    StepFinished {
+        /// The step's id.
+        step: String,
+        /// Its key.
+        key: Digest,
+        /// How long it took, in milliseconds.
+        took_ms: u64,
+        /// Its outputs.
+        outputs: BTreeMap<String, Made>,
+        /// The figures it recorded.
+        figures: BTreeMap<String, f64>,
+    },
+    /// A step failed; nothing of it was kept.
+    StepFailed {
+        /// The step's id.
+        step: String,
+        /// Why.
+        problem: Problem,
+    },
+    /// A step could not run because one that it needs failed.
+    StepSkipped {
+        /// The step's id.
+        step: String,
+        /// The id of the step that failed.
+        because: String,
+    },
+    /// Last of all.
+    RunFinished {
+        /// How it ended.
+        outcome: Outcome,
+        /// Steps that ran.
+        ran: usize,
+        /// Steps whose result was reused.
+        reused: usize,
+        /// Steps that failed.
+        failed: usize,
+        /// Steps that were skipped.
+        skipped: usize,
+        /// How long the run took, in milliseconds.
+        took_ms: u64,
+        /// How much time the cache saved, in milliseconds.
+        saved_ms: u64,
+        /// Files for the user: results of the targets.
+        results: Vec<String>,
+    },
+}
+
+/// An event and when it happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stamped {
+    /// Milliseconds since the run began.
+    pub at_ms: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}

@@ -1,0 +1,2 @@
+//! Models, adapters, training and scoring: the only place that names tch.
+//! It does not know that there is a pipeline.

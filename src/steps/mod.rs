@@ -1,0 +1,23 @@
+//! The step kinds, one file each; `KINDS` is the only list.
+//! A new kind is one file here, one `pub mod` and one entry.
+
+pub mod compare;
+pub mod download;
+pub mod evaluate;
+pub mod generate;
+pub mod pretrain;
+pub mod render;
+pub mod split;
+pub mod tokenize;
+pub mod tokenizer;
+pub mod train;
+
+use crate::step::AnyKind;
+
+/// Every step kind, in the order of a pipeline.
+pub static KINDS: &[&dyn AnyKind] = &[];
+
+/// The kind of this name.
+pub fn find(name: &str) -> Option<&'static dyn AnyKind> {
+    KINDS.iter().copied().find(|kind| kind.name() == name)
+}

@@ -1,0 +1,1 @@
+//! Generated pages are what the code says.

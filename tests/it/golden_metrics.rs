@@ -1,0 +1,1 @@
+//! Metrics against scikit-learn and seqeval.

@@ -1,0 +1,1 @@
+//! Logits, log-likelihoods and generations against transformers, PEFT and AdapterHub.

@@ -1,0 +1,1 @@
+//! Grid tables against tabulate.

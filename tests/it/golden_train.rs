@@ -1,0 +1,1 @@
+//! Training trajectories against PEFT and AdapterHub.

@@ -1,0 +1,1 @@
+//! Comparison, conclusions and the reference report.

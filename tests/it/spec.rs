@@ -1,0 +1,1 @@
+//! Pipeline files: what they mean, and every mistake with its place.

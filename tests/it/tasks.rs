@@ -1,0 +1,1 @@
+//! TERRa and Nerus: formats, prompts, answers, bad rows.

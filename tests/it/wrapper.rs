@@ -1,0 +1,1 @@
+//! The two commands on a fresh machine.
