@@ -29,24 +29,16 @@ pub struct Frame {
     pub refutes: &'static [&'static str],
 }
 
-const fn exchange(slot: &'static str, says: &'static [&'static str], asks: &'static [&'static str]) -> Frame {
-    Frame { test: Test::Exchange(slot), says, denials: &[], asks, refutes: &[] }
-}
-
-const fn swap(says: &'static [&'static str], asks: &'static [&'static str]) -> Frame {
-    Frame { test: Test::Swap("P1", "P2"), says, denials: &[], asks, refutes: &[] }
-}
-
-pub(super) const fn exchanged(
+pub(super) const fn exchange(
     slot: &'static str,
     says: &'static [&'static str],
     asks: &'static [&'static str],
 ) -> Frame {
-    exchange(slot, says, asks)
+    Frame { test: Test::Exchange(slot), says, denials: &[], asks, refutes: &[] }
 }
 
-pub(super) const fn swapped(says: &'static [&'static str], asks: &'static [&'static str]) -> Frame {
-    swap(says, asks)
+pub(super) const fn swap(says: &'static [&'static str], asks: &'static [&'static str]) -> Frame {
+    Frame { test: Test::Swap("P1", "P2"), says, denials: &[], asks, refutes: &[] }
 }
 
 pub(super) const fn flip(
@@ -97,7 +89,7 @@ pub const FRAMES: &[Frame] = &[
         ],
         &[
             "{O1.n} {O1:возвёл|возвела|возвело} {N1#дом|дома|домов}.",
-            "В {L1.l} {O1:построил|построила|построило} {N1#здание|здания|зданий} {O1.n}.",
+            "В {L1.l} {O1.n} {O1:построил|построила|построило} {N1#здание|здания|зданий}.",
         ],
     ),
     swap(
@@ -192,7 +184,7 @@ pub const FRAMES: &[Frame] = &[
         &[
             "{P1.n} {P1:улетел|улетела} в {C1.a}.",
             "{J1^.n} {P1.n} {P1:отправился|отправилась} в {C1.a}.",
-            "{P1.n} {P1:отправился|отправилась} в страну {C1.n}.",
+            "За границу, в {C1.a}, {P1:улетел|улетела} {P1.n}.",
         ],
     ),
     addition(

@@ -1,5 +1,5 @@
 //! Draws what fills the slots of templates: persons (P), places (L), countries (C), regions (R), organisations (O),
-//! occupations (J), topics (T), dates (D), weekdays (W), numbers (N).
+//! occupations (J), topics (T), dates (D), weekdays (W), scores (S), numbers (N).
 //! It does not know the templates.
 
 use rand_chacha::ChaCha8Rng;
@@ -54,7 +54,8 @@ pub fn draw(rng: &mut ChaCha8Rng, slot: &str, domain: Domain, part: Part) -> Fil
         }
         Some(b'D') => Filler::Words(format!("{} {}", 1 + below(rng, 28), pick(rng, news::MONTHS))),
         Some(b'W') => Filler::Words((*pick(rng, news::WEEKDAYS)).to_owned()),
-        _ => Filler::Number(2 + u32::try_from(below(rng, 97)).unwrap_or(0)),
+        Some(b'S') => Filler::Words((*pick(rng, tales::SCORES)).to_owned()),
+        _ => Filler::Number(2 + u32::try_from(below(rng, 48)).unwrap_or(0)),
     }
 }
 
@@ -118,6 +119,5 @@ fn organisation(rng: &mut ChaCha8Rng, domain: Domain, part: Part) -> Filler {
     let (head, gender) = heads[at % heads.len()];
     let head = noun(head, gender, false);
     let named: Cases = std::array::from_fn(|i| format!("{} «[ORG {name}]»", head[i]));
-    let short: Cases = if domain == Domain::News { named.clone() } else { named.clone() };
-    Filler::Term(Term { forms: named, short, gender, hypernym: indeclinable("") })
+    term(named, gender)
 }

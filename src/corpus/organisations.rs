@@ -81,7 +81,7 @@ pub const QUOTED: &[&str] = &[
 ];
 /// Descriptions in the tales.
 pub const TALE_HEADS: &[(&str, Gender)] =
-    &[("команда", Feminine), ("школа", Feminine), ("клуб", Masculine), ("лагерь", Masculine), ("театр", Masculine)];
+    &[("команда", Feminine), ("школа", Feminine), ("клуб", Masculine), ("лагерь", Masculine)];
 /// Quoted names of the tales.
 pub const TALE_QUOTED: &[&str] = &[
     "Вихрь",

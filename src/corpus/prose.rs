@@ -10,13 +10,13 @@ use super::markup::{Sentence, plain};
 use super::prose_data::{DEEDS, OPENINGS, REMARKS, SUBJECTS, TIMES};
 use super::{Domain, Part, below, chance, pick};
 
-/// At least `bytes` bytes of paragraphs.
-pub fn text(rng: &mut ChaCha8Rng, bytes: usize) -> String {
+/// At least `bytes` bytes of paragraphs; no sentence of `taken` is among the news and tales.
+pub fn text(rng: &mut ChaCha8Rng, bytes: usize, taken: &BTreeSet<String>) -> String {
     let mut out = String::with_capacity(bytes + 4096);
     while out.len() < bytes {
         match below(rng, 10) {
-            0..=2 => out.push_str(&told(&document(rng, Domain::News, Part::Seen, &BTreeSet::new()))),
-            3..=5 => out.push_str(&told(&document(rng, Domain::Tales, Part::Seen, &BTreeSet::new()))),
+            0..=2 => out.push_str(&told(&document(rng, Domain::News, Part::Seen, taken))),
+            3..=5 => out.push_str(&told(&document(rng, Domain::Tales, Part::Seen, taken))),
             _ => story(rng, &mut out),
         }
         out.push('\n');
