@@ -10,6 +10,9 @@ use super::{Domain, Part, below, chance, names, news, organisations, pick, pick_
 
 /// Held-out names are the odd ones of their tables: half and half in a mixed part.
 fn halved<'a, T>(rng: &mut ChaCha8Rng, items: &'a [T], part: Part) -> &'a T {
+    if part == Part::Whole {
+        return pick(rng, items);
+    }
     let odd = usize::from(part == Part::Mixed && chance(rng, 45));
     &items[(below(rng, items.len() / 2) * 2 + odd) % items.len()]
 }
@@ -19,7 +22,7 @@ fn mark(kind: &str, cases: &Cases) -> Cases {
 }
 
 fn term(forms: Cases, gender: Gender) -> Filler {
-    Filler::Term(Term { short: forms.clone(), forms, gender, hypernym: indeclinable("") })
+    Filler::Term(Box::new(Term { short: forms.clone(), forms, gender, hypernym: indeclinable("") }))
 }
 
 /// A filler for the slot.
@@ -46,7 +49,7 @@ pub fn draw(rng: &mut ChaCha8Rng, slot: &str, domain: Domain, part: Part) -> Fil
                 noun(hypernym, Gender::Masculine, true)
             };
             let forms = noun(job, Gender::Masculine, true);
-            Filler::Term(Term { short: forms.clone(), forms, gender: Gender::Masculine, hypernym })
+            Filler::Term(Box::new(Term { short: forms.clone(), forms, gender: Gender::Masculine, hypernym }))
         }
         Some(b'T') => {
             let topics = if domain == Domain::News { news::TOPICS } else { tales::TOPICS };
@@ -70,16 +73,19 @@ fn person(rng: &mut ChaCha8Rng, domain: Domain, part: Part) -> Filler {
     // A cast of fixed pairs: three given names for each surname, so that actors recur between documents.
     let family_name = halved(rng, family, part);
     let at = family.iter().position(|name| name == family_name).unwrap_or(0);
-    let given_name = given[(at * 7 + below(rng, 3) * 5) % given.len()];
+    let given_name = match part {
+        Part::Whole => *pick(rng, given),
+        _ => given[(at * 7 + below(rng, 3) * 5) % given.len()],
+    };
     let last = surname(family_name, gender);
     let first = first_name(given_name, gender);
     let short = if domain == Domain::News { &last } else { &first };
-    Filler::Term(Term {
+    Filler::Term(Box::new(Term {
         forms: mark("PER", &together(&first, &last)),
         short: mark("PER", short),
         gender,
         hypernym: indeclinable(""),
-    })
+    }))
 }
 
 fn place(rng: &mut ChaCha8Rng, domain: Domain, part: Part) -> Filler {

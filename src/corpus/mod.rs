@@ -32,6 +32,8 @@ pub enum Domain {
 /// Which half of the names, verbs and templates may be drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
+    /// Everything: for a domain that is never held out.
+    Whole,
     /// Only what training may see.
     Seen,
     /// What training sees and what it never sees, about half and half.
@@ -53,7 +55,7 @@ pub fn pick_part<'a, T>(rng: &mut ChaCha8Rng, items: &'a [T], part: Part) -> &'a
     let held = part == Part::Mixed && items.len() >= 4 && chance(rng, 50);
     loop {
         let i = below(rng, items.len());
-        if items.len() < 4 || (i % 4 == 3) == held {
+        if part == Part::Whole || items.len() < 4 || (i % 4 == 3) == held {
             return &items[i];
         }
     }

@@ -16,7 +16,7 @@ pub fn text(rng: &mut ChaCha8Rng, bytes: usize, taken: &BTreeSet<String>) -> Str
     while out.len() < bytes {
         match below(rng, 10) {
             0..=2 => out.push_str(&told(&document(rng, Domain::News, Part::Seen, taken))),
-            3..=5 => out.push_str(&told(&document(rng, Domain::Tales, Part::Seen, taken))),
+            3..=5 => out.push_str(&told(&document(rng, Domain::Tales, Part::Whole, taken))),
             _ => story(rng, &mut out),
         }
         out.push('\n');

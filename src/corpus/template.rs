@@ -9,7 +9,7 @@ use super::decline::{CASES, Cases, Gender, counted};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filler {
     /// A name or noun that declines; forms carry entity marks.
-    Term(Term),
+    Term(Box<Term>),
     /// A number.
     Number(u32),
     /// Words that do not change.

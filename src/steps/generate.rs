@@ -109,7 +109,7 @@ impl Kind for Generate {
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
         let mut premises = BTreeSet::new();
         for (name, count, domain, part) in [
-            ("base_terra", params.base_terra, Domain::Tales, Part::Seen),
+            ("base_terra", params.base_terra, Domain::Tales, Part::Whole),
             ("terra_train", params.terra_train, Domain::News, Part::Seen),
             ("terra_val", params.terra_val, Domain::News, Part::Mixed),
         ] {
@@ -122,7 +122,7 @@ impl Kind for Generate {
 
         let mut sentences = BTreeSet::new();
         for (name, count, domain, part) in [
-            ("base_nerus", params.base_nerus, Domain::Tales, Part::Seen),
+            ("base_nerus", params.base_nerus, Domain::Tales, Part::Whole),
             ("nerus_train", params.nerus_train, Domain::News, Part::Seen),
             ("nerus_dev", params.nerus_dev, Domain::News, Part::Seen),
             ("nerus_test", params.nerus_test, Domain::News, Part::Mixed),
