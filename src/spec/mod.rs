@@ -2,12 +2,15 @@
 //! It does not know how steps run or what their results are.
 
 mod document;
+pub mod editor;
+pub mod guide;
 mod link;
 mod load;
 mod locate;
 mod matrix;
 mod node;
 mod overrides;
+pub mod parameters;
 pub mod pipeline;
 mod problems;
 mod reference;

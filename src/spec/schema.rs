@@ -197,7 +197,12 @@ impl<'s> Walk<'s> {
 
     fn wrong_type(&mut self, schema: &Value, value: &Value, path: &Path) {
         let name = last_name(path);
-        let problem = Problem::new(format!("{name} is {}", type_name(value))).expected(describe(self.root, schema));
+        let found = match value {
+            Value::Number(number) if types(schema).contains(&"integer") => format!("{number}, not a whole number"),
+            other => type_name(other).to_owned(),
+        };
+        let problem = Problem::new(format!("{name} is {found}")).expected(describe(self.root, schema));
+
         let problem = match value {
             Value::Number(number) if types(schema).contains(&"string") => {
                 problem.help(format!("put it in quotes: \"{number}\""))
@@ -352,9 +357,7 @@ impl<'s> Walk<'s> {
                 None if others.is_some_and(|others| others.as_bool() == Some(false)) => {
                     let known = properties.into_iter().flat_map(|properties| properties.keys()).map(String::as_str);
                     let help = suggest::help(name, known, "there is", "it takes no parameters");
-                    let problem = Problem::new(format!("there is no parameter `{name}` here"))
-                        .expected("a known name")
-                        .help(help);
+                    let problem = Problem::new(format!("there is no parameter `{name}` here")).help(help);
                     self.wrong(Focus::Key, &path, problem);
                 }
                 None => {

@@ -1,6 +1,6 @@
 //! Pipeline files: what they mean, and every mistake with its place.
 
-mod kinds;
+pub mod kinds;
 
 use std::path::Path;
 
