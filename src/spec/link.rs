@@ -274,7 +274,7 @@ pub(super) fn cycles(drafts: &[Draft], findings: &mut Findings) {
             graph.add_edge(nodes[at], nodes[step], ());
         }
     }
-    for knot in petgraph::algo::tarjan_scc(&graph) {
+    for knot in petgraph::algo::kosaraju_scc(&graph) {
         let knot: BTreeSet<usize> = knot.into_iter().map(petgraph::graph::NodeIndex::index).collect();
         let Some(&start) = knot.first() else { continue };
         let Some(way) = around(drafts, &knot, start) else { continue };

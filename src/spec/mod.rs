@@ -1,6 +1,7 @@
 //! A pipeline file: YAML in, typed pipeline or all of its problems out.
 //! It does not know how steps run or what their results are.
 
+mod anchors;
 mod document;
 pub mod editor;
 pub mod guide;

@@ -68,6 +68,12 @@ const MOST_NODES: usize = 200_000;
 
 /// Reads YAML. `None` if the syntax is broken, with the reason among the findings.
 pub(super) fn parse(source: &str, findings: &mut Findings) -> Option<Node> {
+    if let Some((anchor, span)) = super::anchors::twice(source) {
+        let problem =
+            Problem::new(format!("the anchor `&{anchor}` is defined twice")).help("give each anchor its own name");
+        findings.add(Focus::Bytes(span), problem.at(Path::root()));
+        return None;
+    }
     let state = RefCell::new(State { findings, nodes: 0 });
     let seed = Reader { path: Path::root(), state: &state };
     match seed.deserialize(serde_yaml::Deserializer::from_str(source)) {

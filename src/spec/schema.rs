@@ -142,7 +142,7 @@ fn takes_null(root: &Value, schema: &Value) -> bool {
         || schema.get("enum").and_then(Value::as_array).is_some_and(|values| values.contains(&Value::Null))
         || branches(schema).is_some_and(|branches| branches.iter().any(|branch| takes_null(root, branch)))
         || schema.as_bool() == Some(true)
-        || schema.as_object().is_some_and(|schema| is_open(schema))
+        || schema.as_object().is_some_and(is_open)
 }
 
 /// True for a schema that takes anything, as `serde_json::Value` has it.
