@@ -412,3 +412,91 @@ fn last_name(path: &Path) -> String {
     }
     format!("`{name}`")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schemars::JsonSchema;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    #[derive(JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Params {
+        #[schemars(range(min = 0.0, max = 1.0))]
+        share: f64,
+        #[serde(default)]
+        schedule: Option<Schedule>,
+        #[serde(default)]
+        #[schemars(length(min = 1))]
+        layers: Vec<u32>,
+        #[serde(default)]
+        pair: Option<(u32, String)>,
+        #[serde(default)]
+        names: BTreeMap<String, bool>,
+        #[serde(default)]
+        inner: Option<Box<Params>>,
+        #[serde(default)]
+        any: Value,
+    }
+
+    #[derive(JsonSchema)]
+    #[serde(rename_all = "snake_case", deny_unknown_fields)]
+    #[allow(dead_code)]
+    enum Schedule {
+        /// Stays the same.
+        Constant,
+        /// Falls.
+        Linear {
+            #[schemars(range(min = 1))]
+            steps: u32,
+        },
+        /// Falls otherwise.
+        Cosine { cycles: f64 },
+    }
+
+    fn told(value: Value) -> Vec<String> {
+        let schema = schemars::schema_for!(Params).to_value();
+        check(&schema, &value, &Path::root()).iter().map(|finding| finding.problem.to_string()).collect()
+    }
+
+    fn one(value: Value, words: &str) {
+        let told = told(value);
+        assert!(told.len() == 1 && told[0].contains(words), "{told:?}");
+    }
+
+    #[test]
+    fn sound_values_pass() {
+        for value in [
+            json!({ "share": 1 }),
+            json!({ "share": 0.5, "schedule": "constant", "layers": [1], "pair": [1, "a"], "any": { "x": [null] } }),
+            json!({ "share": 0, "schedule": { "linear": { "steps": 5 } }, "inner": { "share": 0.1, "inner": null } }),
+            json!({ "share": 0, "schedule": { "cosine": { "cycles": 2 } }, "names": { "a": true } }),
+        ] {
+            assert_eq!(told(value.clone()), Vec::<String>::new(), "{value}");
+        }
+    }
+
+    #[test]
+    fn each_mistake_is_told_where_it_is() {
+        one(json!({}), "`share` is missing");
+        one(json!({ "share": 1.5 }), "share: `share` is out of range: 1.5 (expected a number from 0 to 1)");
+        one(json!({ "share": 1, "schedule": { "linear": { "steps": 0 } } }), "schedule.linear.steps: ");
+        one(json!({ "share": 1, "schedule": { "linear": { "stesp": 1, "steps": 1 } } }), "did you mean `steps`?");
+        one(json!({ "share": 1, "schedule": { "linaer": { "steps": 1 } } }), "did you mean `linear`?");
+        one(json!({ "share": 1, "schedule": "constnat" }), "did you mean `constant`?");
+        one(json!({ "share": 1, "layers": [] }), "has 0 items (expected at least 1 items)");
+        one(json!({ "share": 1, "layers": [1, -1] }), "layers[1]: `layers[1]` is out of range");
+        one(json!({ "share": 1, "pair": [1] }), "expected 2 items");
+        one(json!({ "share": 1, "pair": [1, 2] }), "pair[1]: ");
+        one(json!({ "share": 1, "names": { "a": 1 } }), "names.a: ");
+        one(json!({ "share": 1, "inner": { "share": 2 } }), "inner.share: ");
+        one(json!({ "share": null }), "`share` is nothing");
+    }
+
+    #[test]
+    fn all_mistakes_come_at_once() {
+        assert_eq!(told(json!({ "share": 2, "sahre": 1, "layers": ["a"], "inner": 5 })).len(), 4);
+    }
+}

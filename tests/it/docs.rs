@@ -212,3 +212,72 @@ fn a_kind_is_described_with_its_types_ranges_and_defaults() {
         assert!(page.contains(line), "{line}\n{page}");
     }
 }
+
+fn pipe(args: &[&str]) -> (i32, String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pipe"))
+        .args(args)
+        .current_dir(repository())
+        .env_remove("NO_COLOR")
+        .output()
+        .expect("running pipe");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn help_tells_every_verb_and_every_kind() {
+    let (code, overview, _) = pipe(&["help"]);
+    assert_eq!(code, 0);
+    for verb in ["run", "plan", "explain", "check", "help", "schema", "render"] {
+        assert!(overview.contains(&format!("  {verb} ")), "{verb}\n{overview}");
+        let (code, text, _) = pipe(&["help", verb]);
+        assert!(code == 0 && text.contains("Usage:"), "{verb}\n{text}");
+    }
+    for kind in KINDS {
+        assert!(overview.contains(kind.summary()), "{}", kind.name());
+        let (_, text, _) = pipe(&["help", kind.name()]);
+        let ports = kind.inputs().iter().map(|input| input.name).chain(kind.outputs().iter().map(|output| output.name));
+        let rows = parameters::rows(*kind);
+        for name in ports.chain(rows.iter().map(|row| row.name.as_str())) {
+            assert!(text.contains(name), "{name}\n{text}");
+        }
+        assert!(text.contains(kind.example().trim().lines().next().expect("an example")), "{text}");
+    }
+    let (code, stdout, told) = pipe(&["help", "chekc"]);
+    assert_eq!((code, stdout.as_str()), (2, ""));
+    assert!(told.contains("did you mean `check`?"), "{told}");
+}
+
+#[test]
+fn check_tells_problems_on_stderr_with_its_own_exit_code() {
+    let (code, stdout, told) = pipe(&["check", "tests/bad/no_steps.yaml", "--set", "rank=8"]);
+    assert_eq!((code, stdout.as_str()), (3, ""));
+    let expected = std::fs::read_to_string(repository().join("tests/bad/no_steps.txt")).expect("the words");
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn check_sums_a_good_pipeline_up_in_one_line() {
+    for entry in std::fs::read_dir(repository().join("pipelines")).expect("pipelines") {
+        let file = entry.expect("an entry").path();
+        if file.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let (code, stdout, told) = pipe(&["check", &file.to_string_lossy()]);
+        assert_eq!((code, told.as_str()), (0, ""));
+        assert!(stdout.lines().count() == 1 && stdout.contains(" step") && stdout.contains("targets: "), "{stdout}");
+    }
+}
+
+#[test]
+fn the_schema_can_be_written_and_checked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("schema.json");
+    let file = file.to_str().expect("UTF-8");
+    assert_eq!(pipe(&["schema", "-o", file]).0, 0);
+    assert_eq!(std::fs::read_to_string(file).expect("the schema"), pipe(&["schema"]).1);
+    assert_eq!(pipe(&["schema", "--check", file]).0, 0);
+    std::fs::write(file, "{}").expect("writing");
+    let (code, _, told) = pipe(&["schema", "--check", file]);
+    assert!(code == 1 && told.contains("pipe schema -o"), "{told}");
+}

@@ -130,7 +130,7 @@ fn the_root_holds_the_folder_pipelines() {
     assert_eq!(root("some/pipelines/x.yaml"), "some");
     assert_eq!(root("some/x.yaml"), "some");
     assert_eq!(root("x.yaml"), ".");
-    assert_eq!(at("pipelines/x.yaml").ok().expect("good").name, "x");
+    assert_eq!(at("pipelines/x.yaml").expect("good").name, "x");
 }
 
 #[test]
@@ -148,7 +148,7 @@ steps:
         sets: vec!["lora.alpha=16".to_owned(), "params.limit=7".to_owned()],
         ..options()
     };
-    let pipeline = read(text, &options).ok().expect("good");
+    let pipeline = read(text, &options).expect("good");
     let params = pipeline.steps[3].action.params();
     assert_eq!(params["adapter"]["lora"]["rank"], json!(64));
     assert_eq!(params["adapter"]["lora"]["alpha"], json!(16.0));
@@ -186,7 +186,7 @@ steps:
 fn a_step_that_lacks_a_parameter_is_missed_by_those_targets_alone_that_need_it() {
     assert_eq!(ids(&good(WITH_FILES)), ["made", "tokens"]);
     let with = Options { sets: vec!["files=data".to_owned()], ..options() };
-    let pipeline = read(WITH_FILES, &with).ok().expect("good");
+    let pipeline = read(WITH_FILES, &with).expect("good");
     assert_eq!(ids(&pipeline), ["made", "tokens", "real", "whole", "read"]);
     assert_eq!(pipeline.targets, [1]);
     let told = bad(WITH_FILES, &Options { targets: vec!["read".to_owned()], ..options() });
@@ -339,7 +339,7 @@ proptest! {
         prop_assert_eq!(unique.len(), pipeline.steps.len());
         for step in &pipeline.steps {
             let options = Options { targets: vec![step.id.clone()], ..options() };
-            let again = read(&text, &options).ok().expect("an id is a target");
+            let again = read(&text, &options).expect("an id is a target");
             prop_assert_eq!(again.targets.len(), 1);
             prop_assert_eq!(&again.steps[again.targets[0]].id, &step.id);
         }
