@@ -2,38 +2,19 @@
 //! It does not know parameters.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Range;
 
 use serde_json::Value;
 
 use crate::error::{Path, Problem};
 use crate::step::{AnyKind, Arity, Input};
 
-use super::matrix::Cell;
+use super::draft::{Draft, Table};
 use super::node::type_name;
 use super::pipeline::Edge;
 use super::problems::{Finding, Findings, Focus};
 use super::reference::{self, Reference, equal, id};
 use super::substitute::Outcome;
 use super::suggest;
-
-/// A cell on its way to become a step; all its places are below `path`.
-pub(super) struct Draft {
-    pub id: String,
-    pub name: String,
-    pub path: Path,
-    pub cell: Cell,
-    /// `None` if the kind is unknown, which is told already.
-    pub kind: Option<&'static dyn AnyKind>,
-    /// `in:` after substitution.
-    pub inputs: Vec<(String, Value)>,
-    pub outcome: Outcome,
-    pub edges: BTreeMap<String, Vec<Edge>>,
-    pub action: Option<Box<dyn crate::step::AnyStep>>,
-}
-
-/// Where the cells of each step lie among the drafts; empty for a step whose matrix is broken.
-pub(super) type Table = BTreeMap<String, Range<usize>>;
 
 /// More edges than this in one pipeline are taken for a mistake.
 const MOST_EDGES: usize = 1_000_000;

@@ -3,6 +3,7 @@
 
 mod anchors;
 mod document;
+mod draft;
 pub mod editor;
 pub mod guide;
 mod link;
