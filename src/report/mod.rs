@@ -1,1 +1,3 @@
-//! report
+//! stub
+pub mod number;
+pub mod table;
