@@ -247,6 +247,11 @@ impl Task {
         metrics
     }
 
+    /// How a figure of the main table is averaged; accuracy is a share of items and no average.
+    pub fn average_of(&self, metric: &str) -> Option<String> {
+        self.average.clone().filter(|_| metric != "accuracy")
+    }
+
     /// The answers of an arm set against those of the base.
     pub fn against_base(&self, arm: &str) -> Option<&Answers> {
         self.answers.iter().find(|pair| pair.arm == arm && pair.against == BASE)

@@ -172,7 +172,9 @@ fn of_balance(comparison: &Comparison) -> Option<Conclusion> {
     let mut points: Vec<Point> = shown
         .map(|(arm, value)| {
             let words = value.map_or_else(|| NOTHING.to_owned(), |value| signed(value, 2));
-            Point { arm: Some(arm.name.clone()), percent: *value, text: format!("{}: общий баланс {words}", arm.title) }
+            Point {
+                arm: Some(arm.name.clone()), percent: *value, text: format!("{}: общий баланс {words}", arm.title)
+            }
         })
         .collect();
     if comparison.has_records() {
@@ -188,7 +190,7 @@ fn of_balance(comparison: &Comparison) -> Option<Conclusion> {
 
 /// `F1 (macro) на TERRa`.
 fn measured(task: &Task) -> String {
-    let average = task.average.as_ref().map_or_else(String::new, |average| format!(" ({average})"));
+    let average = task.average_of(&task.metric).map_or_else(String::new, |average| format!(" ({average})"));
     format!("{}{average} на {}", wording::metric(&task.metric), task.title)
 }
 

@@ -4,12 +4,15 @@
 pub mod comparison;
 pub mod conclusion;
 pub mod delta;
+pub mod export;
 pub mod number;
 pub mod overview;
 pub mod recommendation;
 pub mod render;
+pub mod results;
 pub mod sheet;
 pub mod table;
 pub mod template;
+pub mod title;
 pub mod view;
 pub mod wording;

@@ -94,7 +94,8 @@ fn markdown_table(kwargs: Kwargs, _: &State) -> TeraResult<String> {
     let escaped: Vec<String> = headers.iter().map(|header| markdown(header)).collect();
     let mut lines = vec![line(&escaped), line(&vec!["---".to_owned(); headers.len()])];
     for row in &rows {
-        let cells = row.iter().map(|cell| if *cell == Cell::Missing { missing.clone() } else { markdown(&cell.text()) });
+        let cells =
+            row.iter().map(|cell| if *cell == Cell::Missing { missing.clone() } else { markdown(&cell.text()) });
         lines.push(line(&cells.collect::<Vec<_>>()));
     }
     Ok(lines.join("\n"))

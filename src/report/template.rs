@@ -30,7 +30,8 @@ impl Templates {
             for (line, other) in named(&texts[&name]) {
                 if !texts.contains_key(&other) {
                     let text = below(&folder, &other).and_then(|path| read_text(&path));
-                    let text = text.map_err(|problem| problem.in_file(folder.join(&name).display().to_string(), Some(line)))?;
+                    let text =
+                        text.map_err(|problem| problem.in_file(folder.join(&name).display().to_string(), Some(line)))?;
                     texts.insert(other.clone(), text);
                     open.push(other);
                 }

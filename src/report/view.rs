@@ -77,7 +77,8 @@ pub fn view(comparison: &Comparison) -> View {
         has_records: comparison.has_records(),
         adapters: overview::adapters(comparison),
         tasks: comparison.tasks.iter().map(|task| task_view(comparison, task)).collect(),
-        grid_table: is_grid.then(|| GridView { table: overview::grid(comparison), best: best(comparison, &conclusions) }),
+        grid_table: is_grid
+            .then(|| GridView { table: overview::grid(comparison), best: best(comparison, &conclusions) }),
         notes: notes(comparison),
         recommendations: recommendations(comparison, &conclusions),
         conclusions,
@@ -146,7 +147,8 @@ fn task_notes(comparison: &Comparison, task: &Task) -> Vec<String> {
     if comparison.adapted().count() <= MOST_COLUMNS {
         let metric = wording::metric(&task.metric);
         for (average, results) in &task.averages {
-            let value = |arm: &Arm| Some(format!("{} {}", arm.title, figure(*results.get(&arm.name)?.get(&task.metric)?)));
+            let value =
+                |arm: &Arm| Some(format!("{} {}", arm.title, figure(*results.get(&arm.name)?.get(&task.metric)?)));
             let values: Vec<String> = arms().filter_map(value).collect();
             if !values.is_empty() {
                 notes.push(format!("{metric} при усреднении {}: {}", wording::one_line(average), values.join(", ")));
@@ -157,7 +159,8 @@ fn task_notes(comparison: &Comparison, task: &Task) -> Vec<String> {
         let Some(states) = task.parse.get(&arm.name) else { continue };
         if states.iter().any(|(state, count)| state != "valid" && *count > 0) {
             let counted = states.iter().filter(|(_, count)| **count > 0);
-            let words = counted.map(|(state, count)| format!("{} {count}", wording::one_line(wording::parse_state(state))));
+            let words =
+                counted.map(|(state, count)| format!("{} {count}", wording::one_line(wording::parse_state(state))));
             notes.push(format!("Разбор ответов, {}: {}", arm.title, words.collect::<Vec<_>>().join(", ")));
         }
     }
@@ -199,11 +202,7 @@ fn budget_note(comparison: &Comparison) -> Option<String> {
         let arms = comparison.adapted().filter(|arm| arm.trainable_parameters == count);
         format!("{count} — {}", arms.map(|arm| arm.title.as_str()).collect::<Vec<_>>().join(", "))
     };
-    Some(format!(
-        "Бюджеты адаптеров различаются{ratio}: обучаемых параметров от {} до {}.",
-        who(least),
-        who(most)
-    ))
+    Some(format!("Бюджеты адаптеров различаются{ratio}: обучаемых параметров от {} до {}.", who(least), who(most)))
 }
 
 fn best(comparison: &Comparison, conclusions: &[Conclusion]) -> Vec<String> {
@@ -212,11 +211,15 @@ fn best(comparison: &Comparison, conclusions: &[Conclusion]) -> Vec<String> {
         let ranking = &conclusions.iter().find(|conclusion| conclusion.subject == task.id)?.ranking;
         let value = ranking.best?;
         let names = super::conclusion::titles(&arms, &ranking.leaders).join(", ");
-        let to_base = task.figure(BASE, &task.metric).map_or_else(String::new, |base| {
-            format!(", {} к базовой модели", signed(value - base, 4))
-        });
+        let to_base = task
+            .figure(BASE, &task.metric)
+            .map_or_else(String::new, |base| format!(", {} к базовой модели", signed(value - base, 4)));
         let metric = wording::metric(&task.metric);
-        let who = if ranking.leaders.len() == 1 { "лучший вариант" } else { "лучшие варианты (поровну)" };
+        let who = if ranking.leaders.len() == 1 {
+            "лучший вариант"
+        } else {
+            "лучшие варианты (поровну)"
+        };
         Some(format!("{}: {who} — {names}: {metric} {}{to_base}", task.title, figure(value)))
     };
     comparison.tasks.iter().filter_map(line).collect()

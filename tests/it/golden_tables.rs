@@ -20,7 +20,11 @@ fn every_golden_table_is_drawn_byte_for_byte() {
             let drawn = draw(case);
             let accepted = [&case["expected"], &case["expected_alt"]];
             if !accepted.iter().any(|expected| expected.as_str() == Some(&drawn)) {
-                wrong.push(format!("{}:\n{drawn}\nexpected\n{}", case["name"], case["expected"].as_str().unwrap_or("")));
+                wrong.push(format!(
+                    "{}:\n{drawn}\nexpected\n{}",
+                    case["name"],
+                    case["expected"].as_str().unwrap_or("")
+                ));
             }
         }
     }
