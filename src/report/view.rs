@@ -158,9 +158,11 @@ fn task_notes(comparison: &Comparison, task: &Task) -> Vec<String> {
     for arm in arms() {
         let Some(states) = task.parse.get(&arm.name) else { continue };
         if states.iter().any(|(state, count)| state != "valid" && *count > 0) {
-            let counted = states.iter().filter(|(_, count)| **count > 0);
-            let words =
-                counted.map(|(state, count)| format!("{} {count}", wording::one_line(wording::parse_state(state))));
+            let mut counted: Vec<(&String, &u64)> = states.iter().filter(|(_, count)| **count > 0).collect();
+            counted.sort_by_key(|(state, _)| *state != "valid");
+            let words = counted
+                .iter()
+                .map(|(state, count)| format!("{} {count}", wording::one_line(wording::parse_state(state))));
             notes.push(format!("Разбор ответов, {}: {}", arm.title, words.collect::<Vec<_>>().join(", ")));
         }
     }

@@ -57,8 +57,8 @@ pub fn parse_state(name: &str) -> &str {
         "valid" => "разобрано",
         "unparsed" => "не разобрано",
         "truncated" => "обрезано",
-        "hallucinated" => "нет в тексте",
-        "duplicate" => "повторов",
+        "hallucinated" => "сущностей не из текста",
+        "duplicate" => "повторных сущностей",
         other => other,
     }
 }

@@ -245,7 +245,10 @@ fn put_figures(task: &mut Task, arm: &str, one: &Labelled) -> Result<()> {
                 arms.entry(arm.to_owned()).or_default().insert(metric.name.clone(), value);
             }
             _ => {
-                main.insert(metric.name.clone(), value);
+                if main.insert(metric.name.clone(), value).is_some() {
+                    let what = format!("the metric `{}` stands there with and without an average", metric.name);
+                    return Err(Problem::new(what).in_file(&one.label, None));
+                }
             }
         }
     }
