@@ -150,7 +150,7 @@ impl Format {
         let Some(separator) = self.grouping else { return digits.to_owned() };
         let mut out = String::new();
         for (i, c) in digits.chars().enumerate() {
-            if i > 0 && (digits.len() - i) % 3 == 0 {
+            if i > 0 && (digits.len() - i).is_multiple_of(3) {
                 out.push(separator);
             }
             out.push(c);
@@ -266,4 +266,73 @@ pub fn has_thousands(text: &str) -> bool {
     let mut groups = whole.split(',');
     let first = groups.next().unwrap_or("");
     (1..=3).contains(&first.len()) && all_digits(first) && groups.all(|g| g.len() == 3 && all_digits(g))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn float(spec: &str, value: f64) -> String {
+        Format::parse(spec).and_then(|format| format.float(value)).unwrap_or_else(|| "refused".to_owned())
+    }
+
+    #[test]
+    fn floats_are_formatted_as_python_does() {
+        for (spec, value, expected) in [
+            ("g", 0.305_555_555_555_555_6, "0.305556"),
+            ("g", 1_000_000.0, "1e+06"),
+            ("g", 0.000_01, "1e-05"),
+            ("g", -0.0, "-0"),
+            (".0f", 2.5, "2"),
+            (".2f", 1.005, "1.00"),
+            (".2%", 0.123_45, "12.35%"),
+            ("+.1e", 12_345.0, "+1.2e+04"),
+            ("08.2f", -2.345_6, "-0002.35"),
+            ("z.1f", -0.01, "0.0"),
+            (",.1f", 1_234_567.89, "1,234,567.9"),
+            (".3", 1_234.0, "1.23e+03"),
+            ("", 1e16, "1e+16"),
+            ("*^9.1f", 0.5, "***0.5***"),
+            ("G", f64::INFINITY, "INF"),
+            ("d", 1.0, "refused"),
+            ("?", 1.0, "refused"),
+            ("99999f", 1.0, "refused"),
+        ] {
+            assert_eq!(float(spec, value), expected, "format({value}, {spec:?})");
+        }
+    }
+
+    #[test]
+    fn integers_are_formatted_as_python_does() {
+        let integer = |spec: &str, value| Format::parse(spec).and_then(|format| format.integer(value));
+        assert_eq!(integer(",", -1_234_567).as_deref(), Some("-1,234,567"));
+        assert_eq!(integer("05d", 42).as_deref(), Some("00042"));
+        assert_eq!(integer(".1f", 2).as_deref(), Some("2.0"));
+        assert_eq!(integer(".1", 2), None);
+    }
+
+    #[test]
+    fn texts_that_python_reads_as_numbers() {
+        for text in ["1_000", " 7 ", "+5", "007"] {
+            assert!(is_integer(text), "{text}");
+        }
+        for text in ["", "1.0", "1__0", "_1", "0x10", "1e5"] {
+            assert!(!is_integer(text), "{text}");
+        }
+        assert_eq!(read_float("-1_0.5e2"), Some(-1050.0));
+        assert_eq!(read_float("Infinity"), Some(f64::INFINITY));
+        for text in ["", ".", "e5", "1e", "in", "1,5"] {
+            assert_eq!(read_float(text), None, "{text}");
+        }
+        assert!(has_thousands("-1,234.5") && has_thousands(".5"));
+        assert!(!has_thousands("12,34") && !has_thousands("-.5") && !has_thousands("1,0000"));
+    }
+
+    #[test]
+    fn repr_is_the_shortest_form() {
+        for (value, expected) in [(0.1, "0.1"), (5.0, "5.0"), (1e22, "1e+22"), (0.0001, "0.0001"), (0.000_01, "1e-05")]
+        {
+            assert_eq!(repr(value), expected);
+        }
+    }
 }

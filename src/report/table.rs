@@ -329,3 +329,50 @@ fn splitlines(text: &str) -> Vec<&str> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(cells: &[&str]) -> Vec<Cell> {
+        cells.iter().map(|cell| Cell::Text((*cell).to_owned())).collect()
+    }
+
+    fn drawn(headers: &[&str], rows: &[Vec<Cell>]) -> Vec<String> {
+        let headers: Vec<String> = headers.iter().map(|header| (*header).to_owned()).collect();
+        let table = grid(&headers, rows, &Options::default()).expect("a table");
+        table.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn numeric_texts_line_up_by_their_points() {
+        let lines = drawn(&["v"], &[texts(&["0.5000"]), texts(&["10"]), texts(&["0.3056"])]);
+        assert_eq!(lines[1], "|       v |");
+        assert_eq!([&lines[3], &lines[5], &lines[7]], ["|  0.5    |", "| 10      |", "|  0.3056 |"]);
+    }
+
+    #[test]
+    fn one_word_makes_a_column_of_texts() {
+        let lines = drawn(&["v"], &[texts(&["0.50"]), texts(&["N/A"])]);
+        assert_eq!([&lines[3], &lines[5]], ["| 0.50 |", "| N/A  |"]);
+    }
+
+    #[test]
+    fn lines_of_a_cell_stay_in_it() {
+        let lines = drawn(&["a", "b"], &[texts(&["x\ny", "1"])]);
+        assert_eq!(lines[3..5], ["| x   |   1 |", "| y   |     |"]);
+    }
+
+    #[test]
+    fn nothing_draws_nothing_and_headers_stand_alone() {
+        assert!(drawn(&[], &[]).is_empty());
+        assert_eq!(drawn(&["a"], &[]), ["+-----+", "| a   |", "+=====+", "+-----+"]);
+    }
+
+    #[test]
+    fn a_format_that_is_none_is_refused() {
+        let options = Options { float_format: PerColumn::All("wide".to_owned()), ..Options::default() };
+        let problem = grid(&[], &[vec![Cell::Float(0.5)]], &options).expect_err("no such format");
+        assert!(problem.what.contains("`wide`"));
+    }
+}

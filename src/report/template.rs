@@ -73,10 +73,10 @@ fn below(folder: &Path, name: &str) -> Result<PathBuf> {
     }
     let path = folder.join(name);
     let root = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    if let (Ok(real), Ok(root)) = (path.canonicalize(), root.canonicalize()) {
-        if !real.starts_with(root) {
-            return Err(Problem::new(format!("the template `{name}` is a link out of the template's folder")));
-        }
+    if let (Ok(real), Ok(root)) = (path.canonicalize(), root.canonicalize())
+        && !real.starts_with(root)
+    {
+        return Err(Problem::new(format!("the template `{name}` is a link out of the template's folder")));
     }
     Ok(path)
 }

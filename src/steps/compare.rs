@@ -131,7 +131,7 @@ fn assemble(params: &Params, all: &[Labelled]) -> Result<Comparison> {
     for one in all {
         tasks.entry(&one.result.metrics.task).or_default().push(one);
     }
-    for name in params.tasks.keys().filter(|name| !tasks.contains_key(name.as_str())) {
+    if let Some(name) = params.tasks.keys().find(|name| !tasks.contains_key(name.as_str())) {
         let known: Vec<&str> = tasks.keys().copied().collect();
         let path = Path::root().key("tasks").key(name);
         return Err(Problem::new(format!("there is no result on the task `{name}`"))

@@ -317,7 +317,8 @@ fn titles_are_data_and_stay_on_their_line() {
 
 #[test]
 fn comparisons_that_contradict_themselves_are_refused() {
-    let cases: [(&str, fn(&mut Value)); 7] = [
+    type Spoil = fn(&mut Value);
+    let cases: [(&str, Spoil); 7] = [
         ("stands twice", |doc| doc["arms"][2]["name"] = json!("a")),
         ("not in `arms`", |doc| doc["tasks"][0]["results"]["ghost"] = json!({})),
         ("no results of `base`", |doc| drop(doc["tasks"][0]["results"].as_object_mut().map(|r| r.remove("base")))),
@@ -459,7 +460,10 @@ fn result(folder: &Path, task: &str, arm: &str, f1: f64, answers: [&str; 3]) -> 
     path
 }
 
-fn results(folder: &Path) -> Vec<(&'static str, PathBuf)> {
+/// Producers and their result folders.
+type Results = Vec<(&'static str, PathBuf)>;
+
+fn results(folder: &Path) -> Results {
     vec![
         ("e1", result(folder, "nerus", "mlp", 0.75, ["c", "c", "c"])),
         ("e2", result(folder, "nerus", "base", 0.5, ["a", "b", "c"])),
@@ -523,7 +527,7 @@ fn compare_does_not_depend_on_the_names_of_steps_and_warns_of_missing_arms() {
 #[test]
 fn compare_refuses_what_cannot_be_compared() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let refused = |wanted: &str, with: Value, change: &dyn Fn(&mut Vec<(&'static str, PathBuf)>)| {
+    let refused = |wanted: &str, with: Value, change: &dyn Fn(&mut Results)| {
         let mut inputs = results(folder.path());
         change(&mut inputs);
         let problem = compare(&with, &inputs).err().unwrap_or_else(|| panic!("not refused: {wanted}"));
