@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::comparison::{Adapter, Arm, BASE, Comparison, Task};
-use super::delta::{Delta, figure, signed};
+use super::delta::{Delta, figure};
 use super::number::Format;
 use super::sheet::Sheet;
 use super::wording;
@@ -82,7 +82,7 @@ fn by_rows(comparison: &Comparison, task: &Task) -> Sheet {
     let row = |arm: &Arm| {
         let mut cells = vec![Value::from(arm.title.as_str())];
         cells.extend(metrics.iter().map(|metric| cell(task.figure(&arm.name, metric))));
-        cells.push(if arm.name == BASE { Value::Null } else { delta(task, &arm.name, BASE, &task.metric) });
+        cells.push(to_base(task, arm));
         cells
     };
     Sheet { headers, rows: comparison.base().into_iter().chain(comparison.adapted()).map(row).collect() }
@@ -103,10 +103,8 @@ pub fn grid(comparison: &Comparison) -> Sheet {
         cells.extend(axes.iter().map(|axis| arm.coordinates.get(*axis).map_or(Value::Null, coordinate)));
         cells.push(parameters(arm));
         for task in &comparison.tasks {
-            let value = task.figure(&arm.name, &task.metric);
-            cells.push(cell(value));
-            let difference = value.zip(task.figure(BASE, &task.metric)).map(|(a, b)| signed(a - b, 4));
-            cells.push(difference.filter(|_| arm.name != BASE).map_or(Value::Null, Value::from));
+            cells.push(cell(task.figure(&arm.name, &task.metric)));
+            cells.push(to_base(task, arm));
         }
         cells
     };
@@ -133,6 +131,11 @@ fn cell(value: Option<f64>) -> Value {
 fn delta(task: &Task, arm: &str, against: &str, metric: &str) -> Value {
     let pair = task.figure(arm, metric).zip(task.figure(against, metric));
     pair.map_or(Value::Null, |(value, against)| Value::from(Delta::of(value, against).text()))
+}
+
+/// How the main figure stands to the base's; a dash for the base itself.
+fn to_base(task: &Task, arm: &Arm) -> Value {
+    if arm.name == BASE { Value::from("—") } else { delta(task, &arm.name, BASE, &task.metric) }
 }
 
 fn parameters(arm: &Arm) -> Value {
