@@ -15,7 +15,8 @@ pub mod train;
 use crate::step::{AnyKind, kind};
 
 /// Every step kind, in the order of a pipeline.
-pub static KINDS: &[&dyn AnyKind] = &[&kind::<generate::Generate>()];
+pub static KINDS: &[&dyn AnyKind] =
+    &[&kind::<generate::Generate>(), &kind::<compare::Compare>(), &kind::<render::Render>()];
 
 /// The kind of this name.
 pub fn find(name: &str) -> Option<&'static dyn AnyKind> {
