@@ -12,7 +12,10 @@ pub struct Tally(pub BTreeMap<String, Counts>);
 impl Tally {
     /// Compares two sides as multisets of (type, place): what stands on both sides is found, what the prediction
     /// has beyond that is wrong, what the gold has beyond that is missed.
-    pub fn of<K: Ord>(gold: impl IntoIterator<Item = (String, K)>, predicted: impl IntoIterator<Item = (String, K)>) -> Self {
+    pub fn of<K: Ord>(
+        gold: impl IntoIterator<Item = (String, K)>,
+        predicted: impl IntoIterator<Item = (String, K)>,
+    ) -> Self {
         let mut sides: BTreeMap<(String, K), (u64, u64)> = BTreeMap::new();
         for entity in gold {
             sides.entry(entity).or_default().0 += 1;

@@ -214,7 +214,9 @@ mod tests {
         ] {
             assert_eq!(label(answer, &answers), expected, "{answer}");
         }
-        let nested = Answers { entailment: " верно".into(), not_entailment: " верно не".into(), none: " нет".into() };
+        let nested = Answers {
+            entailment: " верно".into(), not_entailment: " верно не".into(), none: " нет".into()
+        };
         assert_eq!(label("верно не следует", &nested), Some(Label::NotEntailment));
     }
 

@@ -95,9 +95,8 @@ impl Reader {
                 if !draft.is_empty() {
                     return Err(self.lines.problem("a document begins in the middle of a sentence").help(NO_BLANK));
                 }
-                let id = value(rest, "id").ok_or_else(|| {
-                    self.lines.problem("the document has no id").expected("`# newdoc id = …`")
-                })?;
+                let id = value(rest, "id")
+                    .ok_or_else(|| self.lines.problem("the document has no id").expected("`# newdoc id = …`"))?;
                 if begun {
                     self.next = Some(id.to_owned());
                     return self.complete(document).map(Some);
@@ -133,7 +132,8 @@ impl Reader {
 }
 
 const NO_BLANK: &str = "a blank line ends each sentence";
-const CUT_OFF: &str = "it was probably cut off while it was copied: fetch it again; a whole file ends with a blank line";
+const CUT_OFF: &str =
+    "it was probably cut off while it was copied: fetch it again; a whole file ends with a blank line";
 
 impl Iterator for Reader {
     type Item = Result<Document>;

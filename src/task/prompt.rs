@@ -153,11 +153,9 @@ fn variables_problem(tera: &Tera, task: Task) -> Option<Problem> {
 fn answers_problems(answers: &Answers) -> Vec<Problem> {
     let path = Path::root().key("answers");
     let mut problems = Vec::new();
-    for (name, word) in [
-        ("entailment", &answers.entailment),
-        ("not_entailment", &answers.not_entailment),
-        ("none", &answers.none),
-    ] {
+    for (name, word) in
+        [("entailment", &answers.entailment), ("not_entailment", &answers.not_entailment), ("none", &answers.none)]
+    {
         if word.trim().is_empty() || word.contains('\n') {
             problems.push(
                 Problem::new(format!("the answer `{name}` has no word or more than one line"))

@@ -105,10 +105,8 @@ fn entities_of_bio_sequences_are_seqevals() {
                     let sequences = case[side].as_array().expect("sequences");
                     let found: Vec<Vec<bio::Span>> =
                         sequences.iter().map(|tags| bio::spans(&strings(tags), mode)).collect();
-                    let told: Vec<Vec<(&str, usize, usize)>> = found
-                        .iter()
-                        .map(|spans| spans.iter().map(|s| (s.kind, s.first, s.last)).collect())
-                        .collect();
+                    let told: Vec<Vec<(&str, usize, usize)>> =
+                        found.iter().map(|spans| spans.iter().map(|s| (s.kind, s.first, s.last)).collect()).collect();
                     let golden = &case[format!("entities_{name}")][side];
                     assert_eq!(&serde_json::to_value(&told).expect("plain"), golden, "{what} {side}");
                     found
@@ -123,9 +121,7 @@ fn entities_of_bio_sequences_are_seqevals() {
                 // seqeval averages over the types that either side has: those of the tally.
                 let golden = &case[name];
                 close_scores(all.total().scores(), &golden["micro"], &format!("{what} micro"));
-                let scores = |weight: fn(&Counts) -> f64| {
-                    Scores::mean(all.0.values().map(|c| (c.scores(), weight(c))))
-                };
+                let scores = |weight: fn(&Counts) -> f64| Scores::mean(all.0.values().map(|c| (c.scores(), weight(c))));
                 // Without any entity seqeval divides by no types and answers nothing; here it is zero.
                 if !all.0.is_empty() {
                     close_scores(scores(|_| 1.0), &golden["macro"], &format!("{what} macro"));
