@@ -15,8 +15,13 @@ pub mod train;
 use crate::step::{AnyKind, kind};
 
 /// Every step kind, in the order of a pipeline.
-pub static KINDS: &[&dyn AnyKind] =
-    &[&kind::<download::Download>(), &kind::<split::Split>(), &kind::<tokenizer::Tokenizer>()];
+pub static KINDS: &[&dyn AnyKind] = &[
+    &kind::<download::Download>(),
+    &kind::<split::Split>(),
+    &kind::<tokenizer::Tokenizer>(),
+    &kind::<tokenize::Tokenize>(),
+    &kind::<evaluate::Evaluate>(),
+];
 
 /// The kind of this name.
 pub fn find(name: &str) -> Option<&'static dyn AnyKind> {

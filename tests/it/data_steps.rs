@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use pipe::digest::{Digest, files_below};
 use pipe::error::Problem;
 use pipe::event::Say;
+use pipe::ml::tokens::Tokens;
 use pipe::step::{Artifact, Context, Frame, Machine};
 use pipe::task::encode::Encoder;
 use serde_json::{Value, json};
@@ -32,7 +33,7 @@ impl Ran {
         artifact(&self.path(name), step)
     }
 
-    fn digest(&self) -> Digest {
+    pub fn digest(&self) -> Digest {
         Digest::of_folder(self.out.path()).expect("outputs can be read")
     }
 }
@@ -51,6 +52,15 @@ pub fn artifact(path: &Path, step: &str) -> Artifact {
 pub fn run(kind: &str, with: Value, inputs: Vec<(&str, Vec<Artifact>)>, root: &Path) -> Result<Ran, Vec<Problem>> {
     let kind = pipe::steps::find(kind).expect("a known kind");
     let step = kind.parse(&with)?;
+    within(inputs, root, |cx| step.run(cx)).map_err(|problem| vec![problem])
+}
+
+/// Does something within the context of a step.
+pub fn within(
+    inputs: Vec<(&str, Vec<Artifact>)>,
+    root: &Path,
+    work: impl FnOnce(&mut Context) -> pipe::error::Result<()>,
+) -> pipe::error::Result<Ran> {
     let out = tempfile::tempdir().expect("a folder");
     let said = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&said);
@@ -68,19 +78,19 @@ pub fn run(kind: &str, with: Value, inputs: Vec<(&str, Vec<Artifact>)>, root: &P
             }
         }),
     });
-    step.run(&mut cx).map_err(|problem| vec![problem])?;
+    work(&mut cx)?;
     let said = said.lock().expect("not poisoned").clone();
     Ok(Ran { out, figures: cx.figures().clone(), said })
 }
 
-fn told(result: Result<Ran, Vec<Problem>>) -> String {
+pub fn told(result: Result<Ran, Vec<Problem>>) -> String {
     match result {
         Ok(_) => "no problem".to_owned(),
         Err(problems) => problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
     }
 }
 
-fn project(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+pub fn project(files: &[(&str, &[u8])]) -> tempfile::TempDir {
     let root = tempfile::tempdir().expect("a folder");
     for (name, bytes) in files {
         let path = root.path().join(name);
@@ -295,4 +305,88 @@ fn a_ready_tokenizer_is_taken_as_it_is() {
     let trained = run("tokenizer", json!({ "vocab_size": 300 }), inputs, root.path()).expect("trained");
     let taken = run("tokenizer", json!({}), ready(&trained.path("tokenizer")), root.path()).expect("taken");
     assert_eq!(taken.digest(), trained.digest());
+}
+
+/// A small trained tokenizer.
+pub fn tokenizer(root: &Path) -> Ran {
+    let path = root.join("text for the tokenizer");
+    fs::write(&path, text()).expect("written");
+    run("tokenizer", json!({ "vocab_size": 400 }), vec![("text", vec![artifact(&path, "text")])], root)
+        .expect("trained")
+}
+
+fn terra_rows(n: usize) -> String {
+    let row = |i: usize| {
+        let label = ["entailment", "not_entailment"][i % 2];
+        format!("{{\"premise\": \"марако {i}\", \"hypothesis\": \"лита\", \"label\": \"{label}\", \"idx\": {i}}}\n")
+    };
+    (0..n).map(row).collect()
+}
+
+#[test]
+fn rows_begin_with_bos_and_have_loss_on_their_answers_and_eos() {
+    let root = project(&[("terra", terra_rows(5000).as_bytes())]);
+    let trained = tokenizer(root.path());
+    let inputs = || {
+        vec![
+            ("data", vec![artifact(&root.path().join("terra"), "terra")]),
+            ("tokenizer", vec![trained.artifact("tokenizer", "tokenizer")]),
+        ]
+    };
+    let with =
+        json!({ "task": "terra", "prompt": "{{ premise }}\n{{ hypothesis }}? ", "answers": { "entailment": "да" } });
+    let ran = run("tokenize", with.clone(), inputs(), root.path()).expect("written");
+    let tokens = Tokens::read(&ran.path("tokens")).expect("reads back");
+    let encoder = Encoder::open(&trained.path("tokenizer"), "t").expect("loads");
+    assert_eq!(tokens.rows(), 5000);
+    for (row, answer) in [(0, " да"), (1, "  нет"), (4096, " да"), (4999, "  нет")] {
+        let ids: Vec<u32> = tokens.row(row).iter().map(|id| u32::try_from(*id).expect("not negative")).collect();
+        let (prompt, said) = ids.split_at(tokens.target(row));
+        assert_eq!((prompt[0], said.last()), (1, Some(&2)));
+        assert_eq!(encoder.text(prompt).expect("decoded"), format!("марако {row}\nлита?"));
+        assert_eq!(encoder.text(said).expect("decoded"), answer, "white space of the prompt goes to the answer");
+    }
+    assert_eq!(ran.figures["dropped"], 0.0);
+    assert!(ran.said[0].starts_with("5000 rows, "), "{:?}", ran.said);
+    let again = run("tokenize", with, inputs(), root.path()).expect("written");
+    assert_eq!(again.digest(), ran.digest());
+}
+
+#[test]
+fn a_long_prompt_loses_its_beginning_and_an_answer_is_never_cut() {
+    let long = format!("{} Анна. ", "марако ".repeat(60));
+    let text =
+        format!("# newdoc id = 0\n# sent_id = 0_0\n# text = {long}\n1\tАнна\t_\t_\t_\t_\t_\t_\t_\tTag=B-PER\n\n");
+    let root = project(&[("nerus", text.as_bytes())]);
+    let trained = tokenizer(root.path());
+    let run = |longest: u32| {
+        let inputs = vec![
+            ("data", vec![artifact(&root.path().join("nerus"), "nerus")]),
+            ("tokenizer", vec![trained.artifact("tokenizer", "tokenizer")]),
+        ];
+        run("tokenize", json!({ "task": "nerus", "max_length": longest }), inputs, root.path())
+    };
+    let ran = run(64).expect("written");
+    let tokens = Tokens::read(&ran.path("tokens")).expect("reads back");
+    let encoder = Encoder::open(&trained.path("tokenizer"), "t").expect("loads");
+    let ids: Vec<u32> = tokens.row(0).iter().map(|id| u32::try_from(*id).expect("not negative")).collect();
+    assert_eq!((ids.len(), ids[0], ran.figures["truncated"]), (64, 1, 1.0));
+    assert_eq!(encoder.text(&ids[tokens.target(0)..]).expect("decoded"), " Анна — PER");
+    assert!(encoder.text(&ids[..tokens.target(0)]).expect("decoded").ends_with("\nСущности:"));
+    assert!(ran.said.iter().any(|said| said == "1 prompts lost their beginning to `max_length` 64"), "{:?}", ran.said);
+    assert!(told(run(8)).starts_with("none of the 1 answers fits into 8 ids"));
+}
+
+#[test]
+fn tokenize_tells_all_mistakes_of_its_prompt() {
+    let with = json!({ "task": "nerus", "prompt": "{{ premise }}", "answers": { "none": "" } });
+    let problem = told(run("tokenize", with, vec![], Path::new("/")));
+    assert!(
+        problem.contains("answers.none: ")
+            && problem.contains("prompt: the prompt of the task `nerus` has no variable `premise`"),
+        "{problem}"
+    );
+    let kind = pipe::steps::find("tokenize").expect("known");
+    let keyed = kind.parse(&json!({ "task": "nerus" })).ok().expect("right").keyed();
+    assert_eq!(keyed["prompt"], pipe::task::prompt::NERUS, "the default prompt is part of the key");
 }
