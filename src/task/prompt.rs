@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn texts_enter_as_they_are() {
-        let prompt = Prompt::new(Task::Terra, None, &Answers::default()).ok().expect("the default is right");
+        let prompt = Prompt::new(Task::Terra, None, &Answers::default()).expect("the default is right");
         let text = prompt.terra(&row("А & \"\"Б\"\" {{ x }}")).expect("filled in");
         assert_eq!(text, "Текст: А & \"\"Б\"\" {{ x }}\nУтверждение: Б < В\nСледует из текста:");
     }
