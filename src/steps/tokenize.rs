@@ -122,7 +122,8 @@ impl Kind for Tokenize {
                     .help("raise `max_length`"),
             });
         }
-        let digest = Digest::of_file(&tokenizer.path.join("tokenizer.json"))?;
+        let file = tokenizer.path.join("tokenizer.json");
+        let digest = Digest::of_file(if file.is_file() { &file } else { &tokenizer.path })?;
         let info = rows.info(params.task, &prompt.template, encoder.size(), &digest);
         report(&info, &rows, params, cx);
         rows.into_tokens(info).write(&cx.output(FOLDER))
