@@ -6,6 +6,8 @@ mod data_steps;
 mod docs;
 mod engine;
 mod evaluate;
+#[cfg(feature = "torch")]
+mod evaluate_torch;
 mod golden_metrics;
 #[cfg(feature = "torch")]
 mod golden_models;
