@@ -7,6 +7,8 @@ pub mod device;
 pub mod tokens;
 
 #[cfg(feature = "torch")]
+pub mod dropout;
+#[cfg(feature = "torch")]
 pub mod generate;
 #[cfg(feature = "torch")]
 pub mod models;

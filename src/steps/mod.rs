@@ -15,8 +15,16 @@ pub mod train;
 use crate::step::{AnyKind, kind};
 
 /// Every step kind, in the order of a pipeline.
-pub static KINDS: &[&dyn AnyKind] =
-    &[&kind::<generate::Generate>(), &kind::<compare::Compare>(), &kind::<render::Render>()];
+pub static KINDS: &[&dyn AnyKind] = &[
+    &kind::<download::Download>(),
+    &kind::<generate::Generate>(),
+    &kind::<split::Split>(),
+    &kind::<tokenizer::Tokenizer>(),
+    &kind::<tokenize::Tokenize>(),
+    &kind::<evaluate::Evaluate>(),
+    &kind::<compare::Compare>(),
+    &kind::<render::Render>(),
+];
 
 /// The kind of this name.
 pub fn find(name: &str) -> Option<&'static dyn AnyKind> {

@@ -2,8 +2,12 @@
 
 mod architecture;
 mod corpus;
+mod data_steps;
 mod docs;
 mod engine;
+mod evaluate;
+#[cfg(feature = "torch")]
+mod evaluate_torch;
 mod golden_metrics;
 #[cfg(feature = "torch")]
 mod golden_models;

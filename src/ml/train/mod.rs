@@ -1,0 +1,2 @@
+//! Training.
+//! Nothing yet.
