@@ -2,3 +2,4 @@
 //! It does not know that there is a pipeline.
 
 pub mod tokens;
+pub mod train;
