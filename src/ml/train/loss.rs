@@ -101,11 +101,21 @@ impl Micro {
 
 /// Adds the gradient of `Σ NLL / total` to that of the step, and gives this loss as a scalar that is not read back.
 pub fn backward(learner: &dyn Learner, micro: &Micro, total: u64, adamw: &mut AdamW) -> Result<Tensor> {
+    backward_in_pieces(learner, micro, total, adamw, (LOGITS_AT_ONCE / learner.vocabulary().max(1)).max(1))
+}
+
+/// The same with at most `at_once` positions in the head at a time.
+fn backward_in_pieces(
+    learner: &dyn Learner,
+    micro: &Micro,
+    total: u64,
+    adamw: &mut AdamW,
+    at_once: i64,
+) -> Result<Tensor> {
     let hidden = learner.hidden(&micro.ids); // [B, T, H]
     let width = *hidden.size().last().expect("three dimensions");
     let rows = hidden.reshape([-1, width]).index_select(0, &micro.positions); // [N, H]
     let count = rows.size()[0];
-    let at_once = (LOGITS_AT_ONCE / learner.vocabulary().max(1)).max(1);
     if count <= at_once {
         let loss = nll(learner, &rows, &micro.labels) / total as f64;
         if !loss.requires_grad() {
@@ -140,4 +150,97 @@ fn nll(learner: &dyn Learner, rows: &Tensor, labels: &Tensor) -> Tensor {
 fn nothing_to_learn() -> Problem {
     Problem::new("the loss does not depend on any trainable tensor")
         .help("check that the adapter has sites in this model (`target_modules`, `layers`)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ml::train::adamw::AdamWOptions;
+
+    /// Embedding [5, 3], then a head [5, 3]: enough to tell positions apart.
+    struct Toy {
+        named: Vec<(String, Tensor)>,
+    }
+
+    impl Toy {
+        fn new() -> Self {
+            let values =
+                |shift: f64| (Tensor::arange(15, (Kind::Float, Device::Cpu)) * 0.7 + shift).sin().view_([5, 3]);
+            Self { named: vec![("embed".to_owned(), values(0.0)), ("head".to_owned(), values(1.0))] }
+        }
+
+        fn adamw(&self) -> AdamW {
+            let options = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
+            AdamW::new(&self.named, options, |_, _| true).unwrap()
+        }
+    }
+
+    impl Learner for Toy {
+        fn hidden(&self, ids: &Tensor) -> Tensor {
+            Tensor::embedding(&self.named[0].1, ids, -1, false, false).cumsum(1, Kind::Float)
+        }
+        fn logits(&self, rows: &Tensor) -> Tensor {
+            rows.matmul(&self.named[1].1.tr())
+        }
+        fn vocabulary(&self) -> i64 {
+            5
+        }
+    }
+
+    fn labelled() -> (Tensor, Tensor) {
+        let ids = Tensor::from_slice(&[1i64, 2, 3, 4, 0, 1, 3, 3, 2, 0, 0, 0]).view_([2, 6]);
+        let labels = Tensor::from_slice(&[-100i64, -100, 3, 4, 0, 1, 3, 3, -100, -100, -100, -100]).view_([2, 6]);
+        (ids, labels)
+    }
+
+    #[test]
+    fn selected_rows_give_the_loss_and_gradient_of_full_logits() {
+        let (ids, labels) = labelled();
+        let toy = Toy::new();
+        let mut adamw = toy.adamw();
+        let micro = Micro::from_labels(&ids, &labels, 9);
+        assert_eq!(micro.targets(), 5);
+        let loss = backward(&toy, &micro, micro.targets(), &mut adamw).unwrap();
+
+        let logits = toy.logits(&toy.hidden(&ids)).narrow(1, 0, 5).reshape([10, 5]);
+        let next = labels.narrow(1, 1, 5).reshape([10]);
+        let full = logits.cross_entropy_loss::<Tensor>(&next, None, Reduction::Mean, -100, 0.0);
+        assert!((loss.double_value(&[]) - full.double_value(&[])).abs() < 1e-6);
+        let expected = Tensor::run_backward(&[full], &[&toy.named[0].1, &toy.named[1].1], false, false);
+        let ours = adamw.gradients();
+        for ((name, _), expected) in toy.named.iter().zip(expected) {
+            assert!(ours[name].allclose(&expected, 1e-5, 1e-6, false), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_head_in_pieces_gives_the_same() {
+        let (ids, labels) = labelled();
+        let toy = Toy::new();
+        let micro = Micro::from_labels(&ids, &labels, 9);
+        let with = |at_once| {
+            let mut adamw = toy.adamw();
+            let loss = backward_in_pieces(&toy, &micro, 5, &mut adamw, at_once).unwrap().double_value(&[]);
+            (loss, adamw.gradients())
+        };
+        let (whole_loss, whole) = with(5);
+        for at_once in [1, 2, 4] {
+            let (loss, gradients) = with(at_once);
+            assert!((loss - whole_loss).abs() < 1e-6);
+            for (name, gradient) in &gradients {
+                assert!(gradient.allclose(&whole[name], 1e-5, 1e-6, false), "{name} in pieces of {at_once}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_blocks_and_labels_mean_the_same_positions() {
+        let blocks = Micro::from_blocks(&[1, 2, 3, 4, 0, 1], 3, Device::Cpu);
+        let list = |tensor: &Tensor| Vec::<i64>::try_from(tensor).unwrap();
+        assert_eq!((list(&blocks.positions), list(&blocks.labels)), (vec![0, 1, 3, 4], vec![2, 3, 0, 1]));
+        let (ids, labels) = labelled();
+        let labelled = Micro::from_labels(&ids, &labels, 9);
+        // The label at the first place of a row has no position before it.
+        assert_eq!((list(&labelled.positions), list(&labelled.labels)), (vec![1, 2, 3, 4, 6], vec![3, 4, 0, 1, 3]));
+    }
 }
