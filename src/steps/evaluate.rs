@@ -1,1 +1,288 @@
-//! The step kind `evaluate`.
+//! The step kind `evaluate`: answers a task with a model, bare or with an adapter, and scores the answers.
+//! It does not compare arms: one step evaluates one arm.
+
+#[cfg(feature = "torch")]
+mod compute;
+pub mod nerus;
+pub mod result;
+pub mod terra;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path as FilePath;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::error::{Path, Problem, Result};
+use crate::step::{Arity, Context, Input, Kind, Machine, Output, Share};
+use crate::task::Task;
+use crate::task::prompt::{self, Answers, Prompt};
+use result::{Arm, FORMAT, Metrics};
+
+/// See the module.
+pub struct Evaluate;
+
+/// How answers are got from the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The likelier of the answers that are possible.
+    Loglik,
+    /// What the model says, word by word, and how it is read.
+    Generate,
+}
+
+/// The dtype that the base computes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Dtype {
+    /// bf16 where the machine multiplies it natively, else f32.
+    Auto,
+    /// 32 bits.
+    F32,
+    /// 16 bits with the range of 32.
+    Bf16,
+}
+
+/// What to answer, and how.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// What the data is: `terra` (JSON lines) or `nerus` (CoNLL-U).
+    pub task: Task,
+    /// The prompt, a Tera template: of `premise` and `hypothesis`, or of `text`. Without it the task's own.
+    #[serde(default)]
+    pub prompt: Option<String>,
+    /// The words to answer with.
+    #[serde(default)]
+    pub answers: Answers,
+    /// How answers are got: `loglik` or `generate`. Without it TERRa is scored and Nerus generated.
+    #[serde(default)]
+    pub mode: Option<Mode>,
+    /// Only the first so many rows or sentences.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub limit: Option<u64>,
+    /// The most ids of a generated answer; one that does not end by then counts as truncated.
+    #[serde(default = "max_new_tokens")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub max_new_tokens: u32,
+    /// The most ids, padding included, that go through the model at once. More is faster and takes more memory.
+    #[serde(default = "batch_tokens")]
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub batch_tokens: u32,
+    /// The dtype of the base.
+    #[serde(default = "dtype")]
+    pub dtype: Dtype,
+}
+
+fn max_new_tokens() -> u32 {
+    128
+}
+fn batch_tokens() -> u32 {
+    4096
+}
+fn dtype() -> Dtype {
+    Dtype::Auto
+}
+
+const FOLDER: &str = "result";
+
+impl Params {
+    fn mode(&self) -> Mode {
+        self.mode.unwrap_or(match self.task {
+            Task::Terra => Mode::Loglik,
+            Task::Nerus => Mode::Generate,
+        })
+    }
+
+    fn limit(&self) -> Option<usize> {
+        self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+}
+
+impl Kind for Evaluate {
+    const NAME: &'static str = "evaluate";
+    /// 1: TERRa by log-likelihood or generation, Nerus by greedy generation.
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "Answers a task with a model, bare or with an adapter, and scores the answers";
+    const EXAMPLE: &'static str =
+        "lora_terra:\n  uses: evaluate\n  in: { model: base, adapter: lora, data: terra_val }\n  with: { task: terra }\n";
+    const INPUTS: &'static [Input] = &[
+        Input {
+            name: "model",
+            arity: Arity::One,
+            named: false,
+            doc: "The base: a folder in Hugging Face's layout with its tokenizer.json",
+        },
+        Input { name: "data", arity: Arity::One, named: false, doc: "TERRa's JSON lines with labels, or CoNLL-U" },
+        Input {
+            name: "adapter",
+            arity: Arity::Optional,
+            named: true,
+            doc: "The adapter of this arm; without it the base alone is evaluated",
+        },
+    ];
+    const OUTPUTS: &'static [Output] =
+        &[Output { name: "result", file: FOLDER, doc: "A folder with metrics.json and records.csv" }];
+    type Params = Params;
+
+    fn check(params: &Params) -> Vec<Problem> {
+        let mut problems = Prompt::new(params.task, params.prompt.as_deref(), &params.answers).err().unwrap_or_default();
+        if params.task == Task::Nerus && params.mode == Some(Mode::Loglik) {
+            problems.push(
+                Problem::new("entities cannot be scored by log-likelihood: there is no list of possible answers")
+                    .at(Path::root().key("mode"))
+                    .expected("`generate`"),
+            );
+        }
+        problems
+    }
+
+    /// What is left to the task is spelled out, so that a new default makes a new key.
+    fn keyed(params: &Params) -> Value {
+        let prompt = prompt::effective(params.task, params.prompt.as_deref()).to_owned();
+        json!(Params { prompt: Some(prompt), mode: Some(params.mode()), ..params.clone() })
+    }
+
+    fn environment(_params: &Params, machine: &Machine) -> BTreeMap<String, String> {
+        machine.torch_environment()
+    }
+
+    fn share(_params: &Params) -> Share {
+        Share::Half
+    }
+
+    fn run(params: &Params, cx: &mut Context) -> Result<()> {
+        let prompt = Prompt::new(params.task, params.prompt.as_deref(), &params.answers);
+        let prompt = prompt.map_err(|problems| {
+            problems.into_iter().next().unwrap_or_else(|| Problem::new("the prompt is wrong"))
+        })?;
+        let data = cx.input("data")?.clone();
+        // The gold is looked at before anything is computed.
+        match params.task {
+            Task::Terra => {
+                let items = terra::items(&data.path, &data.label(), params.limit(), &prompt)?;
+                let generated = items.iter().any(|item| item.row.row.generated);
+                answer_terra(params, cx, &items, generated)
+            }
+            Task::Nerus => {
+                let (items, generated) = nerus::items(&data.path, &data.label(), params.limit(), &prompt)?;
+                answer_nerus(params, cx, &items, generated)
+            }
+        }
+    }
+}
+
+#[cfg(feature = "torch")]
+fn answer_terra(params: &Params, cx: &mut Context, items: &[terra::Item], generated: bool) -> Result<()> {
+    let engine = compute::Engine::load(params, cx)?;
+    let records = match params.mode() {
+        Mode::Loglik => {
+            let prompts: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();
+            let words = crate::task::terra::Label::ALL.map(|label| params.answers.of(label));
+            let scores = engine.score(cx, &prompts, words)?;
+            items.iter().zip(scores).map(|(item, scores)| terra::Record::scored(item, scores)).collect::<Result<Vec<_>>>()?
+        }
+        Mode::Generate => {
+            let prompts: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();
+            let said = engine.generate(cx, &prompts)?;
+            let read = items.iter().zip(said);
+            read.map(|(item, said)| terra::Record::said(item, said.words, said.stopped, &params.answers)).collect()
+        }
+    };
+    write_terra(cx, &records, engine.arm(cx), generated)
+}
+
+#[cfg(feature = "torch")]
+fn answer_nerus(params: &Params, cx: &mut Context, items: &[nerus::Item], generated: bool) -> Result<()> {
+    let engine = compute::Engine::load(params, cx)?;
+    let prompts: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();
+    let said = engine.generate(cx, &prompts)?;
+    let none = &params.answers.none;
+    let read = items.iter().zip(said);
+    let records: Vec<nerus::Record> =
+        read.map(|(item, said)| nerus::Record::read(item, said.words, said.stopped, none)).collect();
+    write_nerus(cx, &records, engine.arm(cx), generated)
+}
+
+#[cfg(not(feature = "torch"))]
+fn answer_terra(_: &Params, _: &mut Context, _: &[terra::Item], _: bool) -> Result<()> {
+    Err(without_torch())
+}
+
+#[cfg(not(feature = "torch"))]
+fn answer_nerus(_: &Params, _: &mut Context, _: &[nerus::Item], _: bool) -> Result<()> {
+    Err(without_torch())
+}
+
+#[cfg(not(feature = "torch"))]
+fn without_torch() -> Problem {
+    Problem::new("this binary was built without libtorch").help("build with the default features")
+}
+
+/// Writes the result of TERRa and records its figures.
+pub fn write_terra(cx: &mut Context, records: &[terra::Record], arm: Arm, generated: bool) -> Result<()> {
+    let folder = fresh(cx)?;
+    terra::write(&folder, records)?;
+    finish(
+        cx,
+        &folder,
+        Metrics {
+            format: FORMAT.to_owned(),
+            task: Task::Terra.name().to_owned(),
+            generated,
+            arm,
+            n: records.len() as u64,
+            classes: terra::classes(records),
+            documents: None,
+            metrics: terra::metrics(records),
+            parse: terra::parse(records),
+        },
+    )
+}
+
+/// Writes the result of Nerus and records its figures.
+pub fn write_nerus(cx: &mut Context, records: &[nerus::Record], arm: Arm, generated: bool) -> Result<()> {
+    let folder = fresh(cx)?;
+    nerus::write(&folder, records)?;
+    finish(
+        cx,
+        &folder,
+        Metrics {
+            format: FORMAT.to_owned(),
+            task: Task::Nerus.name().to_owned(),
+            generated,
+            arm,
+            n: records.len() as u64,
+            classes: nerus::classes(records),
+            documents: Some(nerus::documents(records)),
+            metrics: nerus::metrics(records),
+            parse: nerus::parse(records),
+        },
+    )
+}
+
+fn fresh(cx: &Context) -> Result<std::path::PathBuf> {
+    let folder = cx.output(FOLDER);
+    fs::create_dir_all(&folder).map_err(|e| Problem::io("create", &folder, &e))?;
+    Ok(folder)
+}
+
+fn finish(cx: &mut Context, folder: &FilePath, metrics: Metrics) -> Result<()> {
+    metrics.write(folder)?;
+    for metric in &metrics.metrics {
+        let average = metric.average.as_ref().map(|average| format!(".{average}")).unwrap_or_default();
+        cx.figure(format!("{}{average}", metric.name), metric.value);
+    }
+    let wrong = metrics.n - metrics.parse.valid;
+    if wrong > 0 {
+        cx.note(format!(
+            "{wrong} of {} answers are not in the format: {} unparsed, {} truncated",
+            metrics.n, metrics.parse.unparsed, metrics.parse.truncated
+        ));
+    }
+    Ok(())
+}

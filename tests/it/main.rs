@@ -2,8 +2,10 @@
 
 mod architecture;
 mod corpus;
+mod data_steps;
 mod docs;
 mod engine;
+mod evaluate;
 mod golden_metrics;
 #[cfg(feature = "torch")]
 mod golden_models;
