@@ -1,5 +1,19 @@
 //! Models, adapters, training and scoring: the only place that names tch.
 //! It does not know that there is a pipeline.
 
+pub mod adapters;
+pub mod config;
+pub mod device;
 pub mod tokens;
 pub mod train;
+
+#[cfg(feature = "torch")]
+pub mod generate;
+#[cfg(feature = "torch")]
+pub mod models;
+#[cfg(feature = "torch")]
+pub mod random;
+#[cfg(feature = "torch")]
+pub mod score;
+#[cfg(feature = "torch")]
+pub mod weights;

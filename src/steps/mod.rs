@@ -16,11 +16,14 @@ use crate::step::{AnyKind, kind};
 
 /// Every step kind, in the order of a pipeline.
 pub static KINDS: &[&dyn AnyKind] = &[
+    &kind::<generate::Generate>(),
     &kind::<download::Download>(),
     &kind::<split::Split>(),
     &kind::<tokenizer::Tokenizer>(),
     &kind::<tokenize::Tokenize>(),
     &kind::<evaluate::Evaluate>(),
+    &kind::<compare::Compare>(),
+    &kind::<render::Render>(),
 ];
 
 /// The kind of this name.

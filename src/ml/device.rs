@@ -1,0 +1,93 @@
+//! What computes: the device, its cores, and the precision that is fast on it.
+//! It does not know steps or models.
+
+use crate::error::{Problem, Result};
+
+/// The machine as far as results or speed depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// `cpu` or `cuda:0`.
+    pub name: String,
+    /// Cores of the machine.
+    pub cores: usize,
+    /// True if the device multiplies bf16 natively.
+    pub bf16: bool,
+}
+
+/// The device called `auto`, `cpu` or `cuda:N`. Fails if there is no such device.
+pub fn device(wanted: &str) -> Result<Device> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cpu = Device { name: "cpu".to_owned(), cores, bf16: cpu_has_bf16() };
+    let gpus = gpus();
+    match wanted {
+        "cpu" => Ok(cpu),
+        "auto" if gpus == 0 => Ok(cpu),
+        "auto" | "cuda" => gpu(0, gpus, cores),
+        other => match other.strip_prefix("cuda:").and_then(|n| n.parse().ok()) {
+            Some(index) => gpu(index, gpus, cores),
+            None => Err(Problem::new(format!("unknown device `{other}`")).expected("`auto`, `cpu` or `cuda:0`")),
+        },
+    }
+}
+
+fn gpu(index: usize, gpus: usize, cores: usize) -> Result<Device> {
+    if index < gpus {
+        return Ok(Device { name: format!("cuda:{index}"), cores, bf16: true });
+    }
+    Err(Problem::new(format!("there is no device `cuda:{index}`: libtorch sees {gpus} GPUs"))
+        .help("use --device cpu, or check the NVIDIA driver and that libtorch is the CUDA build"))
+}
+
+#[cfg(feature = "torch")]
+fn gpus() -> usize {
+    usize::try_from(tch::Cuda::device_count()).unwrap_or(0)
+}
+
+#[cfg(not(feature = "torch"))]
+fn gpus() -> usize {
+    0
+}
+
+#[cfg(target_arch = "x86_64")]
+fn cpu_has_bf16() -> bool {
+    std::arch::is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn cpu_has_bf16() -> bool {
+    false
+}
+
+/// The same device for tch.
+#[cfg(feature = "torch")]
+pub fn torch_device(name: &str) -> tch::Device {
+    match name.strip_prefix("cuda:").and_then(|n| n.parse().ok()) {
+        Some(index) => tch::Device::Cuda(index),
+        None => tch::Device::Cpu,
+    }
+}
+
+/// Lets libtorch use so many threads from this thread on. OpenMP keeps the number by calling thread, so that steps
+/// beside each other do not change each other's.
+#[cfg(feature = "torch")]
+pub fn use_threads(threads: usize) {
+    tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
+}
+
+/// The narrowest model for which bf16 was measured to pay on CPUs that multiply it natively: below, the
+/// conversions around small products cost more than the products save.
+const BF16_FROM: i64 = 512;
+
+/// The precision of the frozen base called `auto`, `f32` or `bf16`. A rule, not a measurement, so that the same
+/// machine always answers the same.
+#[cfg(feature = "torch")]
+pub fn dtype(wanted: &str, device_name: &str, bf16_is_native: bool, hidden_size: i64) -> Result<tch::Kind> {
+    match wanted {
+        "f32" => Ok(tch::Kind::Float),
+        "bf16" => Ok(tch::Kind::BFloat16),
+        "auto" if device_name.starts_with("cuda") => Ok(tch::Kind::BFloat16),
+        "auto" if bf16_is_native && hidden_size >= BF16_FROM => Ok(tch::Kind::BFloat16),
+        "auto" => Ok(tch::Kind::Float),
+        other => Err(Problem::new(format!("unknown dtype `{other}`")).expected("`auto`, `f32` or `bf16`")),
+    }
+}

@@ -1,0 +1,160 @@
+//! Decoders: what every architecture offers, and the list of them.
+//! It does not know adapters beyond the `Arm` that it hands on to its sites.
+
+pub mod llama;
+
+use std::path::Path;
+
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+
+use super::adapters::{Arm, Dropout};
+use super::config::ModelConfig;
+use super::weights::{self, Shapes, Tensors};
+use crate::error::{Problem, Result};
+
+/// A place where an adapter may attach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// The checkpoint's name of the module: `model.layers.0.self_attn.q_proj`, or `model.layers.0.mlp`.
+    pub name: String,
+    /// The block it belongs to.
+    pub layer: i64,
+    /// What happens there.
+    pub point: Point,
+}
+
+/// What happens at a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    /// y = W x: [.., inputs] → [.., outputs].
+    Linear {
+        /// Width of x.
+        inputs: i64,
+        /// Width of y.
+        outputs: i64,
+    },
+    /// residual + attention, [.., hidden].
+    AfterAttention {
+        /// Width of the residual stream.
+        hidden: i64,
+    },
+    /// residual + feed-forward, [.., hidden].
+    AfterFeedForward {
+        /// Width of the residual stream.
+        hidden: i64,
+    },
+}
+
+/// What goes into a model.
+pub struct Input<'a> {
+    /// Token ids, i64 [B, T].
+    pub ids: &'a Tensor,
+    /// True where a key is a real token, bool [B, S] with S = cached + T. `None`: no padding, or padding on the
+    /// right whose outputs nobody reads, which a causal model cannot see.
+    pub mask: Option<&'a Tensor>,
+    /// Draws dropout masks in training; `None` in evaluation.
+    pub dropout: Option<&'a Dropout>,
+}
+
+/// Keys and values of what was read so far, [B, heads, S, head width] by layer.
+#[derive(Default)]
+pub struct KvCache {
+    /// Keys and values by layer.
+    pub layers: Vec<(Tensor, Tensor)>,
+}
+
+impl KvCache {
+    /// How many positions it holds.
+    pub fn len(&self) -> i64 {
+        self.layers.first().map_or(0, |(keys, _)| keys.size()[2])
+    }
+
+    /// True if it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Keeps only these rows of the batch.
+    pub fn keep(&mut self, rows: &Tensor) {
+        for (keys, values) in &mut self.layers {
+            *keys = keys.index_select(0, rows);
+            *values = values.index_select(0, rows);
+        }
+    }
+}
+
+/// A decoder.
+pub trait Model: Send {
+    /// Its shape.
+    fn config(&self) -> &ModelConfig;
+    /// Where adapters may attach; an adapter knows a site by its position here.
+    fn sites(&self) -> &[Site];
+    /// ids [B, T] → hidden states after the final norm, [B, T, H], in the model's dtype.
+    fn hidden(&self, input: &Input, arm: &Arm, cache: Option<&mut KvCache>) -> Tensor {
+        self.states(input, arm, cache, &mut |_| {})
+    }
+    /// The same; `see` is shown the hidden states as transformers' `output_hidden_states` has them: after the
+    /// embedding and after each block but the last, then after the final norm.
+    fn states(&self, input: &Input, arm: &Arm, cache: Option<&mut KvCache>, see: &mut dyn FnMut(&Tensor)) -> Tensor;
+    /// rows [.., H] → logits [.., V] in f32.
+    fn logits(&self, hidden: &Tensor) -> Tensor;
+    /// Every weight by its checkpoint name.
+    fn weights(&self) -> Tensors;
+    /// The device of its weights.
+    fn device(&self) -> Device;
+}
+
+/// An architecture: one file each, and one entry of `MODELS`.
+pub struct Architecture {
+    /// `model_type` of its configurations.
+    pub name: &'static str,
+    /// Its tensors.
+    pub shapes: fn(&ModelConfig) -> Shapes,
+    /// Extra tensors of its checkpoints that carry nothing.
+    pub ignored: fn(&ModelConfig, &str) -> bool,
+    /// Builds it from exactly its tensors.
+    pub build: fn(&ModelConfig, Tensors) -> Box<dyn Model>,
+}
+
+/// Every architecture.
+pub static MODELS: &[Architecture] = &[llama::ARCHITECTURE];
+
+fn find(config: &ModelConfig) -> Result<&'static Architecture> {
+    MODELS.iter().find(|model| model.name == config.model_type).ok_or_else(|| {
+        let names: Vec<&str> = MODELS.iter().map(|model| model.name).collect();
+        Problem::new(format!("the architecture `{}` is not supported", config.model_type)).expected(names.join(", "))
+    })
+}
+
+/// Loads a checkpoint folder in Hugging Face layout with frozen weights.
+pub fn load(folder: &Path, device: Device, dtype: Kind) -> Result<Box<dyn Model>> {
+    let config = ModelConfig::read(folder)?;
+    load_as(folder, &config, device, dtype)
+}
+
+/// The same with a configuration that was read before.
+pub fn load_as(folder: &Path, config: &ModelConfig, device: Device, dtype: Kind) -> Result<Box<dyn Model>> {
+    let model = find(config)?;
+    let ignored = |name: &str| (model.ignored)(config, name);
+    let tensors = weights::read_checkpoint(folder, &(model.shapes)(config), ignored, dtype, device)?;
+    Ok((model.build)(config, tensors))
+}
+
+/// A model with random f32 weights as transformers initialises them: N(0, 0.02) for matrices, zero biases, one for
+/// norms.
+pub fn fresh(config: &ModelConfig, rng: &mut ChaCha8Rng, device: Device) -> Result<Box<dyn Model>> {
+    let model = find(config)?;
+    let mut tensors = Tensors::new();
+    for (name, shape) in (model.shapes)(config) {
+        let tensor = if name.ends_with("norm.weight") {
+            Tensor::ones(shape.as_slice(), (Kind::Float, Device::Cpu))
+        } else if name.ends_with(".bias") {
+            Tensor::zeros(shape.as_slice(), (Kind::Float, Device::Cpu))
+        } else {
+            super::random::normal(rng, &shape, 0.02)
+        };
+        tensors.insert(name, tensor.to_device(device));
+    }
+    Ok((model.build)(config, tensors))
+}

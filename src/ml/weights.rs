@@ -1,0 +1,234 @@
+//! Checkpoints in safetensors form: read by mmap, sharded or not, and written.
+//! It does not know architectures: who reads says which tensors there must be.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex};
+
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, Metadata, SafeTensors};
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Problem, Result};
+
+/// Tensors by their names.
+pub type Tensors = BTreeMap<String, Tensor>;
+
+/// Names and shapes that an architecture needs.
+pub type Shapes = BTreeMap<String, Vec<i64>>;
+
+/// One safetensors file, mapped.
+pub struct Mapped {
+    path: PathBuf,
+    map: Mmap,
+}
+
+impl Mapped {
+    /// Maps a file and checks its header: sizes, offsets, dtypes, no overlap.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.extension().is_some_and(|e| e == "bin" || e == "pt" || e == "pth") {
+            return Err(Problem::new(format!("{} is a pickle, which can run code when read", path.display())).help(
+                "convert it once, where you trust it: load it in Python and save it with `safetensors.torch.save_file`",
+            ));
+        }
+        let file = File::open(path).map_err(|e| Problem::io("open", path, &e))?;
+        #[expect(unsafe_code, reason = "mmap has no safe form")]
+        // SAFETY: objects of the store and checkpoints are read-only for us; if another program shortens the file
+        // while it is mapped, the process ends with SIGBUS, as it would in every other reader that maps.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| Problem::io("map", path, &e))?;
+        let mapped = Self { path: path.to_owned(), map };
+        mapped.parsed()?;
+        Ok(mapped)
+    }
+
+    fn parsed(&self) -> Result<SafeTensors<'_>> {
+        SafeTensors::deserialize(&self.map).map_err(|e| {
+            Problem::new(format!("not a whole safetensors file: {e}"))
+                .in_file(self.path.display().to_string(), None)
+                .help("it may be truncated: compare its size and hash with the source's")
+        })
+    }
+
+    /// The header: names, dtypes, shapes.
+    pub fn metadata(&self) -> Result<Metadata> {
+        SafeTensors::read_metadata(&self.map).map(|(_, metadata)| metadata).map_err(|e| {
+            Problem::new(format!("unreadable header: {e}")).in_file(self.path.display().to_string(), None)
+        })
+    }
+
+    /// All tensors, converted to `dtype` (or as they are) on `device`.
+    pub fn tensors(&self, dtype: Option<Kind>, device: Device) -> Result<Tensors> {
+        let parsed = self.parsed()?;
+        let mut tensors = Tensors::new();
+        for (name, view) in parsed.tensors() {
+            let stored = kind_of(view.dtype()).ok_or_else(|| {
+                Problem::new(format!("tensor `{name}` has the dtype {:?}, which is not supported", view.dtype()))
+                    .in_file(self.path.display().to_string(), None)
+            })?;
+            let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+            let tensor = Tensor::from_data_size(view.data(), &shape, stored);
+            let tensor = if tensor.is_floating_point() { tensor.to_kind(dtype.unwrap_or(stored)) } else { tensor };
+            tensors.insert(name, tensor.to_device(device));
+        }
+        Ok(tensors)
+    }
+}
+
+fn kind_of(dtype: Dtype) -> Option<Kind> {
+    Some(match dtype {
+        Dtype::F32 => Kind::Float,
+        Dtype::F64 => Kind::Double,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::I64 => Kind::Int64,
+        Dtype::I32 => Kind::Int,
+        Dtype::I16 => Kind::Int16,
+        Dtype::I8 => Kind::Int8,
+        Dtype::U8 => Kind::Uint8,
+        Dtype::BOOL => Kind::Bool,
+        _ => return None,
+    })
+}
+
+/// The tensors of one safetensors file.
+pub fn read_file(path: &Path, dtype: Option<Kind>, device: Device) -> Result<Tensors> {
+    Mapped::open(path)?.tensors(dtype, device)
+}
+
+/// The files of a checkpoint folder: `model.safetensors`, or the shards that its index names.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let single = folder.join("model.safetensors");
+    if single.exists() {
+        return Ok(vec![single]);
+    }
+    let index = folder.join("model.safetensors.index.json");
+    if !index.exists() {
+        for pickle in ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt"] {
+            if folder.join(pickle).exists() {
+                return Mapped::open(&folder.join("pytorch_model.bin")).map(|_| Vec::new());
+            }
+        }
+        return Err(Problem::new(format!("no model.safetensors in {}", folder.display()))
+            .expected("a Hugging Face checkpoint: config.json with model.safetensors, or with shards and their index"));
+    }
+    let text = fs::read_to_string(&index).map_err(|e| Problem::io("read", &index, &e))?;
+    let broken = |what: String| Problem::new(what).in_file(index.display().to_string(), None);
+    let value: Value = serde_json::from_str(&text).map_err(|e| broken(format!("not JSON: {e}")))?;
+    let map = value.get("weight_map").and_then(Value::as_object).ok_or_else(|| broken("no `weight_map`".to_owned()))?;
+    let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in &names {
+        // A shard is a plain name beside the index: nothing may lead out of the folder.
+        if name.contains(['/', '\\']) || name.starts_with('.') {
+            return Err(broken(format!("the shard name `{name}` leads out of the folder")));
+        }
+    }
+    Ok(names.into_iter().map(|name| folder.join(name)).collect())
+}
+
+/// Weights that somebody in this process still uses, by folder, dtype and device.
+static RESIDENT: LazyLock<Mutex<BTreeMap<String, Tensors>>> = LazyLock::new(|| Mutex::new(BTreeMap::new()));
+
+/// The weights of a checkpoint, exactly those of `shapes`: a tensor more, a tensor less or another shape is an
+/// error that lists both sides. `ignored` tells which extra tensors do no harm.
+///
+/// The base of one experiment is read once in a process: the last checkpoint stays resident, and whoever reads it
+/// again shares its memory.
+pub fn read_checkpoint(
+    folder: &Path,
+    shapes: &Shapes,
+    ignored: impl Fn(&str) -> bool,
+    dtype: Kind,
+    device: Device,
+) -> Result<Tensors> {
+    let canonical = folder.canonicalize().map_err(|e| Problem::io("open", folder, &e))?;
+    let name = format!("{} {dtype:?} {device:?}", canonical.display());
+    let mut resident = RESIDENT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(tensors) = resident.get(&name) {
+        return Ok(share(tensors));
+    }
+    let mapped = files(folder)?.iter().map(|path| Mapped::open(path)).collect::<Result<Vec<_>>>()?;
+    let mut found = Shapes::new();
+    for file in &mapped {
+        for (tensor, info) in file.metadata()?.tensors() {
+            let shape = info.shape.iter().map(|&n| n as i64).collect();
+            if found.insert(tensor.clone(), shape).is_some() {
+                return Err(Problem::new(format!("tensor `{tensor}` stands in two shards of {}", folder.display())));
+            }
+        }
+    }
+    found.retain(|tensor, _| shapes.contains_key(tensor) || !ignored(tensor));
+    cover(shapes, &found).map_err(|problem| problem.in_file(folder.display().to_string(), None))?;
+    let mut tensors = Tensors::new();
+    for file in &mapped {
+        tensors.extend(file.tensors(Some(dtype), device)?);
+    }
+    tensors.retain(|tensor, _| shapes.contains_key(tensor));
+    resident.clear();
+    resident.insert(name, share(&tensors));
+    Ok(tensors)
+}
+
+fn share(tensors: &Tensors) -> Tensors {
+    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+}
+
+/// Every name of one side stands on the other, with the same shape; otherwise the error lists both sides.
+pub fn cover(expected: &Shapes, found: &Shapes) -> Result<()> {
+    let list = |names: Vec<String>| {
+        let more = names.len().saturating_sub(6);
+        let shown = names.into_iter().take(6).collect::<Vec<_>>().join(", ");
+        if more > 0 { format!("{shown} and {more} more") } else { shown }
+    };
+    let missing: Vec<String> =
+        expected.iter().filter(|(n, _)| !found.contains_key(*n)).map(|(n, s)| format!("`{n}` {s:?}")).collect();
+    let extra: Vec<String> =
+        found.iter().filter(|(n, _)| !expected.contains_key(*n)).map(|(n, s)| format!("`{n}` {s:?}")).collect();
+    let other: Vec<String> = expected
+        .iter()
+        .filter_map(|(n, s)| found.get(n).filter(|f| *f != s).map(|f| format!("`{n}` is {f:?} instead of {s:?}")))
+        .collect();
+    let mut parts = Vec::new();
+    for (words, names) in [("missing", missing), ("without a place", extra), ("of another shape", other)] {
+        if !names.is_empty() {
+            parts.push(format!("{words}: {}", list(names)));
+        }
+    }
+    if parts.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::new(format!("the tensors do not fit; {}", parts.join("; "))))
+}
+
+/// Writes tensors as one safetensors file, in the order of their names, with the metadata `{"format": "pt"}` that
+/// Python's readers look for.
+pub fn write_file(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    let mut bytes = BTreeMap::new();
+    for (name, tensor) in tensors {
+        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+        let dtype = match tensor.kind() {
+            Kind::Float => Dtype::F32,
+            Kind::BFloat16 => Dtype::BF16,
+            Kind::Int64 => Dtype::I64,
+            other => return Err(Problem::new(format!("cannot write `{name}` as {other:?}"))),
+        };
+        let mut data = vec![0_u8; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+        tensor.copy_data_u8(&mut data, tensor.numel());
+        let shape: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
+        bytes.insert(name.clone(), (dtype, shape, data));
+    }
+    let views = bytes
+        .iter()
+        .map(|(name, (dtype, shape, data))| {
+            let view = safetensors::tensor::TensorView::new(*dtype, shape.clone(), data)
+                .map_err(|e| Problem::new(format!("cannot write `{name}`: {e}")))?;
+            Ok((name.as_str(), view))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let metadata = Some([("format".to_owned(), "pt".to_owned())].into_iter().collect());
+    let all = safetensors::serialize(views, metadata).map_err(|e| Problem::new(format!("cannot write tensors: {e}")))?;
+    fs::write(path, all).map_err(|e| Problem::io("write", path, &e))
+}

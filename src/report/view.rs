@@ -1,0 +1,228 @@
+//! Everything that a report shows, computed from a comparison: what templates see.
+//! It does not know how it is laid out.
+
+use serde::Serialize;
+
+use super::comparison::{Arm, BASE, Comparison, Task};
+use super::conclusion::{Conclusion, conclusions};
+use super::delta::{figure, signed};
+use super::overview::{self, MOST_COLUMNS};
+use super::recommendation::{Recommendation, budgets, recommendations};
+use super::sheet::Sheet;
+use super::wording::{self, enumerate};
+
+/// A report as data.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct View {
+    /// The title in capitals.
+    pub heading: String,
+    /// When it was made, if the data says so.
+    pub date: Option<String>,
+    /// True if the data was made by the step `generate`.
+    pub generated: bool,
+    /// True if the figures come from per-item records.
+    pub has_records: bool,
+    /// The adapters side by side.
+    pub adapters: Sheet,
+    /// Each task.
+    pub tasks: Vec<TaskView>,
+    /// All arms in one table, where there are many or they are cells of a matrix.
+    pub grid_table: Option<GridView>,
+    /// What a reader must know about the data.
+    pub notes: Vec<String>,
+    /// What follows.
+    pub conclusions: Vec<Conclusion>,
+    /// What to do.
+    pub recommendations: Vec<Recommendation>,
+}
+
+/// A task as data.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskView {
+    /// Its id.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// Its title as it stands in a heading.
+    pub heading: String,
+    /// What it stands for.
+    pub role: String,
+    /// Evaluated items, where that is known.
+    pub n: Option<u64>,
+    /// Every figure.
+    pub table: Sheet,
+    /// Lines below the table.
+    pub notes: Vec<String>,
+}
+
+/// All arms in one table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GridView {
+    /// Coordinates, size, main figures.
+    pub table: Sheet,
+    /// The best arm of each task.
+    pub best: Vec<String>,
+}
+
+/// Computes the view. Titles come out on one line, whatever is in them.
+pub fn view(comparison: &Comparison) -> View {
+    let comparison = &tidied(comparison);
+    let adapted: Vec<&Arm> = comparison.adapted().collect();
+    let conclusions = conclusions(comparison);
+    let is_grid = adapted.len() > MOST_COLUMNS || comparison.arms.iter().any(|arm| !arm.coordinates.is_empty());
+    View {
+        heading: heading(&adapted),
+        date: comparison.date.clone(),
+        generated: comparison.generated,
+        has_records: comparison.has_records(),
+        adapters: overview::adapters(comparison),
+        tasks: comparison.tasks.iter().map(|task| task_view(comparison, task)).collect(),
+        grid_table: is_grid
+            .then(|| GridView { table: overview::grid(comparison), best: best(comparison, &conclusions) }),
+        notes: notes(comparison),
+        recommendations: recommendations(comparison, &conclusions),
+        conclusions,
+    }
+}
+
+/// The same comparison with every text that is printed on one line.
+fn tidied(comparison: &Comparison) -> Comparison {
+    let mut tidied = comparison.clone();
+    tidied.date = tidied.date.map(|date| wording::one_line(&date));
+    for arm in &mut tidied.arms {
+        arm.title = wording::one_line(&arm.title);
+        for modules in arm.adapters.iter_mut().filter_map(|adapter| adapter.target_modules.as_mut()) {
+            modules.iter_mut().for_each(|module| *module = wording::one_line(module));
+        }
+    }
+    for task in &mut tidied.tasks {
+        task.title = wording::one_line(&task.title);
+        task.average = task.average.as_deref().map(wording::one_line);
+    }
+    tidied
+}
+
+fn heading(adapted: &[&Arm]) -> String {
+    let titles: Vec<&str> = adapted.iter().map(|arm| arm.title.as_str()).collect();
+    match titles.as_slice() {
+        [] => "ОЦЕНКА БАЗОВОЙ МОДЕЛИ".to_owned(),
+        [one] => format!("СРАВНЕНИЕ АДАПТЕРА {one} С БАЗОВОЙ МОДЕЛЬЮ"),
+        several if several.len() <= MOST_COLUMNS => format!("СРАВНЕНИЕ АДАПТЕРОВ {}", enumerate(several, "И")),
+        many => format!("СРАВНЕНИЕ АДАПТЕРОВ (ВАРИАНТОВ: {})", many.len()),
+    }
+}
+
+fn task_view(comparison: &Comparison, task: &Task) -> TaskView {
+    TaskView {
+        id: task.id.clone(),
+        title: task.title.clone(),
+        heading: wording::heading(&task.title),
+        role: wording::role(task.role).to_owned(),
+        n: task.n,
+        table: overview::task(comparison, task),
+        notes: task_notes(comparison, task),
+    }
+}
+
+fn task_notes(comparison: &Comparison, task: &Task) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(n) = task.n {
+        let mut line = format!("n = {n}");
+        if let Some(documents) = task.documents {
+            line.push_str(&format!("; документов: {documents}"));
+        }
+        let classes = task.classes.iter().map(|(class, count)| format!("{} {count}", wording::one_line(class)));
+        let classes: Vec<String> = classes.collect();
+        if !classes.is_empty() {
+            line.push_str(&format!("; эталон: {}", classes.join(", ")));
+        }
+        notes.push(line);
+    }
+    match (&task.average, task.n) {
+        (Some(average), _) => notes.push(format!("Усреднение — {}", wording::average(average))),
+        (None, Some(_)) => notes.push("Усреднение не названо".to_owned()),
+        (None, None) => {}
+    }
+    let arms = || comparison.arms.iter();
+    if comparison.adapted().count() <= MOST_COLUMNS {
+        let metric = wording::metric(&task.metric);
+        for (average, results) in &task.averages {
+            let value =
+                |arm: &Arm| Some(format!("{} {}", arm.title, figure(*results.get(&arm.name)?.get(&task.metric)?)));
+            let values: Vec<String> = arms().filter_map(value).collect();
+            if !values.is_empty() {
+                notes.push(format!("{metric} при усреднении {}: {}", wording::one_line(average), values.join(", ")));
+            }
+        }
+    }
+    for arm in arms() {
+        let Some(states) = task.parse.get(&arm.name) else { continue };
+        if states.iter().any(|(state, count)| state != "valid" && *count > 0) {
+            let mut counted: Vec<(&String, &u64)> = states.iter().filter(|(_, count)| **count > 0).collect();
+            counted.sort_by_key(|(state, _)| *state != "valid");
+            let words = counted
+                .iter()
+                .map(|(state, count)| format!("{} {count}", wording::one_line(wording::parse_state(state))));
+            notes.push(format!("Разбор ответов, {}: {}", arm.title, words.collect::<Vec<_>>().join(", ")));
+        }
+    }
+    notes
+}
+
+fn notes(comparison: &Comparison) -> Vec<String> {
+    let mut notes = Vec::new();
+    if comparison.generated {
+        notes.push("Данные сгенерированы шагом generate: выводы относятся к ним, а не к настоящим текстам.".to_owned());
+    }
+    for task in &comparison.tasks {
+        let absent = comparison.adapted().filter(|arm| !task.results.contains_key(&arm.name));
+        let absent: Vec<&str> = absent.map(|arm| arm.title.as_str()).collect();
+        if !absent.is_empty() {
+            notes.push(format!("На датасете {} нет результатов: {}.", task.title, absent.join(", ")));
+        }
+    }
+    if comparison.has_records() {
+        notes.extend(budget_note(comparison));
+        let sizes = comparison.tasks.iter().filter_map(|task| Some(format!("{} на {}", task.n?, task.title)));
+        let sizes: Vec<String> = sizes.collect();
+        notes.push(format!(
+            "Статистическая значимость различий не проверялась; число примеров: {}.",
+            enumerate(&sizes, "и")
+        ));
+    }
+    notes
+}
+
+fn budget_note(comparison: &Comparison) -> Option<String> {
+    let budgets = budgets(comparison);
+    let (least, most) = (*budgets.first()?, *budgets.last()?);
+    if least == most {
+        return None;
+    }
+    let ratio = if least == 0 { String::new() } else { format!(" (в {:.1} раза)", most as f64 / least as f64) };
+    let who = |count: u64| {
+        let arms = comparison.adapted().filter(|arm| arm.trainable_parameters == count);
+        format!("{count} — {}", arms.map(|arm| arm.title.as_str()).collect::<Vec<_>>().join(", "))
+    };
+    Some(format!("Бюджеты адаптеров различаются{ratio}: обучаемых параметров от {} до {}.", who(least), who(most)))
+}
+
+fn best(comparison: &Comparison, conclusions: &[Conclusion]) -> Vec<String> {
+    let arms: Vec<&Arm> = comparison.adapted().collect();
+    let line = |task: &Task| {
+        let ranking = &conclusions.iter().find(|conclusion| conclusion.subject == task.id)?.ranking;
+        let value = ranking.best?;
+        let names = super::conclusion::titles(&arms, &ranking.leaders).join(", ");
+        let to_base = task
+            .figure(BASE, &task.metric)
+            .map_or_else(String::new, |base| format!(", {} к базовой модели", signed(value - base, 4)));
+        let metric = wording::metric(&task.metric);
+        let who = if ranking.leaders.len() == 1 {
+            "лучший вариант"
+        } else {
+            "лучшие варианты (поровну)"
+        };
+        Some(format!("{}: {who} — {names}: {metric} {}{to_base}", task.title, figure(value)))
+    };
+    comparison.tasks.iter().filter_map(line).collect()
+}
