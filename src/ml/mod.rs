@@ -5,6 +5,7 @@ pub mod adapters;
 pub mod config;
 pub mod device;
 pub mod tokens;
+pub mod train;
 
 #[cfg(feature = "torch")]
 pub mod dropout;
@@ -16,7 +17,5 @@ pub mod models;
 pub mod random;
 #[cfg(feature = "torch")]
 pub mod score;
-#[cfg(feature = "torch")]
-pub mod train;
 #[cfg(feature = "torch")]
 pub mod weights;

@@ -18,4 +18,6 @@ mod report;
 mod spec;
 mod support;
 mod tasks;
+#[cfg(feature = "torch")]
+mod training;
 mod wrapper;

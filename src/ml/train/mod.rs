@@ -1,2 +1,17 @@
-//! Training.
-//! Nothing yet.
+//! Training: batches, loss, AdamW, schedules and the loop over them.
+//! It does not know architectures, adapters, files or the pipeline; progress goes out through [`Watch`].
+
+pub mod batch;
+pub mod schedule;
+
+#[cfg(feature = "torch")]
+pub mod adamw;
+#[cfg(feature = "torch")]
+pub mod curve;
+#[cfg(feature = "torch")]
+pub mod fit;
+#[cfg(feature = "torch")]
+pub mod loss;
+
+#[cfg(feature = "torch")]
+pub use fit::{Fit, Watch, fit};

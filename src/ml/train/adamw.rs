@@ -1,0 +1,221 @@
+//! AdamW over one flat buffer: the parameters are views of it, so a step is a handful of operations however many
+//! tensors there are. It does not know models, losses or schedules.
+
+use std::collections::BTreeMap;
+
+use tch::{Device, Kind, Tensor, no_grad};
+
+use crate::error::{Problem, Result};
+
+/// What AdamW is told once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWOptions {
+    /// Decay of the mean of the gradients and of their squares.
+    pub betas: (f64, f64),
+    /// Added to the root of the squares.
+    pub eps: f64,
+    /// Share of a weight that is taken away each step, times the learning rate (decoupled).
+    pub weight_decay: f64,
+}
+
+/// Trainable tensors and their moments.
+pub struct AdamW {
+    options: AdamWOptions,
+    /// The tensors, decayed ones first; each shares its memory with `flat`.
+    parameters: Vec<Tensor>,
+    names: Vec<String>,
+    flat: Tensor,     // [N]
+    gradient: Tensor, // [N]
+    mean: Tensor,     // [N]
+    square: Tensor,   // [N]
+    /// The first so many elements have weight decay.
+    decayed: i64,
+    updates: i32,
+}
+
+impl AdamW {
+    /// Takes over these tensors: they become trainable views of one buffer, their values unchanged. `decays` says
+    /// which of them have weight decay.
+    pub fn new(
+        named: &[(String, Tensor)],
+        options: AdamWOptions,
+        decays: impl Fn(&str, &Tensor) -> bool,
+    ) -> Result<Self> {
+        let (with, without): (Vec<_>, Vec<_>) = named.iter().partition(|(name, tensor)| decays(name, tensor));
+        let decayed = with.iter().map(|(_, tensor)| tensor.numel() as i64).sum();
+        let ordered: Vec<&(String, Tensor)> = with.into_iter().chain(without).collect();
+        let Some((_, first)) = ordered.first() else {
+            return Err(Problem::new("there is nothing to train: no tensor of the model or adapter is trainable"));
+        };
+        let device = first.device();
+        if let Some((name, tensor)) = ordered.iter().find(|(_, t)| t.kind() != Kind::Float || t.device() != device) {
+            let what = format!("`{name}` is {:?} on {:?}", tensor.kind(), tensor.device());
+            return Err(Problem::new(what).expected(format!("f32 on {device:?} like every trainable tensor")));
+        }
+        let values: Vec<Tensor> = ordered.iter().map(|(_, tensor)| tensor.detach().reshape([-1])).collect();
+        let flat = no_grad(|| Tensor::cat(&values, 0));
+        let names = ordered.iter().map(|(name, _)| name.clone()).collect();
+        let mut parameters = Vec::with_capacity(ordered.len());
+        let mut at = 0;
+        for (_, tensor) in ordered {
+            let count = tensor.numel() as i64;
+            let mut tensor = tensor.shallow_clone();
+            tensor.set_data(&flat.narrow(0, at, count).view_(tensor.size()));
+            parameters.push(tensor.set_requires_grad(true));
+            at += count;
+        }
+        let zeros = || flat.zeros_like();
+        let (gradient, mean, square) = (zeros(), zeros(), zeros());
+        Ok(Self { options, parameters, names, flat, gradient, mean, square, decayed, updates: 0 })
+    }
+
+    /// Number of trainable values.
+    pub fn count(&self) -> u64 {
+        self.flat.numel() as u64
+    }
+
+    /// Where the parameters live.
+    pub fn device(&self) -> Device {
+        self.flat.device()
+    }
+
+    /// Adds the gradient of a scalar to the gradient of this step. With `rows`, also gives the scalar's gradient
+    /// there.
+    pub fn backward(&mut self, scalar: &Tensor, rows: Option<&Tensor>) -> Option<Tensor> {
+        let inputs: Vec<&Tensor> = self.parameters.iter().chain(rows).collect();
+        let mut gradients = Tensor::run_backward(&[scalar], &inputs, false, false);
+        let at_rows = rows.and_then(|_| gradients.pop());
+        no_grad(|| {
+            if gradients.iter().all(Tensor::defined) {
+                let pieces: Vec<Tensor> = gradients.iter().map(|gradient| gradient.reshape([-1])).collect();
+                let _ = self.gradient.g_add_(&Tensor::cat(&pieces, 0));
+                return;
+            }
+            // A tensor that the scalar does not depend on has no gradient.
+            let mut at = 0;
+            for (parameter, gradient) in self.parameters.iter().zip(&gradients) {
+                let count = parameter.numel() as i64;
+                if gradient.defined() {
+                    let _ = self.gradient.narrow(0, at, count).g_add_(&gradient.reshape([-1]));
+                }
+                at += count;
+            }
+        });
+        at_rows
+    }
+
+    /// A copy of the gradient of each tensor in this step so far.
+    pub fn gradients(&self) -> BTreeMap<String, Tensor> {
+        let mut at = 0;
+        let slice = |(name, parameter): (&String, &Tensor)| {
+            let count = parameter.numel() as i64;
+            at += count;
+            (name.clone(), self.gradient.narrow(0, at - count, count).view_(parameter.size()).copy())
+        };
+        self.names.iter().zip(&self.parameters).map(slice).collect()
+    }
+
+    /// Scales the gradient down to the norm `limit`, as torch's `clip_grad_norm_`, and gives its norm before that
+    /// (a scalar that is not read back here).
+    pub fn clip(&mut self, limit: Option<f64>) -> Tensor {
+        no_grad(|| {
+            let norm = self.gradient.norm();
+            if let Some(limit) = limit {
+                let _ = self.gradient.g_mul_(&(limit / (&norm + 1e-6)).clamp_max(1.0));
+            }
+            norm
+        })
+    }
+
+    /// One update with the gradient of this step, which is then zero again. The formula of torch's `AdamW`:
+    /// `w ← w (1 - lr λ) - lr / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + ε)`.
+    pub fn step(&mut self, lr: f64) {
+        let AdamWOptions { betas: (beta1, beta2), eps, weight_decay } = self.options;
+        self.updates += 1;
+        let correction1 = 1.0 - beta1.powi(self.updates);
+        let correction2 = (1.0 - beta2.powi(self.updates)).sqrt();
+        no_grad(|| {
+            if weight_decay != 0.0 {
+                let _ = self.flat.narrow(0, 0, self.decayed).g_mul_scalar_(1.0 - lr * weight_decay);
+            }
+            let _ = self.mean.lerp_(&self.gradient, 1.0 - beta1);
+            let _ = self.square.g_mul_scalar_(beta2);
+            let _ = self.square.addcmul_(&self.gradient, &(&self.gradient * (1.0 - beta2)));
+            let mut root = self.square.sqrt();
+            let _ = root.g_div_scalar_(correction2).g_add_scalar_(eps);
+            let _ = self.flat.addcdiv_(&(&self.mean * (-lr / correction1)), &root);
+            let _ = self.gradient.zero_();
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The formula in plain f64, one number at a time.
+    fn plain(weight: &mut [f64], gradients: &[Vec<f64>], lr: f64, o: AdamWOptions, decays: impl Fn(usize) -> bool) {
+        let (mut m, mut v) = (vec![0.0; weight.len()], vec![0.0; weight.len()]);
+        for (t, gradient) in gradients.iter().enumerate() {
+            let t = t as i32 + 1;
+            for i in 0..weight.len() {
+                if decays(i) {
+                    weight[i] -= lr * o.weight_decay * weight[i];
+                }
+                m[i] = o.betas.0 * m[i] + (1.0 - o.betas.0) * gradient[i];
+                v[i] = o.betas.1 * v[i] + (1.0 - o.betas.1) * gradient[i] * gradient[i];
+                let (m, v) = (m[i] / (1.0 - o.betas.0.powi(t)), v[i] / (1.0 - o.betas.1.powi(t)));
+                weight[i] -= lr * m / (v.sqrt() + o.eps);
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_the_plain_formula() {
+        let options = AdamWOptions { betas: (0.9, 0.99), eps: 1e-3, weight_decay: 0.1 };
+        let start = [0.5, -1.0, 2.0, 0.25, 3.0];
+        let tensor = |values: &[f64]| Tensor::from_slice(values).to_kind(Kind::Float);
+        let named = [("bias".to_owned(), tensor(&start[..2])), ("weight".to_owned(), tensor(&start[2..]))];
+        let mut adamw = AdamW::new(&named, options, |name, _| name == "weight").unwrap();
+        let slopes = [[0.3, -0.2, 0.0, 1.5, -4.0], [0.1, 0.4, -0.7, 0.0, 2.0], [-0.9, 0.0, 0.2, 0.6, 0.1]];
+        for slope in slopes {
+            let loss = (&named[0].1 * tensor(&slope[..2])).sum(Kind::Float)
+                + (&named[1].1 * tensor(&slope[2..])).sum(Kind::Float);
+            adamw.backward(&loss, None);
+            adamw.step(0.05);
+        }
+        let mut expected = start;
+        plain(&mut expected, &slopes.map(|slope| slope.to_vec()), 0.05, options, |i| i >= 2);
+        let ours = Vec::<f64>::try_from(Tensor::cat(&[&named[0].1, &named[1].1], 0).to_kind(Kind::Double)).unwrap();
+        for (ours, expected) in ours.iter().zip(expected) {
+            assert!((ours - expected).abs() < 1e-6, "{ours} {expected}");
+        }
+    }
+
+    #[test]
+    fn clipping_scales_to_the_limit_and_never_up() {
+        let named = [("w".to_owned(), Tensor::from_slice(&[0f32, 0.0]))];
+        let options = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
+        for (limit, expected) in [(None, 5.0), (Some(1.0), 1.0), (Some(9.0), 5.0)] {
+            let mut adamw = AdamW::new(&named, options, |_, _| true).unwrap();
+            adamw.backward(&(&named[0].1 * Tensor::from_slice(&[3f32, 4.0])).sum(Kind::Float), None);
+            assert_eq!(adamw.clip(limit).double_value(&[]), 5.0);
+            let norm = adamw.gradients()["w"].norm().double_value(&[]);
+            assert!((norm - expected).abs() < 1e-5, "{norm}");
+        }
+    }
+
+    #[test]
+    fn a_tensor_outside_the_loss_stays_and_other_types_are_refused() {
+        let named = [("a".to_owned(), Tensor::from_slice(&[1f32])), ("b".to_owned(), Tensor::from_slice(&[2f32]))];
+        let options = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
+        let mut adamw = AdamW::new(&named, options, |_, _| true).unwrap();
+        adamw.backward(&named[0].1.sum(Kind::Float), None);
+        adamw.step(0.5);
+        assert!((named[0].1.double_value(&[0]) - 0.5).abs() < 1e-6);
+        assert_eq!(named[1].1.double_value(&[0]), 2.0);
+        let half = [("h".to_owned(), Tensor::from_slice(&[1f32]).to_kind(Kind::BFloat16))];
+        assert!(AdamW::new(&half, options, |_, _| true).is_err());
+        assert!(AdamW::new(&[], options, |_, _| true).is_err());
+    }
+}

@@ -1,0 +1,170 @@
+//! Which rows stand together in which batch of which step: rows of similar length, in a seeded order.
+//! It does not know what the rows say, and needs no libtorch.
+
+use rand::Rng;
+use rand::seq::SliceRandom;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Problem, Result};
+
+/// Rows are sorted by length within groups of this many batches: long enough for little padding, short enough that
+/// the order stays random.
+const BATCHES_PER_BUCKET: usize = 50;
+
+/// How large a micro-batch may get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Limits {
+    /// Rows at most; at least 1.
+    pub rows: usize,
+    /// Tokens at most, padding counted; a row that is longer than that stands alone.
+    pub tokens: Option<usize>,
+}
+
+/// How long a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// Every row this many times.
+    Epochs(u64),
+    /// This many optimiser steps.
+    Steps(u64),
+}
+
+/// The rows of every micro-batch of every step of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Steps, each a list of micro-batches, each a list of rows.
+    pub steps: Vec<Vec<Vec<usize>>>,
+    /// Share of the positions that are padding, 0 to 1, in parts per million so that plans compare exactly.
+    padding_ppm: u64,
+}
+
+impl Plan {
+    /// Lays out a run over rows of these lengths. `rng` gives the random stream of an epoch, so that a longer run
+    /// begins as the shorter one. The last step of an epoch may have fewer micro-batches than `accumulation`.
+    pub fn new<R: Rng>(
+        lengths: &[usize],
+        limits: Limits,
+        accumulation: usize,
+        length: Length,
+        mut rng: impl FnMut(u64) -> R,
+    ) -> Result<Self> {
+        if lengths.is_empty() {
+            return Err(Problem::new("there are no rows to train on"));
+        }
+        let mut steps = Vec::new();
+        let mut epoch = 0;
+        loop {
+            match length {
+                Length::Epochs(epochs) if epoch >= epochs => break,
+                Length::Steps(wanted) if steps.len() as u64 >= wanted => break,
+                _ => {}
+            }
+            let batches = one_epoch(lengths, limits, &mut rng(epoch));
+            steps.extend(batches.chunks(accumulation.max(1)).map(<[_]>::to_vec));
+            epoch += 1;
+        }
+        if let Length::Steps(wanted) = length {
+            steps.truncate(wanted as usize);
+        }
+        let (mut real, mut all) = (0, 0);
+        for rows in steps.iter().flatten() {
+            let longest = rows.iter().map(|&row| lengths[row]).max().unwrap_or(0);
+            real += rows.iter().map(|&row| lengths[row] as u64).sum::<u64>();
+            all += (longest * rows.len()) as u64;
+        }
+        Ok(Self { steps, padding_ppm: (all - real) * 1_000_000 / all.max(1) })
+    }
+
+    /// Share of the positions that are padding, 0 to 1.
+    pub fn padding_share(&self) -> f64 {
+        self.padding_ppm as f64 / 1e6
+    }
+}
+
+/// Every row once.
+fn one_epoch(lengths: &[usize], limits: Limits, rng: &mut impl Rng) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.shuffle(rng);
+    let mut batches = Vec::new();
+    for bucket in order.chunks_mut(limits.rows.max(1) * BATCHES_PER_BUCKET) {
+        // Longest first: the memory peak comes at once, not after an hour.
+        bucket.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
+        let first = batches.len();
+        let mut batch: Vec<usize> = Vec::new();
+        for &row in bucket.iter() {
+            // Sorted, so the first row of a batch is its width.
+            let width = lengths[*batch.first().unwrap_or(&row)];
+            let full = batch.len() >= limits.rows.max(1)
+                || limits.tokens.is_some_and(|tokens| !batch.is_empty() && (batch.len() + 1) * width > tokens);
+            if full {
+                batches.push(std::mem::take(&mut batch));
+            }
+            batch.push(row);
+        }
+        batches.push(batch);
+        batches[first..].shuffle(rng);
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::step::stream;
+    use proptest::prelude::*;
+
+    fn plan(lengths: &[usize], limits: Limits, accumulation: usize, length: Length) -> Plan {
+        Plan::new(lengths, limits, accumulation, length, |epoch| stream(7, &format!("epoch {epoch}"))).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn every_row_stands_in_one_batch_of_each_epoch(
+            lengths in prop::collection::vec(1usize..200, 1..400),
+            rows in 1usize..9,
+            tokens in prop::option::of(50usize..900),
+            accumulation in 1usize..4,
+        ) {
+            let limits = Limits { rows, tokens };
+            let plan = plan(&lengths, limits, accumulation, Length::Epochs(2));
+            let mut seen = vec![0; lengths.len()];
+            for step in &plan.steps {
+                prop_assert!(!step.is_empty() && step.len() <= accumulation);
+                for batch in step {
+                    let longest = batch.iter().map(|&row| lengths[row]).max().unwrap();
+                    prop_assert!(batch.len() <= rows);
+                    prop_assert!(batch.len() == 1 || tokens.is_none_or(|tokens| longest * batch.len() <= tokens));
+                    batch.iter().for_each(|&row| seen[row] += 1);
+                }
+            }
+            prop_assert!(seen.iter().all(|&times| times == 2));
+        }
+
+        #[test]
+        fn a_longer_run_begins_as_the_shorter(lengths in prop::collection::vec(1usize..50, 1..60), steps in 1u64..30) {
+            let limits = Limits { rows: 4, tokens: None };
+            let short = plan(&lengths, limits, 2, Length::Steps(steps));
+            let long = plan(&lengths, limits, 2, Length::Steps(2 * steps));
+            prop_assert_eq!(short.steps.len() as u64, steps);
+            prop_assert_eq!(&long.steps[..short.steps.len()], &short.steps[..]);
+        }
+    }
+
+    #[test]
+    fn buckets_leave_little_padding() {
+        let lengths: Vec<usize> = (0..800).map(|row| 20 + row * 37 % 200).collect();
+        let share = plan(&lengths, Limits { rows: 8, tokens: None }, 1, Length::Epochs(1)).padding_share();
+        assert!(share < 0.03, "{share}");
+        assert!(plan(&[1, 9], Limits { rows: 2, tokens: None }, 1, Length::Epochs(1)).padding_share() > 0.4);
+    }
+
+    #[test]
+    fn other_seeds_give_other_orders() {
+        let lengths = vec![5; 100];
+        let limits = Limits { rows: 4, tokens: None };
+        let with = |seed| Plan::new(&lengths, limits, 1, Length::Epochs(1), |_| stream(seed, "rows")).unwrap();
+        assert_eq!(with(1), with(1));
+        assert_ne!(with(1), with(2));
+    }
+}

@@ -1,0 +1,246 @@
+//! The loss of a micro-batch and its gradient: only positions with a target go through the language-model head.
+//! It does not know optimiser steps nor where rows come from.
+
+use tch::{Device, Kind, Reduction, Tensor};
+
+use super::adamw::AdamW;
+use crate::error::{Problem, Result};
+use crate::ml::tokens::Tokens;
+
+/// Logits that are held at once, 64 MiB of f32; a micro-batch with more targets goes through the head in pieces.
+const LOGITS_AT_ONCE: i64 = 1 << 24;
+
+/// What is trained, as the loss sees it.
+pub trait Learner {
+    /// Ids `[B, T]`, padded on the right, to hidden states after the final norm `[B, T, H]`.
+    ///
+    /// No mask: with causal attention a padded position is seen by padded positions only, and those have no loss.
+    fn hidden(&self, ids: &Tensor) -> Tensor;
+    /// Hidden states `[N, H]` to f32 logits `[N, V]`.
+    fn logits(&self, rows: &Tensor) -> Tensor;
+    /// `V`.
+    fn vocabulary(&self) -> i64;
+}
+
+/// Rows that go through the model together, and what they are to predict.
+#[derive(Debug)]
+pub struct Micro {
+    /// `[B, T]`, padded on the right.
+    pub ids: Tensor,
+    /// Positions `b T + t` whose next id has loss `[N]`.
+    pub positions: Tensor,
+    /// Those next ids `[N]`.
+    pub labels: Tensor,
+    /// Ids that are not padding.
+    pub tokens: u64,
+}
+
+impl Micro {
+    /// From ids and labels as Hugging Face has them, both `[B, T]`: the label at `t` is to be predicted at `t - 1`,
+    /// and -100 is none.
+    pub fn from_labels(ids: &Tensor, labels: &Tensor, tokens: u64) -> Self {
+        let (rows, width) = ids.size2().expect("two dimensions");
+        let next = Tensor::cat(
+            &[labels.narrow(1, 1, width - 1), Tensor::full([rows, 1], -100, (Kind::Int64, labels.device()))],
+            1,
+        );
+        let next = next.reshape([-1]);
+        let positions = next.ne(-100).nonzero().reshape([-1]);
+        let labels = next.index_select(0, &positions);
+        Self { ids: ids.shallow_clone(), positions, labels, tokens }
+    }
+
+    /// From rows of tokens; with `all`, every id but a row's first has loss, not only the answer.
+    pub fn from_rows(tokens: &Tokens, rows: &[usize], all: bool, device: Device) -> Self {
+        let width = rows.iter().map(|&row| tokens.row(row).len()).max().unwrap_or(0);
+        let mut ids = Vec::with_capacity(rows.len() * width);
+        let (mut positions, mut labels) = (Vec::new(), Vec::new());
+        for (b, &row) in rows.iter().enumerate() {
+            let row_ids = tokens.row(row);
+            let first = if all { 1 } else { tokens.target(row).max(1) };
+            for (t, &id) in row_ids.iter().enumerate().skip(first) {
+                positions.push((b * width + t - 1) as i64);
+                labels.push(i64::from(id));
+            }
+            ids.extend(row_ids.iter().map(|&id| i64::from(id)));
+            // Any id does: no real position sees it.
+            ids.resize((b + 1) * width, 0);
+        }
+        let count = rows.iter().map(|&row| tokens.row(row).len() as u64).sum();
+        Self::new(&ids, rows.len(), width, &positions, &labels, count, device)
+    }
+
+    /// From blocks of equal length `width` without padding, where every id but a block's first has loss.
+    pub fn from_blocks(ids: &[i64], width: usize, device: Device) -> Self {
+        let rows = ids.len() / width;
+        let with_loss = || (0..ids.len()).filter(|at| at % width != 0);
+        let positions: Vec<i64> = with_loss().map(|at| at as i64 - 1).collect();
+        let labels: Vec<i64> = with_loss().map(|at| ids[at]).collect();
+        Self::new(ids, rows, width, &positions, &labels, ids.len() as u64, device)
+    }
+
+    fn new(
+        ids: &[i64],
+        rows: usize,
+        width: usize,
+        positions: &[i64],
+        labels: &[i64],
+        tokens: u64,
+        device: Device,
+    ) -> Self {
+        let put = |values: &[i64]| Tensor::from_slice(values).to_device(device);
+        let ids = put(ids).view_([rows as i64, width as i64]);
+        Self { ids, positions: put(positions), labels: put(labels), tokens }
+    }
+
+    /// Number of ids that have loss.
+    pub fn targets(&self) -> u64 {
+        self.labels.numel() as u64
+    }
+}
+
+/// Adds the gradient of `Σ NLL / total` to that of the step, and gives this loss as a scalar that is not read back.
+pub fn backward(learner: &dyn Learner, micro: &Micro, total: u64, adamw: &mut AdamW) -> Result<Tensor> {
+    backward_in_pieces(learner, micro, total, adamw, (LOGITS_AT_ONCE / learner.vocabulary().max(1)).max(1))
+}
+
+/// The same with at most `at_once` positions in the head at a time.
+fn backward_in_pieces(
+    learner: &dyn Learner,
+    micro: &Micro,
+    total: u64,
+    adamw: &mut AdamW,
+    at_once: i64,
+) -> Result<Tensor> {
+    let hidden = learner.hidden(&micro.ids); // [B, T, H]
+    let width = *hidden.size().last().expect("three dimensions");
+    let rows = hidden.reshape([-1, width]).index_select(0, &micro.positions); // [N, H]
+    let count = rows.size()[0];
+    if count <= at_once {
+        let loss = nll(learner, &rows, &micro.labels) / total as f64;
+        if !loss.requires_grad() {
+            return Err(nothing_to_learn());
+        }
+        adamw.backward(&loss, None);
+        return Ok(loss.detach());
+    }
+    if !rows.requires_grad() {
+        return Err(nothing_to_learn());
+    }
+    // The head in pieces: each gives its gradient at the hidden states, and one pass takes all of them further down.
+    // tch cannot start a backward pass from a given gradient G, but (rows · G).sum() has just this gradient.
+    let mut losses = Vec::new();
+    let mut at_rows = Vec::new();
+    for from in (0..count).step_by(at_once as usize) {
+        let length = at_once.min(count - from);
+        let piece = rows.narrow(0, from, length).detach().set_requires_grad(true);
+        let loss = nll(learner, &piece, &micro.labels.narrow(0, from, length)) / total as f64;
+        at_rows.extend(adamw.backward(&loss, Some(&piece)));
+        losses.push(loss.detach());
+    }
+    adamw.backward(&(rows * Tensor::cat(&at_rows, 0)).sum(Kind::Float), None);
+    Ok(Tensor::stack(&losses, 0).sum(Kind::Float))
+}
+
+/// The summed negative log-likelihood of the labels `[N]` at the hidden states `[N, H]`.
+fn nll(learner: &dyn Learner, rows: &Tensor, labels: &Tensor) -> Tensor {
+    learner.logits(rows).cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0)
+}
+
+fn nothing_to_learn() -> Problem {
+    Problem::new("the loss does not depend on any trainable tensor")
+        .help("check that the adapter has sites in this model (`target_modules`, `layers`)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ml::train::adamw::AdamWOptions;
+
+    /// Embedding [5, 3], then a head [5, 3]: enough to tell positions apart.
+    struct Toy {
+        named: Vec<(String, Tensor)>,
+    }
+
+    impl Toy {
+        fn new() -> Self {
+            let values =
+                |shift: f64| (Tensor::arange(15, (Kind::Float, Device::Cpu)) * 0.7 + shift).sin().view_([5, 3]);
+            Self { named: vec![("embed".to_owned(), values(0.0)), ("head".to_owned(), values(1.0))] }
+        }
+
+        fn adamw(&self) -> AdamW {
+            let options = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
+            AdamW::new(&self.named, options, |_, _| true).unwrap()
+        }
+    }
+
+    impl Learner for Toy {
+        fn hidden(&self, ids: &Tensor) -> Tensor {
+            Tensor::embedding(&self.named[0].1, ids, -1, false, false).cumsum(1, Kind::Float)
+        }
+        fn logits(&self, rows: &Tensor) -> Tensor {
+            rows.matmul(&self.named[1].1.tr())
+        }
+        fn vocabulary(&self) -> i64 {
+            5
+        }
+    }
+
+    fn labelled() -> (Tensor, Tensor) {
+        let ids = Tensor::from_slice(&[1i64, 2, 3, 4, 0, 1, 3, 3, 2, 0, 0, 0]).view_([2, 6]);
+        let labels = Tensor::from_slice(&[-100i64, -100, 3, 4, 0, 1, 3, 3, -100, -100, -100, -100]).view_([2, 6]);
+        (ids, labels)
+    }
+
+    #[test]
+    fn selected_rows_give_the_loss_and_gradient_of_full_logits() {
+        let (ids, labels) = labelled();
+        let toy = Toy::new();
+        let mut adamw = toy.adamw();
+        let micro = Micro::from_labels(&ids, &labels, 9);
+        assert_eq!(micro.targets(), 5);
+        let loss = backward(&toy, &micro, micro.targets(), &mut adamw).unwrap();
+
+        let logits = toy.logits(&toy.hidden(&ids)).narrow(1, 0, 5).reshape([10, 5]);
+        let next = labels.narrow(1, 1, 5).reshape([10]);
+        let full = logits.cross_entropy_loss::<Tensor>(&next, None, Reduction::Mean, -100, 0.0);
+        assert!((loss.double_value(&[]) - full.double_value(&[])).abs() < 1e-6);
+        let expected = Tensor::run_backward(&[full], &[&toy.named[0].1, &toy.named[1].1], false, false);
+        let ours = adamw.gradients();
+        for ((name, _), expected) in toy.named.iter().zip(expected) {
+            assert!(ours[name].allclose(&expected, 1e-5, 1e-6, false), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_head_in_pieces_gives_the_same() {
+        let (ids, labels) = labelled();
+        let toy = Toy::new();
+        let micro = Micro::from_labels(&ids, &labels, 9);
+        let with = |at_once| {
+            let mut adamw = toy.adamw();
+            let loss = backward_in_pieces(&toy, &micro, 5, &mut adamw, at_once).unwrap().double_value(&[]);
+            (loss, adamw.gradients())
+        };
+        let (whole_loss, whole) = with(5);
+        for at_once in [1, 2, 4] {
+            let (loss, gradients) = with(at_once);
+            assert!((loss - whole_loss).abs() < 1e-6);
+            for (name, gradient) in &gradients {
+                assert!(gradient.allclose(&whole[name], 1e-5, 1e-6, false), "{name} in pieces of {at_once}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_blocks_and_labels_mean_the_same_positions() {
+        let blocks = Micro::from_blocks(&[1, 2, 3, 4, 0, 1], 3, Device::Cpu);
+        let list = |tensor: &Tensor| Vec::<i64>::try_from(tensor).unwrap();
+        assert_eq!((list(&blocks.positions), list(&blocks.labels)), (vec![0, 1, 3, 4], vec![2, 3, 0, 1]));
+        let (ids, labels) = labelled();
+        let labelled = Micro::from_labels(&ids, &labels, 9);
+        // The label at the first place of a row has no position before it.
+        assert_eq!((list(&labelled.positions), list(&labelled.labels)), (vec![1, 2, 3, 4, 6], vec![3, 4, 0, 1, 3]));
+    }
+}

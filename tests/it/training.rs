@@ -1,0 +1,205 @@
+//! The training loop as a whole: it learns, repeats itself to the byte, stops when told, and refuses what cannot be.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pipe::error::{Problem, Result};
+use pipe::ml::tokens::{FORMAT, Tokens, TokensInfo};
+use pipe::ml::train::adamw::{AdamW, AdamWOptions};
+use pipe::ml::train::batch::{Length, Limits, Plan};
+use pipe::ml::train::curve::Curve;
+use pipe::ml::train::loss::{Learner, Micro};
+use pipe::ml::train::schedule::Schedule;
+use pipe::ml::train::{Fit, Watch, fit};
+use pipe::step::stream;
+use tch::{Device, Kind, Tensor};
+
+const VOCABULARY: i64 = 11;
+
+/// Predicts the next id from the mean of all ids before: embedding, one layer, head.
+struct Toy {
+    named: Vec<(String, Tensor)>,
+}
+
+impl Toy {
+    fn new() -> Self {
+        let matrix = |rows: i64, columns: i64, shift: f64| {
+            let values =
+                (Tensor::arange(rows * columns, (Kind::Double, Device::Cpu)) * 12.9898 + shift).sin() * 43758.5453;
+            ((&values - values.floor() - 0.5) * 0.5).to_kind(Kind::Float).view_([rows, columns])
+        };
+        let named = [
+            ("embed", matrix(VOCABULARY, 24, 1.0)),
+            ("layer", matrix(24, 24, 2.0)),
+            ("head", matrix(VOCABULARY, 24, 3.0)),
+        ];
+        Self { named: named.map(|(name, tensor)| (name.to_owned(), tensor)).into() }
+    }
+
+    fn adamw(&self) -> AdamW {
+        let options = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 };
+        AdamW::new(&self.named, options, |_, _| true).unwrap()
+    }
+
+    fn bytes(&self) -> Vec<f32> {
+        let flat: Vec<Tensor> = self.named.iter().map(|(_, tensor)| tensor.detach().reshape([-1])).collect();
+        Vec::try_from(Tensor::cat(&flat, 0)).unwrap()
+    }
+}
+
+impl Learner for Toy {
+    fn hidden(&self, ids: &Tensor) -> Tensor {
+        let before = Tensor::embedding(&self.named[0].1, ids, -1, false, false);
+        let count = Tensor::arange(ids.size()[1], (Kind::Float, Device::Cpu)).view_([-1, 1]) + 1.0;
+        let mean = before.cumsum(1, Kind::Float) / count;
+        (mean + before).matmul(&self.named[1].1).tanh()
+    }
+    fn logits(&self, rows: &Tensor) -> Tensor {
+        rows.matmul(&self.named[2].1.tr())
+    }
+    fn vocabulary(&self) -> i64 {
+        VOCABULARY
+    }
+}
+
+/// Stops the run before the n-th micro-batch.
+struct StopAt(u64);
+
+impl Watch for StopAt {
+    fn check(&mut self) -> Result<()> {
+        if self.0 == 0 {
+            return Err(Problem::cancelled());
+        }
+        self.0 -= 1;
+        Ok(())
+    }
+}
+
+struct Silent;
+
+impl Watch for Silent {
+    fn check(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// 24 rows of 4 to 12 ids that all differ.
+fn rows() -> Tokens {
+    let (mut ids, mut offsets, mut targets) = (Vec::new(), vec![0], Vec::new());
+    for row in 0..24 {
+        let length = 4 + row * 5 % 9;
+        ids.extend((0..length).map(|at| (row * 7 + at * (row % 3 + 1)) % VOCABULARY as i32));
+        offsets.push(ids.len() as i64);
+        targets.push(1 + row % 2);
+    }
+    let info = TokensInfo {
+        format: FORMAT.to_owned(),
+        task: "text".to_owned(),
+        prompt: String::new(),
+        vocab_size: VOCABULARY as u64,
+        rows: 24,
+        tokens: ids.len() as u64,
+        target_tokens: 0,
+        truncated: 0,
+        longest: 12,
+        tokenizer: String::new(),
+    };
+    Tokens { ids, offsets, targets, info }
+}
+
+fn options(steps: u64) -> Fit {
+    Fit { lr: 1e-2, schedule: Schedule::Cosine, warmup: 3, steps, clip: Some(1.0) }
+}
+
+/// Trains a fresh toy and gives its weights and curve.
+fn train(seed: u64, epochs: u64) -> (Vec<f32>, Curve) {
+    let toy = Toy::new();
+    let tokens = rows();
+    let lengths: Vec<usize> = (0..tokens.rows()).map(|row| tokens.row(row).len()).collect();
+    let limits = Limits { rows: 4, tokens: None };
+    let plan = Plan::new(&lengths, limits, 2, Length::Epochs(epochs), |epoch| stream(seed, &format!("epoch {epoch}")))
+        .unwrap();
+    let mut batches = |step: u64| {
+        let step = &plan.steps[step as usize];
+        Ok(step.iter().map(|rows| Micro::from_rows(&tokens, rows, false, Device::Cpu)).collect())
+    };
+    let steps = plan.steps.len() as u64;
+    let curve = fit(&options(steps), &toy, &mut toy.adamw(), &mut batches, &mut Silent).unwrap();
+    assert_eq!(curve.points.len() as u64, steps);
+    (toy.bytes(), curve)
+}
+
+fn one_batch() -> Micro {
+    Micro::from_rows(&rows(), &[0, 1, 2], false, Device::Cpu)
+}
+
+#[test]
+fn it_learns_one_batch_by_heart() {
+    let toy = Toy::new();
+    let mut batches = |_| Ok(vec![one_batch()]);
+    let curve = fit(&options(300), &toy, &mut toy.adamw(), &mut batches, &mut Silent).unwrap();
+    assert!(curve.first_loss().unwrap() > 2.0 && curve.last_loss().unwrap() < 0.2, "{:?}", curve.points.last());
+    assert_eq!(curve.points[0].lr, 0.0);
+    assert!(curve.points[299].lr < 1e-5 && curve.points[3].lr == 1e-2);
+}
+
+#[test]
+fn two_runs_and_two_runs_side_by_side_give_the_same_bytes() {
+    let alone = [train(1, 6), train(2, 6)];
+    assert_ne!(alone[0].0, alone[1].0);
+    assert_eq!(train(1, 6), alone[0]);
+    let together = std::thread::scope(|scope| {
+        let threads = [1, 2].map(|seed| scope.spawn(move || train(seed, 6)));
+        threads.map(|thread| thread.join().unwrap())
+    });
+    assert_eq!(together, alone);
+}
+
+#[test]
+fn two_micro_batches_are_one_of_double_size() {
+    let tokens = rows();
+    let parts = |sizes: &'static [&'static [usize]]| {
+        let toy = Toy::new();
+        let mut batches =
+            |_| Ok(sizes.iter().map(|rows| Micro::from_rows(&tokens, rows, false, Device::Cpu)).collect());
+        let curve = fit(&options(8), &toy, &mut toy.adamw(), &mut batches, &mut Silent).unwrap();
+        (toy.bytes(), curve)
+    };
+    let (whole, two) = (parts(&[&[0, 1, 2, 3, 4]]), parts(&[&[0, 1], &[2, 3, 4]]));
+    for (a, b) in whole.1.points.iter().zip(&two.1.points) {
+        assert!((a.loss - b.loss).abs() < 1e-5, "{a:?} {b:?}");
+        assert_eq!((a.tokens, a.target_tokens), (b.tokens, b.target_tokens));
+    }
+    let apart = whole.0.iter().zip(&two.0).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(apart < 1e-4 && whole.0 != Toy::new().bytes(), "{apart}");
+}
+
+#[test]
+fn it_stops_before_the_next_micro_batch_when_told() {
+    let toy = Toy::new();
+    let given = AtomicU64::new(0);
+    let mut batches = |_| {
+        given.fetch_add(1, Ordering::Relaxed);
+        Ok(vec![one_batch()])
+    };
+    let problem = fit(&options(1000), &toy, &mut toy.adamw(), &mut batches, &mut StopAt(5)).unwrap_err();
+    assert!(problem.cancelled);
+    assert_eq!(given.load(Ordering::Relaxed), 6);
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_the_run_with_its_step() {
+    let toy = Toy::new();
+    let mut batches = |_| Ok(vec![one_batch()]);
+    let options = Fit { lr: 1e30, schedule: Schedule::Constant, warmup: 0, steps: 50, clip: None };
+    let problem = fit(&options, &toy, &mut toy.adamw(), &mut batches, &mut Silent).unwrap_err().to_string();
+    assert!(problem.contains("at step ") && problem.contains("lower `lr`"), "{problem}");
+}
+
+#[test]
+fn a_batch_without_a_target_is_refused() {
+    let toy = Toy::new();
+    let ids = Tensor::from_slice(&[1i64, 2]).view_([1, 2]);
+    let mut batches = |_| Ok(vec![Micro::from_labels(&ids, &Tensor::full_like(&ids, -100), 2)]);
+    let problem = fit(&options(2), &toy, &mut toy.adamw(), &mut batches, &mut Silent).unwrap_err().to_string();
+    assert!(problem.contains("step 1 has no id to predict"), "{problem}");
+}
