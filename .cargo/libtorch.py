@@ -349,6 +349,8 @@ def fetch_by_pip(wheel, target):
     where = ["--only-binary=:all:", "--no-deps", *WHEEL_OF, *platforms(), "--dest", str(folder)]
     asked = pip("download", *where, "--require-hashes", "-r", str(needs), stdout=sys.stderr, stderr=subprocess.PIPE)
     files = list(folder.glob("*.whl"))
+    if "DO NOT MATCH THE HASHES" in asked.stderr:
+        raise Problem("%s of pip's index is not the pinned file (expected sha256 %s)" % (file_name(wheel), wheel.sha256))
     if asked.returncode != 0 or len(files) != 1:
         raise Problem("pip could not download %s: %s" % (file_name(wheel), last_line(asked.stderr)))
     check(files[0], wheel)
