@@ -1,0 +1,321 @@
+//! References → edges: steps, cells and outputs looked up, ports counted, cycles told as a sentence.
+//! It does not know parameters.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+
+use serde_json::Value;
+
+use crate::error::{Path, Problem};
+use crate::step::{AnyKind, Arity, Input};
+
+use super::matrix::Cell;
+use super::node::type_name;
+use super::pipeline::Edge;
+use super::problems::{Finding, Findings, Focus};
+use super::reference::{self, Reference, equal, id};
+use super::substitute::Outcome;
+use super::suggest;
+
+/// A cell on its way to become a step; all its places are below `path`.
+pub(super) struct Draft {
+    pub id: String,
+    pub name: String,
+    pub path: Path,
+    pub cell: Cell,
+    /// `None` if the kind is unknown, which is told already.
+    pub kind: Option<&'static dyn AnyKind>,
+    /// `in:` after substitution.
+    pub inputs: Vec<(String, Value)>,
+    pub outcome: Outcome,
+    pub edges: BTreeMap<String, Vec<Edge>>,
+    pub action: Option<Box<dyn crate::step::AnyStep>>,
+}
+
+/// Where the cells of each step lie among the drafts; empty for a step whose matrix is broken.
+pub(super) type Table = BTreeMap<String, Range<usize>>;
+
+/// More edges than this in one pipeline are taken for a mistake.
+const MOST_EDGES: usize = 1_000_000;
+
+/// Connects every draft; what is wrong goes into the draft's outcome.
+pub(super) fn connect(drafts: &mut [Draft], table: &Table) {
+    let mut budget = MOST_EDGES;
+    for at in 0..drafts.len() {
+        let Some(kind) = drafts[at].kind else { continue };
+        let path = drafts[at].path.key("in");
+        let mut outcome = std::mem::take(&mut drafts[at].outcome);
+        let mut edges = BTreeMap::new();
+        for (port, value) in &drafts[at].inputs {
+            let path = path.key(port);
+            let Some(input) = kind.inputs().iter().find(|input| input.name == port) else {
+                let names = kind.inputs().iter().map(|input| input.name);
+                let problem = Problem::new(format!("`{}` has no input `{port}`", kind.name()))
+                    .expected("an input of this kind")
+                    .help(suggest::help(port, names, "the inputs are", "this kind takes no inputs"));
+                push(&mut outcome, Focus::Key, problem, &path);
+                continue;
+            };
+            let before = outcome.findings.len() + outcome.missing.len();
+            let found = producers(drafts, table, at, value, &path, &mut outcome, &mut budget);
+            if outcome.findings.len() + outcome.missing.len() == before {
+                count(kind, input, &found, value, &path, drafts, &mut outcome);
+            }
+            if !found.is_empty() {
+                edges.insert(port.clone(), found);
+            }
+        }
+        for input in kind.inputs().iter().filter(|input| matches!(input.arity, Arity::One | Arity::Many)) {
+            if !drafts[at].inputs.iter().any(|(port, _)| port == input.name) {
+                let problem = Problem::new(format!(
+                    "nothing is connected to the input `{}` of `{}`",
+                    input.name, drafts[at].name
+                ))
+                .expected(format!("`in: {{ {}: … }}`", input.name))
+                .help(format!("`{}` takes {}", input.name, lower(input.doc)));
+                push(&mut outcome, Focus::Key, problem, &path);
+            }
+        }
+        drafts[at].outcome = outcome;
+        drafts[at].edges = edges;
+    }
+}
+
+/// A sentence of a port's documentation as the tail of another.
+fn lower(doc: &str) -> String {
+    let mut chars = doc.chars();
+    let first = chars.next().map(|c| c.to_lowercase().to_string()).unwrap_or_default();
+    format!("{first}{}", chars.as_str()).trim_end_matches('.').to_owned()
+}
+
+fn push(outcome: &mut Outcome, focus: Focus, problem: Problem, path: &Path) {
+    outcome.findings.push(Finding { problem: problem.at(path.clone()), focus });
+}
+
+/// The producers that the value of a port names.
+fn producers(
+    drafts: &[Draft],
+    table: &Table,
+    at: usize,
+    value: &Value,
+    path: &Path,
+    outcome: &mut Outcome,
+    budget: &mut usize,
+) -> Vec<Edge> {
+    let mut edges = Vec::new();
+    let items: Vec<(Path, &Value)> = match value {
+        Value::Null => Vec::new(),
+        Value::Array(items) => items.iter().enumerate().map(|(i, item)| (path.index(i), item)).collect(),
+        other => vec![(path.clone(), other)],
+    };
+    for (path, item) in items {
+        let Value::String(text) = item else {
+            let problem =
+                Problem::new(format!("an input is {}", type_name(item))).expected("a step, or a list of steps");
+            push(outcome, Focus::Value, problem, &path);
+            continue;
+        };
+        match resolve(drafts, table, &drafts[at].name, text) {
+            Ok(found) if found.len() > *budget => {
+                let problem = Problem::new(format!("this pipeline has more than {MOST_EDGES} connections"));
+                push(outcome, Focus::Value, problem.help("use smaller matrices"), &path);
+                return Vec::new();
+            }
+            Ok(found) => {
+                *budget -= found.len();
+                edges.extend(found);
+            }
+            Err(None) => {}
+            Err(Some((focus, problem))) => push(outcome, focus, problem, &path),
+        }
+    }
+    edges
+}
+
+/// What a reference leads to. `Err(None)` if it leads to a step that is broken itself.
+fn resolve(drafts: &[Draft], table: &Table, needs: &str, text: &str) -> Result<Vec<Edge>, Option<(Focus, Problem)>> {
+    let reference = reference::parse(text).map_err(|problem| Some((Focus::Value, problem)))?;
+    let cells = select(drafts, table, &reference).map_err(|problem| {
+        problem.map(|(focus, mut problem)| {
+            if matches!(&focus, Focus::Within(part) if *part == reference.step) {
+                problem.what = format!("step `{needs}` needs `{}`, which does not exist", reference.step);
+            }
+            (focus, problem)
+        })
+    })?;
+    let mut edges = Vec::with_capacity(cells.len());
+    for step in cells {
+        let kind = drafts[step].kind.ok_or(None)?;
+        let output = match &reference.output {
+            None => kind.outputs().first(),
+            Some(name) => kind.outputs().iter().find(|output| output.name == name),
+        };
+        let Some(output) = output else {
+            let name = reference.output.as_deref().unwrap_or_default();
+            let names = kind.outputs().iter().map(|output| output.name);
+            let problem = Problem::new(format!("`{}` has no output `{name}`", reference.step))
+                .expected(format!("an output of `{}`", kind.name()))
+                .help(suggest::help(name, names, "the outputs are", "this kind has no outputs"));
+            return Err(Some((Focus::Within(name.to_owned()), problem)));
+        };
+        edges.push(Edge { step, output });
+    }
+    Ok(edges)
+}
+
+/// The cells that a reference means.
+pub(super) fn select(
+    drafts: &[Draft],
+    table: &Table,
+    reference: &Reference,
+) -> Result<Vec<usize>, Option<(Focus, Problem)>> {
+    let Some(range) = table.get(&reference.step) else {
+        let names = table.keys().map(String::as_str);
+        let problem = Problem::new(format!("there is no step `{}`", reference.step))
+            .expected("no step of this name")
+            .help(suggest::help(&reference.step, names, "the steps are", "there are no steps"));
+        return Err(Some((Focus::Within(reference.step.clone()), problem)));
+    };
+    if range.is_empty() {
+        return Err(None);
+    }
+    let Some(wanted) = &reference.cell else { return Ok(range.clone().collect()) };
+    let axes = &drafts[range.start].cell;
+    if axes.is_empty() {
+        let problem = Problem::new(format!("`{}` has no matrix", reference.step))
+            .help(format!("write `{}` without brackets", reference.step));
+        return Err(Some((Focus::Value, problem)));
+    }
+    for (axis, _) in wanted {
+        if !axes.iter().any(|(known, _)| known == axis) {
+            let names = axes.iter().map(|(known, _)| known.as_str());
+            let problem = Problem::new(format!("the matrix of `{}` has no axis `{axis}`", reference.step))
+                .help(suggest::help(axis, names, "the axes are", ""));
+            return Err(Some((Focus::Within(axis.clone()), problem)));
+        }
+    }
+    let fits = |step: &usize| {
+        wanted.iter().all(|(axis, value)| drafts[*step].cell.iter().any(|(known, v)| known == axis && equal(v, value)))
+    };
+    let found: Vec<usize> = range.clone().filter(fits).collect();
+    if found.is_empty() {
+        let wrong = id(&reference.step, wanted);
+        let ids = range.clone().map(|step| drafts[step].id.as_str());
+        let problem = Problem::new(format!("there is no cell `{wrong}`"))
+            .expected("a cell of this matrix")
+            .help(suggest::help(&wrong, ids, "the cells are", ""));
+        return Err(Some((Focus::Value, problem)));
+    }
+    Ok(found)
+}
+
+/// Holds the number of producers against what the port takes.
+fn count(
+    kind: &'static dyn AnyKind,
+    input: &Input,
+    found: &[Edge],
+    value: &Value,
+    path: &Path,
+    drafts: &[Draft],
+    outcome: &mut Outcome,
+) {
+    let needs_one = matches!(input.arity, Arity::One | Arity::Many);
+    let at_most_one = matches!(input.arity, Arity::One | Arity::Optional);
+    if found.is_empty() && needs_one {
+        // Broken producers are told where they are broken.
+        if !(value.is_null() || value.as_array().is_some_and(Vec::is_empty)) {
+            return;
+        }
+        let problem = Problem::new(format!("nothing is connected to the input `{}` of `{}`", input.name, kind.name()))
+            .expected("a step")
+            .at(path.clone());
+        let finding = Finding { problem, focus: Focus::Value };
+        if outcome.nulls.contains(path) { outcome.missing.push(finding) } else { outcome.findings.push(finding) }
+    }
+    if found.len() > 1 && at_most_one {
+        let first = &drafts[found[0].step];
+        let problem = Problem::new(format!(
+            "the input `{}` of `{}` takes one step, not {}",
+            input.name,
+            kind.name(),
+            found.len()
+        ))
+        .expected("one step");
+        let problem = if first.cell.is_empty() {
+            problem.help("connect one of them")
+        } else {
+            problem.help(format!("`{}` is a matrix: name one of its cells, as in `{}`", first.name, first.id))
+        };
+        push(outcome, Focus::Value, problem, path);
+    }
+}
+
+/// The steps that `targets` need, themselves included.
+pub(super) fn cone(drafts: &[Draft], targets: &[usize]) -> BTreeSet<usize> {
+    let mut seen: BTreeSet<usize> = targets.iter().copied().collect();
+    let mut queue: Vec<usize> = targets.to_vec();
+    while let Some(at) = queue.pop() {
+        for edge in drafts[at].edges.values().flatten() {
+            if seen.insert(edge.step) {
+                queue.push(edge.step);
+            }
+        }
+    }
+    seen
+}
+
+/// Tells each knot of steps that need each other once, by a shortest way around.
+pub(super) fn cycles(drafts: &[Draft], findings: &mut Findings) {
+    let mut graph = petgraph::graph::DiGraph::<(), ()>::new();
+    let nodes: Vec<_> = drafts.iter().map(|_| graph.add_node(())).collect();
+    for (at, draft) in drafts.iter().enumerate() {
+        let needs: BTreeSet<usize> = draft.edges.values().flatten().map(|edge| edge.step).collect();
+        for step in needs {
+            graph.add_edge(nodes[at], nodes[step], ());
+        }
+    }
+    for knot in petgraph::algo::tarjan_scc(&graph) {
+        let knot: BTreeSet<usize> = knot.into_iter().map(petgraph::graph::NodeIndex::index).collect();
+        let Some(&start) = knot.first() else { continue };
+        let Some(way) = around(drafts, &knot, start) else { continue };
+        let mut sentence = format!("`{}` needs ", drafts[start].id);
+        for (i, &(_, step)) in way.iter().enumerate() {
+            let and = if i + 1 == way.len() { "" } else { ", which needs " };
+            let itself = way.len() == 1;
+            sentence.push_str(&if itself { "itself".to_owned() } else { format!("`{}`{and}", drafts[step].id) });
+        }
+        let port = way.first().map(|(port, _)| port.clone()).unwrap_or_default();
+        let path = drafts[start].path.key("in").key(port);
+        let problem =
+            Problem::new(sentence).expected("a step that does not need this one").help("cut the circle at one of them");
+        findings.value(&path, problem);
+    }
+}
+
+/// A shortest way from `start` back to it: the port that each step was reached by, and the step.
+fn around(drafts: &[Draft], knot: &BTreeSet<usize>, start: usize) -> Option<Vec<(String, usize)>> {
+    let mut came: BTreeMap<usize, (usize, String)> = BTreeMap::new();
+    let mut queue = VecDeque::from([start]);
+    while let Some(at) = queue.pop_front() {
+        for (port, edges) in &drafts[at].edges {
+            for step in edges.iter().map(|edge| edge.step).filter(|step| knot.contains(step)) {
+                if step == start {
+                    let mut way = vec![(port.clone(), start)];
+                    let mut back = at;
+                    while back != start {
+                        let (before, port) = came[&back].clone();
+                        way.push((port, back));
+                        back = before;
+                    }
+                    way.reverse();
+                    return Some(way);
+                }
+                if let std::collections::btree_map::Entry::Vacant(entry) = came.entry(step) {
+                    entry.insert((at, port.clone()));
+                    queue.push_back(step);
+                }
+            }
+        }
+    }
+    None
+}
