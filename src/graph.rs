@@ -7,7 +7,6 @@ use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::{Dfs, Reversed};
 
-use crate::error::{Problem, Result};
 use crate::spec::Pipeline;
 
 /// The steps of a pipeline as nodes, with an arrow from each producer to each consumer.
@@ -74,42 +73,6 @@ impl Graph {
             }
         }
         order
-    }
-}
-
-/// The steps that names on the command line mean: a step with all its cells, or one cell by its id.
-/// Without names, the targets of the file.
-pub fn select(pipeline: &Pipeline, names: &[String]) -> Result<Vec<usize>> {
-    if names.is_empty() {
-        return Ok(pipeline.targets.clone());
-    }
-    let mut chosen = BTreeSet::new();
-    for name in names {
-        let matching = pipeline.steps.iter().enumerate().filter(|(_, step)| step.id == *name || step.name == *name);
-        let found: Vec<usize> = matching.map(|(i, _)| i).collect();
-        if found.is_empty() {
-            return Err(unknown(pipeline, name));
-        }
-        chosen.extend(found);
-    }
-    Ok(chosen.into_iter().collect())
-}
-
-fn unknown(pipeline: &Pipeline, name: &str) -> Problem {
-    let problem = Problem::new(format!("there is no step `{name}` in {}", pipeline.file.display()));
-    let known: BTreeSet<&str> =
-        pipeline.steps.iter().flat_map(|step| [step.name.as_str(), step.id.as_str()]).collect();
-    let close = known
-        .iter()
-        .map(|other| (strsim::damerau_levenshtein(name, other), *other))
-        .min()
-        .filter(|(distance, _)| *distance <= 1 + name.chars().count() / 3);
-    match close {
-        Some((_, other)) => problem.help(format!("did you mean `{other}`?")),
-        None => {
-            let names: BTreeSet<&str> = pipeline.steps.iter().map(|step| step.name.as_str()).collect();
-            problem.help(format!("its steps are {}", names.into_iter().collect::<Vec<_>>().join(", ")))
-        }
     }
 }
 
