@@ -1,12 +1,51 @@
-//! `pipe check`.
+//! `pipe check`: every problem of a pipeline file, without running anything.
+//! It does not know what is wrong with a file; `spec` does.
 
-use super::Exit;
+use std::collections::BTreeSet;
+use std::io::IsTerminal;
+
+use super::{Exit, PipelineArgs};
+use crate::spec::{self, Options, Pipeline};
+use crate::ui::problem;
 
 /// Reports every problem of a pipeline file.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+}
 
 /// Does it.
-pub fn main(_args: &Args) -> Exit {
-    unimplemented!()
+pub fn main(args: &Args) -> Exit {
+    let options =
+        Options { profile: args.pipeline.profile.clone(), sets: args.pipeline.sets.clone(), ..Options::default() };
+    match spec::load(&args.pipeline.pipeline, &options) {
+        Ok(pipeline) => {
+            println!("{}", summary(&pipeline));
+            Exit::Done
+        }
+        Err(problems) => {
+            let color =
+                std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+            eprint!("{}", problem::render(&problems, color));
+            Exit::Pipeline
+        }
+    }
+}
+
+/// One line: `lora_vs_mlp: 14 steps, 22 with the cells of matrices; targets: report`.
+fn summary(pipeline: &Pipeline) -> String {
+    let names: BTreeSet<&str> = pipeline.steps.iter().map(|step| step.name.as_str()).collect();
+    let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    let cells = pipeline.steps.iter().filter(|step| !step.coordinates.is_empty()).count();
+    let cells = if cells == 0 { String::new() } else { format!(", {}", plural(cells, "matrix cell")) };
+    let mut targets: Vec<&str> = Vec::new();
+    for &target in &pipeline.targets {
+        let name = pipeline.steps[target].name.as_str();
+        if !targets.contains(&name) {
+            targets.push(name);
+        }
+    }
+    let targets = if targets.len() == names.len() { "all".to_owned() } else { targets.join(", ") };
+    format!("{}: {}{cells}, targets: {targets}", pipeline.name, plural(names.len(), "step"))
 }
