@@ -152,12 +152,16 @@ impl<'a> Run<'a> {
             // Words change nothing that has been decided; only an end does.
             loop {
                 match receiver.recv() {
-                    Ok(Message::Said(step, say)) => (self.say)(Event::StepSaid { step: self.id(step), say }),
+                    Ok(Message::Said(step, say)) => self.tell(Event::StepSaid { step: self.id(step), say }),
                     Ok(Message::Ended(step, result)) => break self.ended(step, *result),
                     Err(_) => return,
                 }
             }
         }
+    }
+
+    fn tell(&mut self, event: Event) {
+        (self.say)(event);
     }
 
     fn id(&self, step: usize) -> String {
@@ -224,7 +228,7 @@ impl<'a> Run<'a> {
             self.states.insert(step, State::Running { slots, key: decision.key.clone() });
             self.free -= slots;
             let why = self.decider.why(step, &decision);
-            (self.say)(Event::StepStarted { step: self.id(step), key: decision.key.clone(), why });
+            self.tell(Event::StepStarted { step: self.id(step), key: decision.key.clone(), why });
             let job = work::Job {
                 step: &self.pipeline.steps[step],
                 position: step,
@@ -257,7 +261,7 @@ impl<'a> Run<'a> {
 
     fn ran(&mut self, step: usize, record: Record) -> State {
         self.counts.ran += 1;
-        (self.say)(Event::StepFinished {
+        self.tell(Event::StepFinished {
             step: self.id(step),
             key: record.key.clone(),
             took_ms: record.took_ms,
@@ -270,7 +274,7 @@ impl<'a> Run<'a> {
     fn reused(&mut self, step: usize, record: Record) -> State {
         self.counts.reused += 1;
         self.counts.saved_ms += record.took_ms;
-        (self.say)(Event::StepReused {
+        self.tell(Event::StepReused {
             step: self.id(step),
             key: record.key.clone(),
             saved_ms: record.took_ms,
@@ -280,7 +284,7 @@ impl<'a> Run<'a> {
         // What had to be known when the result was made has to be known whenever it is used.
         for said in &record.said {
             if matches!(said, Say::Warning { .. }) {
-                (self.say)(Event::StepSaid { step: self.id(step), say: said.clone() });
+                self.tell(Event::StepSaid { step: self.id(step), say: said.clone() });
             }
         }
         self.done(step, record)
@@ -296,7 +300,7 @@ impl<'a> Run<'a> {
     fn failed(&mut self, step: usize, problem: Problem) -> State {
         self.counts.failed += 1;
         self.first_failure.get_or_insert(step);
-        (self.say)(Event::StepFailed { step: self.id(step), problem });
+        self.tell(Event::StepFailed { step: self.id(step), problem });
         State::Failed
     }
 
@@ -316,7 +320,7 @@ impl<'a> Run<'a> {
                 if matches!(self.states[&step], State::Waiting | State::Twin(_) | State::Ready(_)) {
                     self.counts.skipped += 1;
                     let because = self.id(self.failed_above(step).unwrap_or(first));
-                    (self.say)(Event::StepSkipped { step: self.id(step), because });
+                    self.tell(Event::StepSkipped { step: self.id(step), because });
                 }
             }
         }
@@ -328,7 +332,7 @@ impl<'a> Run<'a> {
         };
         let Counts { ran, reused, failed, skipped, saved_ms } = self.counts;
         let took_ms = started.elapsed().as_millis() as u64;
-        (self.say)(Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, results });
+        self.tell(Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, results });
         Summary { outcome, records: self.records }
     }
 
@@ -342,7 +346,7 @@ impl<'a> Run<'a> {
     /// target, those that no other reads are what the run was for.
     fn publish(&mut self) -> Vec<String> {
         let every = self.pipeline.targets.len() == self.order.len();
-        let mut results = Vec::new();
+        let (mut results, mut warnings) = (Vec::new(), Vec::new());
         for (&position, record) in &self.records {
             let step = &self.pipeline.steps[position];
             let wanted = if every {
@@ -358,13 +362,16 @@ impl<'a> Run<'a> {
                     Ok(_) => {}
                     Err(problem) => {
                         let text = format!("no link to its result `{file}` could be made: {}", problem.what);
-                        (self.say)(Event::StepSaid { step: step.id.clone(), say: Say::Warning { text } });
+                        warnings.push(Event::StepSaid { step: step.id.clone(), say: Say::Warning { text } });
                         if wanted {
                             results.push(self.store.object(&object.digest).display().to_string());
                         }
                     }
                 }
             }
+        }
+        for warning in warnings {
+            self.tell(warning);
         }
         results
     }
