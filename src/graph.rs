@@ -15,9 +15,11 @@ pub struct Graph(DiGraph<(), ()>);
 impl Graph {
     /// The graph of a pipeline; nodes are positions in [`Pipeline::steps`].
     pub fn of(pipeline: &Pipeline) -> Self {
-        let edges = pipeline.steps.iter().enumerate().flat_map(|(consumer, step)| {
-            step.inputs.values().flatten().map(move |edge| (edge.step, consumer))
-        });
+        let edges = pipeline
+            .steps
+            .iter()
+            .enumerate()
+            .flat_map(|(consumer, step)| step.inputs.values().flatten().map(move |edge| (edge.step, consumer)));
         Self::new(pipeline.steps.len(), edges)
     }
 

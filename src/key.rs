@@ -233,7 +233,8 @@ fn named(item: &Value) -> Option<(String, Value)> {
     let rest: Map<String, Value> =
         map.iter().filter(|(key, _)| *key == "coordinates").map(|(k, v)| (k.clone(), v.clone())).collect();
     // The digest stands for the entry itself unless there is more to tell.
-    let rest = if rest.is_empty() { digest.clone() } else { json!({"digest": digest, "coordinates": rest["coordinates"]}) };
+    let rest =
+        if rest.is_empty() { digest.clone() } else { json!({"digest": digest, "coordinates": rest["coordinates"]}) };
     Some((name.to_owned(), rest))
 }
 

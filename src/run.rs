@@ -144,7 +144,8 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, &text[..text.len() - 5]).unwrap();
         assert_eq!(read(&path).unwrap().1, kept[..1]);
-        fs::write(&path, text.replace("\"at_ms\":3,\"event\":\"step_said\",\"step\":\"шаг\",\"say\":{\"metric\"", "{")).unwrap();
+        fs::write(&path, text.replace("\"at_ms\":3,\"event\":\"step_said\",\"step\":\"шаг\",\"say\":{\"metric\"", "{"))
+            .unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("r.jsonl:2"));
     }
 }

@@ -135,12 +135,8 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn steps<'s>(
-        &mut self,
-        scope: &'s thread::Scope<'s, '_>,
-        sender: &Sender<Message>,
-        receiver: &Receiver<Message>,
-    ) where
+    fn steps<'s>(&mut self, scope: &'s thread::Scope<'s, '_>, sender: &Sender<Message>, receiver: &Receiver<Message>)
+    where
         'a: 's,
     {
         loop {
@@ -240,7 +236,8 @@ impl<'a> Run<'a> {
             };
             let to = sender.clone();
             let name = self.id(step);
-            let spawned = thread::Builder::new().name(name).stack_size(16 << 20).spawn_scoped(scope, move || job.work(&to));
+            let spawned =
+                thread::Builder::new().name(name).stack_size(16 << 20).spawn_scoped(scope, move || job.work(&to));
             if let Err(error) = spawned {
                 self.ended(step, Err(Problem::new(format!("cannot start a thread: {error}"))));
             }

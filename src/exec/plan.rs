@@ -53,9 +53,7 @@ pub fn plan(decider: &Decider) -> (Vec<usize>, BTreeMap<usize, Planned>) {
 
 fn decide(decider: &Decider, step: usize, records: &mut BTreeMap<usize, Record>) -> Planned {
     match decider.decide(step, records) {
-        Err(problem) => {
-            Planned { why: vec![problem.to_string()], verdict: Verdict::Fail(problem), decision: None }
-        }
+        Err(problem) => Planned { why: vec![problem.to_string()], verdict: Verdict::Fail(problem), decision: None },
         Ok(decision) => {
             let why = decider.why(step, &decision);
             let verdict = match &decision.found {

@@ -90,7 +90,11 @@ fn refuse_links(path: &Path) -> Result<()> {
 ///
 /// Folders stay writable: a read-only folder cannot be moved by everyone, and `rm -r cache` would fail.
 fn seal(path: &Path) -> Result<()> {
-    let files = if path.is_dir() { files_below(path)?.iter().map(|file| path.join(file)).collect() } else { vec![path.to_owned()] };
+    let files = if path.is_dir() {
+        files_below(path)?.iter().map(|file| path.join(file)).collect()
+    } else {
+        vec![path.to_owned()]
+    };
     for path in files {
         let sealed = (|| {
             File::open(&path)?.sync_all()?;

@@ -176,7 +176,10 @@ mod tests {
         for (text, expected) in [
             (whole[..whole.len() / 2].to_owned(), "its record is damaged"),
             (whole.replace("record@1", "record@9"), "its record has the format `pipe/record@9`, not `pipe/record@1`"),
-            (whole.replace("0.1,", "0.2,").replace("\"a\": 0.1", "\"a\": 0.2"), "its record does not belong to its key"),
+            (
+                whole.replace("0.1,", "0.2,").replace("\"a\": 0.1", "\"a\": 0.2"),
+                "its record does not belong to its key",
+            ),
         ] {
             assert_ne!(text, whole);
             fs::write(&path, text).unwrap();

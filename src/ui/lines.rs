@@ -172,7 +172,10 @@ mod tests {
         let mut all = begun(false);
         let problem = Problem::new("no labels").in_file("test.jsonl", Some(1));
         let failed = lines(&mut all, 1, Event::StepFailed { step: "lora".into(), problem });
-        assert!(failed[0].starts_with("✗ lora") && failed.iter().any(|line| line.contains("test.jsonl:1")), "{failed:?}");
+        assert!(
+            failed[0].starts_with("✗ lora") && failed.iter().any(|line| line.contains("test.jsonl:1")),
+            "{failed:?}"
+        );
         let end = Event::RunFinished {
             outcome: Outcome::Failed,
             ran: 1,
