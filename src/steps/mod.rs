@@ -12,10 +12,11 @@ pub mod tokenize;
 pub mod tokenizer;
 pub mod train;
 
-use crate::step::AnyKind;
+use crate::step::{AnyKind, kind};
 
 /// Every step kind, in the order of a pipeline.
-pub static KINDS: &[&dyn AnyKind] = &[];
+pub static KINDS: &[&dyn AnyKind] =
+    &[&kind::<download::Download>(), &kind::<split::Split>(), &kind::<tokenizer::Tokenizer>()];
 
 /// The kind of this name.
 pub fn find(name: &str) -> Option<&'static dyn AnyKind> {

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod corpus;
+mod data_steps;
 mod docs;
 mod engine;
 mod golden_metrics;

@@ -1,0 +1,69 @@
+//! What a source must be: its digest, as the author of the pipeline saw it.
+//! It does not know where the source came from.
+
+use std::io::Read;
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::digest::Digest;
+use crate::error::{Path as SpecPath, Problem, Result};
+use crate::step::Context;
+
+/// A digest that is asked for: 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pin {
+    /// blake3 of a file, or pipe's own digest of a folder.
+    Blake3(String),
+    /// SHA-256 of a file.
+    Sha256(String),
+}
+
+impl Pin {
+    /// Reads `blake3:…` or `sha256:…`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let wrong = || {
+            Problem::new(format!("`{text}` is not a pin")).expected("`blake3:` or `sha256:` and 64 hexadecimal digits")
+        };
+        let (kind, digits) = text.split_once(':').ok_or_else(wrong)?;
+        let digits = Digest::parse(&digits.to_ascii_lowercase()).ok_or_else(wrong)?.to_string();
+        match kind {
+            "blake3" => Ok(Self::Blake3(digits)),
+            "sha256" => Ok(Self::Sha256(digits)),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// Compares the source with the pin; `written` is what messages call it.
+    pub fn verify(&self, path: &Path, written: &str, cx: &Context) -> Result<()> {
+        let (kind, pinned, found) = match self {
+            Self::Blake3(pinned) => ("blake3", pinned, Digest::of_path(path)?.to_string()),
+            Self::Sha256(_) if path.is_dir() => {
+                return Err(Problem::new(format!("{written} is a folder, and a folder has no sha256"))
+                    .at(SpecPath::root().key("pin"))
+                    .help(format!("its pin is `blake3:{}`", Digest::of_path(path)?)));
+            }
+            Self::Sha256(pinned) => ("sha256", pinned, sha256(path, cx)?),
+        };
+        if *pinned == found {
+            return Ok(());
+        }
+        Err(Problem::new(format!("{written} is not what is pinned: its {kind} is {found}"))
+            .at(SpecPath::root().key("pin"))
+            .help("the file changed, or another one was meant; if the new one is right, pin it"))
+    }
+}
+
+fn sha256(path: &Path, cx: &Context) -> Result<String> {
+    let mut file = std::fs::File::open(path).map_err(|e| Problem::io("open", path, &e))?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        cx.check_cancelled()?;
+        let read = file.read(&mut buffer).map_err(|e| Problem::io("read", path, &e))?;
+        if read == 0 {
+            return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+        }
+        hasher.update(&buffer[..read]);
+    }
+}
