@@ -33,6 +33,11 @@ pub fn main(args: &Args) -> Exit {
     }
 }
 
+/// True if stderr is a terminal and nobody asked for plain text.
+pub(super) fn color() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+}
+
 /// One line: `lora_vs_mlp: 14 steps, 22 with the cells of matrices; targets: report`.
 fn summary(pipeline: &Pipeline) -> String {
     let names: BTreeSet<&str> = pipeline.steps.iter().map(|step| step.name.as_str()).collect();

@@ -179,7 +179,7 @@ fn expect(path: &Path, what: &str, found: &Node, expected: &str, findings: &mut 
 }
 
 fn unknown(key: &str, path: &Path, known: &[&str], what: &str, findings: &mut Findings) {
-    let problem = Problem::new(format!("{what} has no key `{key}`")).expected("a known key").help(suggest::help(
+    let problem = Problem::new(format!("{what} has no key `{key}`")).help(suggest::help(
         key,
         known.iter().copied(),
         "the keys are",

@@ -172,7 +172,7 @@ pub(super) fn select(
     let Some(range) = table.get(&reference.step) else {
         let names = table.keys().map(String::as_str);
         let problem = Problem::new(format!("there is no step `{}`", reference.step))
-            .expected("no step of this name")
+            .expected("the name of a step")
             .help(suggest::help(&reference.step, names, "the steps are", "there are no steps"));
         return Err(Some((Focus::Within(reference.step.clone()), problem)));
     };
@@ -274,7 +274,7 @@ pub(super) fn cycles(drafts: &[Draft], findings: &mut Findings) {
             graph.add_edge(nodes[at], nodes[step], ());
         }
     }
-    for knot in petgraph::algo::tarjan_scc(&graph) {
+    for knot in petgraph::algo::kosaraju_scc(&graph) {
         let knot: BTreeSet<usize> = knot.into_iter().map(petgraph::graph::NodeIndex::index).collect();
         let Some(&start) = knot.first() else { continue };
         let Some(way) = around(drafts, &knot, start) else { continue };
@@ -286,8 +286,7 @@ pub(super) fn cycles(drafts: &[Draft], findings: &mut Findings) {
         }
         let port = way.first().map(|(port, _)| port.clone()).unwrap_or_default();
         let path = drafts[start].path.key("in").key(port);
-        let problem =
-            Problem::new(sentence).expected("a step that does not need this one").help("cut the circle at one of them");
+        let problem = Problem::new(sentence).help("cut the circle at one of them");
         findings.value(&path, problem);
     }
 }

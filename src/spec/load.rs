@@ -161,15 +161,24 @@ fn parameters(document: &Document, options: &Options, findings: &mut Findings) -
     params
 }
 
+/// Schemas of the kinds that were met: the cells of a matrix share one.
+type Schemas = BTreeMap<&'static str, Value>;
+
 /// Every cell of every step, with its kind, parameters and inputs.
 fn drafts(document: &Document, params: &Value, options: &Options, findings: &mut Findings) -> (Vec<Draft>, Table) {
     let mut drafts = Vec::new();
     let mut table = Table::new();
+    let mut schemas = Schemas::new();
     for raw in &document.steps {
         let path = Path::root().key("steps").key(&raw.name);
         let start = drafts.len();
         match &raw.matrix {
-            None => drafts.push(draft(raw, &path, None, params, options)),
+            None if start >= MOST_CELLS => {
+                let problem = Problem::new(format!("the pipeline has more than {MOST_CELLS} steps"));
+                findings.key(&path, problem.help("make several pipelines of it"));
+                break;
+            }
+            None => drafts.push(draft(raw, &path, None, params, options, &mut schemas)),
             Some(node) => {
                 let mut outcome = Outcome::default();
                 let cells = matrix::cells(node, &path.key("matrix"), params, &mut outcome);
@@ -181,7 +190,9 @@ fn drafts(document: &Document, params: &Value, options: &Options, findings: &mut
                         Problem::new(format!("the pipeline has more than {MOST_CELLS} steps with this matrix"));
                     findings.key(&path.key("matrix"), problem.help("use fewer values"));
                 } else {
-                    drafts.extend(cells.into_iter().map(|cell| draft(raw, &path, Some(cell), params, options)));
+                    drafts.extend(
+                        cells.into_iter().map(|cell| draft(raw, &path, Some(cell), params, options, &mut schemas)),
+                    );
                 }
             }
         }
@@ -190,7 +201,14 @@ fn drafts(document: &Document, params: &Value, options: &Options, findings: &mut
     (drafts, table)
 }
 
-fn draft(raw: &RawStep, path: &Path, cell: Option<Cell>, params: &Value, options: &Options) -> Draft {
+fn draft(
+    raw: &RawStep,
+    path: &Path,
+    cell: Option<Cell>,
+    params: &Value,
+    options: &Options,
+    schemas: &mut Schemas,
+) -> Draft {
     let mut outcome = Outcome::default();
     let scope = Scope { params, cell: cell.as_deref() };
     let kind = raw.uses.as_ref().and_then(|uses| kind(uses, &path.key("uses"), &scope, options, &mut outcome));
@@ -200,7 +218,10 @@ fn draft(raw: &RawStep, path: &Path, cell: Option<Cell>, params: &Value, options
         .map(|(port, node)| (port.clone(), scope.apply(node, &path.key("in").key(port), &mut outcome)))
         .collect();
     let action = match kind {
-        Some(kind) => action(kind, &raw.with, &path.key("with"), &scope, &mut outcome),
+        Some(kind) => {
+            let schema = schemas.entry(kind.name()).or_insert_with(|| kind.schema().to_value());
+            action(kind, schema, &raw.with, &path.key("with"), &scope, &mut outcome)
+        }
         None => {
             scope.apply(&raw.with, &path.key("with"), &mut outcome);
             None
@@ -259,6 +280,7 @@ fn kind(
 /// Reads `with:`; what is wrong because a parameter is null is kept apart.
 fn action(
     kind: &'static dyn AnyKind,
+    schema: &Value,
     with: &Node,
     path: &Path,
     scope: &Scope,
@@ -267,7 +289,7 @@ fn action(
     let before = outcome.findings.len() + outcome.missing.len();
     let value = scope.apply(with, path, outcome);
     let sound = outcome.findings.len() + outcome.missing.len() == before;
-    let mut found = schema::check(kind.schema().as_value(), &value, path);
+    let mut found = schema::check(schema, &value, path);
     // A place that is wrong already holds a null; its type is not worth a second sentence.
     found.retain(|finding| sound || !about(&finding.problem, &outcome.nulls));
     if sound && found.is_empty() {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor};
 
 use crate::error::{Path, Segment};
 
@@ -202,6 +202,12 @@ impl<'de> Visitor<'de> for Probe<'_> {
     fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<(), E> {
         self.meet(Met::Scalar)
     }
+    fn visit_u128<E: serde::de::Error>(self, _: u128) -> Result<(), E> {
+        self.meet(Met::Scalar)
+    }
+    fn visit_i128<E: serde::de::Error>(self, _: i128) -> Result<(), E> {
+        self.meet(Met::Scalar)
+    }
     fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<(), E> {
         self.meet(Met::Scalar)
     }
@@ -213,6 +219,12 @@ impl<'de> Visitor<'de> for Probe<'_> {
     }
     fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
         self.meet(Met::Scalar)
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<(), A::Error> {
+        self.meet(Met::Scalar)?;
+        let (_, content) = data.variant::<String>()?;
+        content.newtype_variant_seed(self)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {

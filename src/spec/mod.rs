@@ -1,13 +1,17 @@
 //! A pipeline file: YAML in, typed pipeline or all of its problems out.
 //! It does not know how steps run or what their results are.
 
+mod anchors;
 mod document;
+pub mod editor;
+pub mod guide;
 mod link;
 mod load;
 mod locate;
 mod matrix;
 mod node;
 mod overrides;
+pub mod parameters;
 pub mod pipeline;
 mod problems;
 mod reference;

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
 
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, VariantAccess, Visitor};
 use serde_json::{Number, Value};
 
 use crate::error::{Path, Problem};
@@ -68,6 +68,12 @@ const MOST_NODES: usize = 200_000;
 
 /// Reads YAML. `None` if the syntax is broken, with the reason among the findings.
 pub(super) fn parse(source: &str, findings: &mut Findings) -> Option<Node> {
+    if let Some((anchor, span)) = super::anchors::twice(source) {
+        let problem =
+            Problem::new(format!("the anchor `&{anchor}` is defined twice")).help("give each anchor its own name");
+        findings.add(Focus::Bytes(span), problem.at(Path::root()));
+        return None;
+    }
     let state = RefCell::new(State { findings, nodes: 0 });
     let seed = Reader { path: Path::root(), state: &state };
     match seed.deserialize(serde_yaml::Deserializer::from_str(source)) {
@@ -97,9 +103,10 @@ fn syntax(source: &str, error: &serde_yaml::Error) -> (Problem, Option<Range<usi
     let text = error.to_string();
     let span = error.location().map(|location| {
         let start = super::locate::byte(source, location.index());
-        let end =
-            source[start..].chars().next().map_or(start, |c| if c == '\n' { start } else { start + c.len_utf8() });
-        start..end
+        let word = |c: char| !(c.is_whitespace() || ",[]{}".contains(c));
+        let first = source[start..].chars().next().filter(|&c| c != '\n').map_or(0, char::len_utf8);
+        let length = source[start..].find(|c| !word(c)).unwrap_or(source.len() - start);
+        start..start + length.max(first)
     });
     // The place is shown beside the text, so the message does not repeat it.
     let what = match text.find(" at line ") {
@@ -128,6 +135,14 @@ fn syntax(source: &str, error: &serde_yaml::Error) -> (Problem, Option<Range<usi
 }
 
 const TOO_BIG: &str = "the file grows beyond 200000 values once its aliases are followed";
+
+impl Reader<'_, '_> {
+    /// Tells what is wrong with the value and goes on without it.
+    fn refuse(&self, problem: Problem) -> Node {
+        self.state.borrow_mut().findings.value(&self.path, problem);
+        Node::Null
+    }
+}
 
 struct State<'f> {
     findings: &'f mut Findings,
@@ -169,19 +184,19 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
     fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
         Ok(Node::Number(value.into()))
     }
-    fn visit_u128<E: serde::de::Error>(self, _: u128) -> Result<Node, E> {
-        Err(E::custom("this number is too large"))
+    // No parameter is a whole number of this size: as a float it is told to be none.
+    fn visit_u128<E: serde::de::Error>(self, value: u128) -> Result<Node, E> {
+        self.visit_f64(value as f64)
     }
-    fn visit_i128<E: serde::de::Error>(self, _: i128) -> Result<Node, E> {
-        Err(E::custom("this number is too small"))
+    fn visit_i128<E: serde::de::Error>(self, value: i128) -> Result<Node, E> {
+        self.visit_f64(value as f64)
     }
     fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
         match Number::from_f64(value) {
             Some(number) => Ok(Node::Number(number)),
             None => {
                 let problem = Problem::new(format!("{value} is not a finite number")).expected("a finite number");
-                self.state.borrow_mut().findings.value(&self.path, problem);
-                Ok(Node::Null)
+                Ok(self.refuse(problem))
             }
         }
     }
@@ -194,8 +209,11 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
     fn visit_none<E>(self) -> Result<Node, E> {
         Ok(Node::Null)
     }
-    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Node, A::Error> {
-        Err(A::Error::custom("a tag `!name` means nothing here"))
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Node, A::Error> {
+        let (tag, content) = data.variant::<String>()?;
+        let problem = Problem::new(format!("the tag `!{tag}` means nothing here")).help("remove it");
+        self.refuse(problem);
+        content.newtype_variant_seed(self)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
@@ -221,7 +239,14 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
                     .help("remove one of the two");
                 self.state.borrow_mut().findings.add(Focus::SecondKey, problem.at(path));
             } else if key == "<<" {
-                merged = merge_sources(value).map_err(A::Error::custom)?;
+                match merge_sources(value) {
+                    Some(found) => merged = found,
+                    None => {
+                        let problem =
+                            Problem::new("`<<` cannot merge this").expected("a mapping or a list of mappings");
+                        self.state.borrow_mut().findings.value(&path, problem);
+                    }
+                }
             } else {
                 entries.push((key, value));
             }
@@ -236,19 +261,17 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
     }
 }
 
-fn merge_sources(value: Node) -> Result<Vec<(String, Node)>, &'static str> {
-    const WRONG: &str = "`<<` takes a mapping or a list of mappings";
-    match value {
-        Node::Map(entries) => Ok(entries),
-        Node::List(items) => {
-            let maps = items.into_iter().map(|item| match item {
-                Node::Map(entries) => Ok(entries),
-                _ => Err(WRONG),
-            });
-            Ok(maps.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
-        }
-        _ => Err(WRONG),
+fn merge_sources(value: Node) -> Option<Vec<(String, Node)>> {
+    let items = match value {
+        Node::List(items) => items,
+        other => vec![other],
+    };
+    let mut merged = Vec::new();
+    for item in items {
+        let Node::Map(entries) = item else { return None };
+        merged.extend(entries);
     }
+    Some(merged)
 }
 
 /// Reads a key as the text that it is written with.

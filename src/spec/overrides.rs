@@ -49,7 +49,7 @@ pub(super) fn set(params: &mut Value, setting: &str) -> Result<(), Problem> {
     };
     let name = name.trim();
     let name = name.strip_prefix("params.").unwrap_or(name);
-    let value = parse_value(text)?;
+    let value = parse_value(text).map_err(|problem| Problem { what: wrong(problem.what).what, ..problem })?;
     let mut slot = params;
     let mut so_far = String::new();
     for segment in name.split('.') {

@@ -53,6 +53,7 @@ pub(super) struct Finding {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     list: Vec<Finding>,
+    dropped: usize,
 }
 
 /// More problems than this are not listed: nobody reads them, and each costs a walk through the file.
@@ -77,8 +78,13 @@ impl Findings {
     }
 
     pub fn push(&mut self, finding: Finding) {
-        if self.list.len() < MOST && !self.list.contains(&finding) {
+        if self.list.contains(&finding) {
+            return;
+        }
+        if self.list.len() < MOST {
             self.list.push(finding);
+        } else {
+            self.dropped += 1;
         }
     }
 
@@ -101,6 +107,10 @@ impl Findings {
             })
             .collect();
         list.sort_by_key(|located| located.span.as_ref().map_or(usize::MAX, |span| span.start));
+        if self.dropped > 0 {
+            let problem = Problem::new(format!("there are {} more problems", self.dropped)).help("repair these first");
+            list.push(Located { problem, span: None });
+        }
         Problems { file: file.to_owned(), source: source.to_owned(), list }
     }
 }

@@ -142,7 +142,7 @@ fn takes_null(root: &Value, schema: &Value) -> bool {
         || schema.get("enum").and_then(Value::as_array).is_some_and(|values| values.contains(&Value::Null))
         || branches(schema).is_some_and(|branches| branches.iter().any(|branch| takes_null(root, branch)))
         || schema.as_bool() == Some(true)
-        || schema.as_object().is_some_and(|schema| is_open(schema))
+        || schema.as_object().is_some_and(is_open)
 }
 
 /// True for a schema that takes anything, as `serde_json::Value` has it.
@@ -197,7 +197,12 @@ impl<'s> Walk<'s> {
 
     fn wrong_type(&mut self, schema: &Value, value: &Value, path: &Path) {
         let name = last_name(path);
-        let problem = Problem::new(format!("{name} is {}", type_name(value))).expected(describe(self.root, schema));
+        let found = match value {
+            Value::Number(number) if types(schema).contains(&"integer") => format!("{number}, not a whole number"),
+            other => type_name(other).to_owned(),
+        };
+        let problem = Problem::new(format!("{name} is {found}")).expected(describe(self.root, schema));
+
         let problem = match value {
             Value::Number(number) if types(schema).contains(&"string") => {
                 problem.help(format!("put it in quotes: \"{number}\""))
@@ -352,9 +357,7 @@ impl<'s> Walk<'s> {
                 None if others.is_some_and(|others| others.as_bool() == Some(false)) => {
                     let known = properties.into_iter().flat_map(|properties| properties.keys()).map(String::as_str);
                     let help = suggest::help(name, known, "there is", "it takes no parameters");
-                    let problem = Problem::new(format!("there is no parameter `{name}` here"))
-                        .expected("a known name")
-                        .help(help);
+                    let problem = Problem::new(format!("there is no parameter `{name}` here")).help(help);
                     self.wrong(Focus::Key, &path, problem);
                 }
                 None => {

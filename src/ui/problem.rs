@@ -10,8 +10,8 @@ use crate::spec::{Located, Problems};
 pub fn render(problems: &Problems, color: bool) -> String {
     let mut text = String::new();
     for located in &problems.list {
-        text.push_str(&draw(&groups(located, problems), color));
-        text.push_str("\n\n");
+        text.push_str(&framed(located, problems, color));
+        text.push('\n');
     }
     let count = problems.list.len();
     let s = if count == 1 { "" } else { "s" };
@@ -21,11 +21,11 @@ pub fn render(problems: &Problems, color: bool) -> String {
 
 /// One problem that stands alone, such as a step's. Ends with a newline.
 pub fn render_one(problem: &Problem, color: bool) -> String {
-    let (what, origin) = match &problem.place {
-        Place::Nowhere => (problem.what.clone(), None),
-        Place::Spec(path) => (format!("{}: {}", path, problem.what), None),
+    let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    match &problem.place {
+        Place::Nowhere => plain(problem, &problem.what, None, color),
+        Place::Spec(path) => plain(problem, &format!("{path}: {}", problem.what), None, color),
         Place::File { file, line, column } => {
-            let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
             let mut origin = Origin::path(clean(file));
             if let Some(line) = line {
                 origin = origin.line(number(*line));
@@ -33,39 +33,35 @@ pub fn render_one(problem: &Problem, color: bool) -> String {
             if let Some(column) = column {
                 origin = origin.char_column(number(*column));
             }
-            (problem.what.clone(), Some(origin))
+            plain(problem, &problem.what, Some(origin), color)
         }
-    };
-    let mut first = Group::with_title(Level::ERROR.primary_title(clean(&what)));
+    }
+}
+
+/// A problem without source text, part by part: drawn together, the parts would hang on an empty frame.
+fn plain(problem: &Problem, what: &str, origin: Option<Origin<'_>>, color: bool) -> String {
+    let mut first = Group::with_title(Level::ERROR.primary_title(clean(what)));
     if let Some(origin) = origin {
         first = first.element(origin);
     }
-    if let Some(expected) = &problem.expected {
-        first = first.element(Level::NOTE.message(format!("expected {}", clean(expected))));
-    }
-    let mut groups = vec![first];
-    groups.extend(help(problem));
-    draw(&groups, color) + "\n"
+    let expected = problem
+        .expected
+        .as_ref()
+        .map(|expected| Group::with_title(Level::NOTE.secondary_title(format!("expected {}", clean(expected)))));
+    let parts = [Some(first), expected, help(problem)];
+    parts.into_iter().flatten().map(|part| draw(&[part], color) + "\n").collect()
 }
 
-fn groups<'a>(located: &'a Located, problems: &'a Problems) -> Vec<Group<'a>> {
+/// A problem with the text that it is about.
+fn framed(located: &Located, problems: &Problems, color: bool) -> String {
     let problem = &located.problem;
-    let mut first = Group::with_title(Level::ERROR.primary_title(clean(&problem.what)));
-    match &located.span {
-        Some(span) => {
-            let annotation = AnnotationKind::Primary.span(span.clone()).label(problem.expected.as_deref().map(clean));
-            let snippet = Snippet::source(problems.source.as_str()).path(clean(&problems.file)).annotation(annotation);
-            first = first.element(snippet);
-        }
-        None => {
-            if let Some(expected) = &problem.expected {
-                first = first.element(Level::NOTE.message(format!("expected {}", clean(expected))));
-            }
-        }
-    }
-    let mut groups = vec![first];
+    let Some(span) = &located.span else { return plain(problem, &problem.what, None, color) };
+    let label = problem.expected.as_ref().map(|expected| format!("expected {}", clean(expected)));
+    let annotation = AnnotationKind::Primary.span(span.clone()).label(label);
+    let snippet = Snippet::source(problems.source.as_str()).path(clean(&problems.file)).annotation(annotation);
+    let mut groups = vec![Group::with_title(Level::ERROR.primary_title(clean(&problem.what))).element(snippet)];
     groups.extend(help(problem));
-    groups
+    draw(&groups, color) + "\n"
 }
 
 fn help(problem: &Problem) -> Option<Group<'_>> {

@@ -1,6 +1,6 @@
 //! Pipeline files: what they mean, and every mistake with its place.
 
-mod kinds;
+pub mod kinds;
 
 use std::path::Path;
 
@@ -243,6 +243,27 @@ fn bombs_are_refused_before_they_go_off() {
     let wide =
         format!("steps: {{ a: {{ uses: fetch, with: {{ source: a }}, matrix: {{ x: [{wide}], y: [{wide}] }} }} }}\n");
     assert!(bad(&wide, &options()).contains("more than 10000 cells"));
+}
+
+#[test]
+fn very_many_problems_are_counted_but_not_listed() {
+    let steps: String = (0..300).map(|i| format!("  s{i}: {{ uses: nothing }}\n")).collect();
+    let told = bad(&format!("steps:\n{steps}"), &options());
+    assert!(told.contains("there are 100 more problems"), "{}", told.lines().last().unwrap_or_default());
+}
+
+#[test]
+fn a_long_chain_and_many_cells_are_no_trouble() {
+    let chain: String =
+        (1..9000).map(|i| format!("  s{i}: {{ uses: tokenize, in: {{ data: s{} }} }}\n", i - 1)).collect();
+    let pipeline = good(&format!("steps:\n  s0: {{ uses: fetch, with: {{ source: a }} }}\n{chain}"));
+    assert_eq!(pipeline.steps.len(), 9000);
+    let values = (0..9000).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+    let matrix = format!("matrix: {{ i: [{values}] }}");
+    let pipeline = good(&format!(
+        "steps:\n  a: {{ uses: fetch, with: {{ source: a }}, {matrix} }}\n  b: {{ uses: gather, in: {{ results: a }} }}\n"
+    ));
+    assert_eq!(pipeline.steps[9000].inputs["results"].len(), 9000);
 }
 
 #[test]
