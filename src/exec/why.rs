@@ -87,7 +87,8 @@ pub fn causes(decider: &Decider, planned: &BTreeMap<usize, Planned>, position: u
         let Some(plan) = planned.get(&step) else { continue };
         let why = match &plan.verdict {
             Verdict::Reuse(record) => decider.last_change(step, &record.key).unwrap_or_default(),
-            _ => plan.why.clone(),
+            Verdict::Depends(_) => Vec::new(),
+            Verdict::Run | Verdict::Fail(_) => plan.why.clone(),
         };
         let own: Vec<String> = why.into_iter().filter(|line| !line.starts_with("inputs.")).collect();
         if !own.is_empty() {

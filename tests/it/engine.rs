@@ -1,4 +1,7 @@
 //! The laws of the cache and of running, with small step kinds made for it, in one process and in several.
+//! `command` holds the same through the binary.
+
+mod command;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -329,7 +332,7 @@ fn snapshot(root: &Path) -> BTreeMap<PathBuf, std::time::SystemTime> {
 fn comments_and_layout_change_nothing() {
     let project = Project::new();
     project.run(DIAMOND);
-    let other = DIAMOND.replace("'${params.a}' }", "\"${params.a}\",   scale: 0.00 }   # a word").replace(
+    let other = DIAMOND.replace("'${params.a}' } }", "\"${params.a}\",   scale: 0.00 } }   # a word").replace(
         "params: { a: один, b: два, glue: '-' }",
         "params:\n  glue: \"-\"\n  # the other way round\n  b: два\n\n  a: один",
     );
