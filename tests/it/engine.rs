@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use pipe::digest::Digest;
 use pipe::error::Result;
-use pipe::event::{Event, Outcome, Say, Stamped};
+use pipe::event::{Event, Outcome, Say};
 use pipe::exec::{self, Decider, Options, Verdict};
 use pipe::spec::{self, Pipeline};
 use pipe::step::{AnyKind, Arity, Context, Input, Kind, Machine, Output, Share, Source, kind};

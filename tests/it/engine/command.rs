@@ -89,7 +89,7 @@ fn text_goes_to_stderr_and_the_results_to_stdout() {
     }
     let second = project.run(&[]);
     assert_eq!(stdout(&second), results);
-    assert!(stderr(&second).contains("= parts        reused   (saved "), "{}", stderr(&second));
+    assert!(stderr(&second).contains("= parts         reused   (saved "), "{}", stderr(&second));
     let quiet = project.run(&["--quiet"]);
     assert_eq!((stdout(&quiet), stderr(&quiet)), (results, String::new()));
 }
@@ -108,7 +108,7 @@ fn json_is_the_event_stream_and_the_log_has_the_same() {
     assert!(!project.root.join("cache").exists());
 
     let output = project.command(&["run", "pipelines/части.yaml"]).env("PIPE_CACHE", "other cache").output().unwrap();
-    assert!(stderr(&output).contains(": 0 steps ran, 2 reused; the cache saved "), "{}", stderr(&output));
+    assert!(stderr(&output).contains(": 0 steps ran, 2 reused"), "{}", stderr(&output));
 }
 
 #[test]
