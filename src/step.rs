@@ -158,11 +158,6 @@ pub trait Kind: Send + Sync + 'static {
         Share::One
     }
 
-    /// The file name under which people find an output among the results.
-    fn published(_params: &Self::Params, output: &Output) -> String {
-        output.file.to_owned()
-    }
-
     /// Does the work: reads inputs and sources, writes every output, and says what it does.
     fn run(params: &Self::Params, cx: &mut Context) -> Result<()>;
 }
@@ -201,8 +196,6 @@ pub trait AnyStep: Send + Sync {
     fn environment(&self, machine: &Machine) -> BTreeMap<String, String>;
     /// See [`Kind::share`].
     fn share(&self) -> Share;
-    /// See [`Kind::published`].
-    fn published(&self, output: &Output) -> String;
     /// See [`Kind::run`]; afterwards every declared output is there.
     fn run(&self, cx: &mut Context) -> Result<()>;
 }
@@ -267,9 +260,6 @@ impl<K: Kind> AnyStep for Typed<K> {
     }
     fn share(&self) -> Share {
         K::share(&self.0)
-    }
-    fn published(&self, output: &Output) -> String {
-        K::published(&self.0, output)
     }
     fn run(&self, cx: &mut Context) -> Result<()> {
         K::run(&self.0, cx)?;

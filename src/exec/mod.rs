@@ -25,6 +25,7 @@ mod why;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -35,7 +36,7 @@ pub use decide::{Decider, Decision};
 pub use plan::{Planned, Verdict, plan};
 pub use why::{Cause, causes};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, files_below};
 use crate::error::Problem;
 use crate::event::{Event, Made, Outcome, Say};
 use crate::graph::Graph;
@@ -353,9 +354,9 @@ impl<'a> Run<'a> {
             };
             for output in step.kind.outputs() {
                 let Some(object) = record.outputs.get(output.name) else { continue };
-                let file = step.action.published(output);
-                match self.store.publish(&self.pipeline.name, &step.id, &file, &object.digest) {
-                    Ok(place) if wanted => results.push(place.display().to_string()),
+                let file = output.file;
+                match self.store.publish(&self.pipeline.name, &step.id, file, &object.digest) {
+                    Ok(place) if wanted => results.push(to_open(&place).display().to_string()),
                     Ok(_) => {}
                     Err(problem) => {
                         let text = format!("no link to its result `{file}` could be made: {}", problem.what);
@@ -371,6 +372,14 @@ impl<'a> Run<'a> {
             self.tell(warning);
         }
         results
+    }
+}
+
+/// What a person wants to open: of a folder with a single file in it, that file.
+fn to_open(place: &Path) -> PathBuf {
+    match files_below(place).unwrap_or_default().as_slice() {
+        [only] => place.join(only),
+        _ => place.to_owned(),
     }
 }
 
