@@ -114,7 +114,10 @@ impl PipelineArgs {
 
 impl CacheArgs {
     fn store(&self, pipeline: &Pipeline) -> Store {
-        Store::at(self.cache.clone().unwrap_or_else(|| pipeline.root.join("cache")))
+        let beside = pipeline.root.join("cache");
+        // Paths are shown to the user, who does not want to read `./`.
+        let beside = beside.strip_prefix(".").unwrap_or(&beside);
+        Store::at(self.cache.as_deref().unwrap_or(beside))
     }
 
     fn machine(&self) -> Result<Machine, Exit> {

@@ -2,10 +2,11 @@
 //! It does not know how lines are worded.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::event::{Event, Say, Stamped};
 
@@ -127,15 +128,23 @@ fn template(unit: &str, bounded: bool) -> String {
     let (at, rate) = match (unit.as_str(), bounded) {
         ("B", true) => ("{bytes}/{total_bytes}".to_owned(), "{bytes_per_sec}"),
         ("B", false) => ("{bytes}".to_owned(), "{bytes_per_sec}"),
-        (_, true) => (format!("{{pos}}/{{len}} {unit}"), "{per_sec}"),
-        (_, false) => (format!("{{pos}} {unit}"), "{per_sec}"),
+        (_, true) => (format!("{{pos}}/{{len}} {unit}"), "{rate}"),
+        (_, false) => (format!("{{pos}} {unit}"), "{rate}"),
     };
     let (bar, left) = if bounded { ("{bar:24}", "  {eta} left") } else { ("{spinner}", "") };
     format!("  {{prefix}}  {bar}  {at}  {rate}{left}  {{wide_msg}}")
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ")
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("━╸ ").with_key("rate", |state: &ProgressState, to: &mut dyn Write| {
+        let _ = to.write_str(&rate(state.per_sec()));
+    })
+}
+
+/// Three digits or more are enough to follow a rate by eye.
+fn rate(per_second: f64) -> String {
+    if per_second < 10.0 { format!("{per_second:.2}/s") } else { format!("{per_second:.0}/s") }
 }
 
 #[cfg(test)]
@@ -146,6 +155,11 @@ mod tests {
     fn done_running_and_unknown_are_told_apart() {
         assert_eq!(overall_message(5, 1, 2), "1 of 5 done, 2 running, 2 to run or to reuse");
         assert_eq!(overall_message(3, 2, 1), "2 of 3 done, 1 running");
+    }
+
+    #[test]
+    fn rates_are_short() {
+        assert_eq!((rate(0.456), rate(239_246.46)), ("0.46/s".to_owned(), "239246/s".to_owned()));
     }
 
     #[test]
