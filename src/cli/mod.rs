@@ -5,7 +5,6 @@ pub mod check;
 pub mod explain;
 mod grid;
 pub mod help;
-mod machine;
 pub mod plan;
 pub mod render;
 pub mod run;
@@ -121,7 +120,9 @@ impl CacheArgs {
     }
 
     fn machine(&self) -> Result<Machine, Exit> {
-        machine::detect(&self.device).map_err(|problem| fail(&problem, Exit::Usage))
+        crate::ml::device::device(&self.device)
+            .map(|device| Machine { device: device.name, cores: device.cores, bf16: device.bf16 })
+            .map_err(|problem| fail(&problem, Exit::Usage))
     }
 }
 

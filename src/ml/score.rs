@@ -57,7 +57,13 @@ pub fn log_likelihoods(
     Ok(scores)
 }
 
-fn one_batch(model: &dyn Model, arm: &Arm, items: &[(Vec<i64>, Vec<i64>)], rows: &[(Vec<i64>, Vec<usize>)], scores: &mut [Score]) {
+fn one_batch(
+    model: &dyn Model,
+    arm: &Arm,
+    items: &[(Vec<i64>, Vec<i64>)],
+    rows: &[(Vec<i64>, Vec<usize>)],
+    scores: &mut [Score],
+) {
     let device = model.device();
     let width = rows.iter().map(|(read, _)| read.len()).max().unwrap_or(0);
     let mut ids = Vec::with_capacity(rows.len() * width);

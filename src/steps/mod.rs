@@ -16,7 +16,6 @@ use crate::step::{AnyKind, kind};
 
 /// Every step kind, in the order of a pipeline.
 pub static KINDS: &[&dyn AnyKind] = &[
-    &kind::<generate::Generate>(),
     &kind::<download::Download>(),
     &kind::<generate::Generate>(),
     &kind::<split::Split>(),
