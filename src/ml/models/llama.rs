@@ -252,7 +252,7 @@ impl Llama {
     fn rotary(&self, positions: &Tensor, highest: i64) -> Rotary {
         let mut table = self.table.borrow_mut();
         if table.0.size()[0] <= highest {
-            let length = (highest + 1).next_multiple_of(256);
+            let length = (highest + 256) / 256 * 256;
             let steps = Tensor::arange(length, (Kind::Float, positions.device()));
             let angles = steps.unsqueeze(1) * self.inverse_frequencies.unsqueeze(0);
             let angles = Tensor::cat(&[&angles, &angles], 1);
