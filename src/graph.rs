@@ -1,1 +1,120 @@
-//! graph
+//! Which steps are needed, and in which order they can run.
+//! It does not know what steps do, nor whether their results are already there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use petgraph::Direction;
+use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::visit::{Dfs, Reversed};
+
+use crate::spec::Pipeline;
+
+/// The steps of a pipeline as nodes, with an arrow from each producer to each consumer.
+pub struct Graph(DiGraph<(), ()>);
+
+impl Graph {
+    /// The graph of a pipeline; nodes are positions in [`Pipeline::steps`].
+    pub fn of(pipeline: &Pipeline) -> Self {
+        let edges = pipeline
+            .steps
+            .iter()
+            .enumerate()
+            .flat_map(|(consumer, step)| step.inputs.values().flatten().map(move |edge| (edge.step, consumer)));
+        Self::new(pipeline.steps.len(), edges)
+    }
+
+    fn new(nodes: usize, edges: impl Iterator<Item = (usize, usize)>) -> Self {
+        let mut graph = DiGraph::new();
+        for _ in 0..nodes {
+            graph.add_node(());
+        }
+        // Two outputs of one producer are still one arrow.
+        for (producer, consumer) in edges.collect::<BTreeSet<_>>() {
+            graph.add_edge(NodeIndex::new(producer), NodeIndex::new(consumer), ());
+        }
+        Self(graph)
+    }
+
+    /// The steps that a step reads from, in order of the file.
+    pub fn producers(&self, step: usize) -> BTreeSet<usize> {
+        self.neighbours(step, Direction::Incoming)
+    }
+
+    /// The steps that read from a step, in order of the file.
+    pub fn consumers(&self, step: usize) -> BTreeSet<usize> {
+        self.neighbours(step, Direction::Outgoing)
+    }
+
+    fn neighbours(&self, step: usize, direction: Direction) -> BTreeSet<usize> {
+        self.0.neighbors_directed(NodeIndex::new(step), direction).map(NodeIndex::index).collect()
+    }
+
+    /// What the targets need, themselves included, in an order in which producers come first. Among the steps
+    /// that could come next, the earliest of the file does, so that the order is always the same.
+    pub fn order(&self, targets: &[usize]) -> Vec<usize> {
+        let mut needed = BTreeSet::new();
+        for &target in targets {
+            let mut search = Dfs::new(Reversed(&self.0), NodeIndex::new(target));
+            while let Some(node) = search.next(Reversed(&self.0)) {
+                needed.insert(node.index());
+            }
+        }
+        let mut missing: BTreeMap<usize, usize> =
+            needed.iter().map(|&step| (step, self.producers(step).len())).collect();
+        let mut ready: BTreeSet<usize> = needed.iter().copied().filter(|step| missing[step] == 0).collect();
+        let mut order = Vec::with_capacity(needed.len());
+        while let Some(step) = ready.pop_first() {
+            order.push(step);
+            for consumer in self.consumers(step) {
+                if let Some(count) = missing.get_mut(&consumer) {
+                    *count -= 1;
+                    if *count == 0 {
+                        ready.insert(consumer);
+                    }
+                }
+            }
+        }
+        order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_order_follows_the_file_where_it_can() {
+        //  0 ─▶ 3 ─▶ 4      1, 2 stand alone
+        let graph = Graph::new(5, [(0, 3), (3, 4), (3, 4)].into_iter());
+        assert_eq!(graph.order(&[0, 1, 2, 3, 4]), [0, 1, 2, 3, 4]);
+        assert_eq!(graph.order(&[4]), [0, 3, 4]);
+        assert_eq!(graph.order(&[1, 3]), [0, 1, 3]);
+        assert_eq!(graph.consumers(3), BTreeSet::from([4]));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+        #[test]
+        fn any_graph_runs_in_a_legal_order(
+            pairs in prop::collection::vec((0usize..20, 0usize..20), 0..60),
+            names in Just((0..20usize).collect::<Vec<_>>()).prop_shuffle(),
+            target in 0usize..20,
+        ) {
+            // Arrows from lower to higher make no cycle; the shuffle takes the file's order away.
+            let edges: Vec<(usize, usize)> =
+                pairs.into_iter().filter(|(a, b)| a < b).map(|(a, b)| (names[a], names[b])).collect();
+            let graph = Graph::new(20, edges.iter().copied());
+            let order = graph.order(&[target]);
+            prop_assert!(order.contains(&target));
+            for (i, &step) in order.iter().enumerate() {
+                for producer in graph.producers(step) {
+                    prop_assert!(order[..i].contains(&producer));
+                }
+            }
+            let all: Vec<usize> = (0..20).collect();
+            prop_assert_eq!(graph.order(&all).len(), 20);
+        }
+    }
+}

@@ -29,5 +29,8 @@ pub mod store;
 pub mod exec;
 pub mod run;
 
+// The two that print.
+#[allow(clippy::print_stdout, clippy::print_stderr)]
 pub mod cli;
+#[allow(clippy::print_stdout, clippy::print_stderr)]
 pub mod ui;

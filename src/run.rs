@@ -1,1 +1,151 @@
-//! run
+//! The log of a run: the events as they happened, one JSON object per line, written and read back.
+//! It does not know what the events mean.
+//!
+//! The first line is `{"format":"pipe/run@1","run":…,"version":…}`; each other line is a [`Stamped`] event.
+//! Progress is left out: it says nothing once it is over.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::error::{Problem, Result};
+use crate::event::{Event, Say, Stamped};
+
+/// First field of the first line.
+pub const FORMAT: &str = "pipe/run@1";
+
+/// The first line of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// [`FORMAT`].
+    pub format: String,
+    /// The run's name.
+    pub run: String,
+    /// The version of the program.
+    pub version: String,
+}
+
+/// A log that is being written.
+pub struct Log {
+    path: PathBuf,
+    file: File,
+}
+
+impl Log {
+    /// Begins the log of a run in the folder of logs.
+    pub fn create(runs: &Path, run: &str) -> Result<Self> {
+        fs::create_dir_all(runs).map_err(|e| Problem::io("make the folder", runs, &e))?;
+        let path = runs.join(format!("{run}.jsonl"));
+        let file = File::create_new(&path).map_err(|e| Problem::io("write", &path, &e))?;
+        let mut log = Self { path, file };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        log.line(&Head { format: FORMAT.to_owned(), run: run.to_owned(), version })?;
+        Ok(log)
+    }
+
+    /// Adds an event.
+    pub fn write(&mut self, stamped: &Stamped) -> Result<()> {
+        match stamped.event {
+            Event::StepSaid { say: Say::Progress { .. }, .. } => Ok(()),
+            _ => self.line(stamped),
+        }
+    }
+
+    fn line(&mut self, line: &impl Serialize) -> Result<()> {
+        let mut text = serde_json::to_string(line).map_err(|e| Problem::new(format!("cannot log: {e}")))?;
+        text.push('\n');
+        // One write per line: after a kill the log ends with a whole line or a piece of the last one.
+        self.file.write_all(text.as_bytes()).map_err(|e| Problem::io("write", &self.path, &e))
+    }
+}
+
+/// Reads a log back. A last line that a kill cut short is left out; any other damage is a problem.
+pub fn read(path: &Path) -> Result<(Head, Vec<Stamped>)> {
+    let file = File::open(path).map_err(|e| Problem::io("read", path, &e))?;
+    let lines: Vec<String> =
+        BufReader::new(file).lines().collect::<std::io::Result<_>>().map_err(|e| Problem::io("read", path, &e))?;
+    let name = path.display().to_string();
+    let broken = |line: usize, error: &serde_json::Error| {
+        Problem::new(format!("this line of the run log cannot be read: {error}")).in_file(&name, Some(line as u64))
+    };
+    let first = lines.first().map_or("", String::as_str);
+    let head: Head = serde_json::from_str(first).map_err(|e| broken(1, &e))?;
+    if head.format != FORMAT {
+        return Err(Problem::new(format!("the run log has the format `{}`", head.format))
+            .in_file(&name, Some(1))
+            .expected(format!("`{FORMAT}`")));
+    }
+    let mut events = Vec::new();
+    for (i, line) in lines.iter().enumerate().skip(1) {
+        match serde_json::from_str(line) {
+            Ok(stamped) => events.push(stamped),
+            Err(_) if i + 1 == lines.len() => {}
+            Err(error) => return Err(broken(i + 1, &error)),
+        }
+    }
+    Ok((head, events))
+}
+
+/// A new name for a run: when it began in UTC, and a few digits that tell runs of the same second apart.
+pub fn name() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let salt = Digest::of(format!("{} {}", now.as_nanos(), std::process::id()).as_bytes());
+    format!("{}-{}", utc(now.as_secs()), &salt.as_str()[..6])
+}
+
+/// `2026-11-24T02-30-05Z`: a time that is a file name everywhere. Days to date by Howard Hinnant's
+/// `civil_from_days` (<https://howardhinnant.github.io/date_algorithms.html>), for days since 1970.
+fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86400 + 719_468, seconds % 86400);
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}-{:02}-{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_calendar_times() {
+        assert_eq!(utc(0), "1970-01-01T00-00-00Z");
+        assert_eq!(utc(951_782_400), "2000-02-29T00-00-00Z");
+        assert_eq!(utc(1_795_487_405), "2026-11-24T02-30-05Z");
+        assert_ne!(name(), name());
+    }
+
+    #[test]
+    fn what_was_logged_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::create(folder.path(), "r").unwrap();
+        let said = |say: Say| Stamped { at_ms: 3, event: Event::StepSaid { step: "шаг".into(), say } };
+        let kept = [
+            said(Say::Metric { name: "loss".into(), at: 1, value: 0.1 + 0.2 }),
+            said(Say::Warning { text: "a\nb".into() }),
+        ];
+        let progress = said(Say::Progress { done: 1, total: None, unit: "B".into(), text: String::new() });
+        for stamped in [&kept[0], &progress, &kept[1]] {
+            log.write(stamped).unwrap();
+        }
+        let path = folder.path().join("r.jsonl");
+        let (head, events) = read(&path).unwrap();
+        assert_eq!((head.run.as_str(), events.as_slice()), ("r", &kept[..]));
+
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, &text[..text.len() - 5]).unwrap();
+        assert_eq!(read(&path).unwrap().1, kept[..1]);
+        fs::write(&path, text.replace("\"at_ms\":3,\"event\":\"step_said\",\"step\":\"шаг\",\"say\":{\"metric\"", "{"))
+            .unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("r.jsonl:2"));
+    }
+}

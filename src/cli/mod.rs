@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod explain;
+mod grid;
 pub mod help;
 pub mod plan;
 pub mod render;
@@ -13,6 +14,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::error::Problem;
+use crate::spec::{self, Pipeline};
+use crate::step::Machine;
+use crate::store::Store;
+use crate::ui::{self, problem};
 
 /// How a command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +93,43 @@ pub struct CacheArgs {
     /// What computes: `cpu`, `cuda:0`, or `auto` for the first GPU that libtorch can use.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: String,
+}
+
+impl PipelineArgs {
+    /// Reads the pipeline, with these targets and settings after its own; shows every problem of it.
+    fn load(&self, targets: &[String], sets: &[String]) -> Result<Pipeline, Exit> {
+        let options = spec::Options {
+            profile: self.profile.clone(),
+            sets: self.sets.iter().chain(sets).cloned().collect(),
+            targets: targets.to_vec(),
+            ..spec::Options::default()
+        };
+        spec::load(&self.pipeline, &options).map_err(|problems| {
+            ui::err(problem::render(&problems, ui::colors()).trim_end());
+            Exit::Pipeline
+        })
+    }
+}
+
+impl CacheArgs {
+    fn store(&self, pipeline: &Pipeline) -> Store {
+        let beside = pipeline.root.join("cache");
+        // Paths are shown to the user, who does not want to read `./`.
+        let beside = beside.strip_prefix(".").unwrap_or(&beside);
+        Store::at(self.cache.as_deref().unwrap_or(beside))
+    }
+
+    fn machine(&self) -> Result<Machine, Exit> {
+        crate::ml::device::device(&self.device)
+            .map(|device| Machine { device: device.name, cores: device.cores, bf16: device.bf16 })
+            .map_err(|problem| fail(&problem, Exit::Usage))
+    }
+}
+
+/// Shows a problem and answers how the command ends.
+fn fail(problem: &Problem, exit: Exit) -> Exit {
+    ui::err(problem::render_one(problem, ui::colors()).trim_end());
+    exit
 }
 
 /// Reads the arguments, does what they say, and tells how it went.

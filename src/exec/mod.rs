@@ -1,1 +1,408 @@
-//! exec
+//! The loop that brings the targets up to date: one thread decides, one thread per running step works.
+//! It does not know what any step does, nor who listens to its events.
+//!
+//! ```text
+//!                        ┌── the same key is running ──▶ Twin ──┐ that one ended: decide again
+//!                        │                                      ▼
+//! Waiting ── producers done, inputs have digests ──▶ decide ◀───┘
+//!    │                                                 │
+//!    │                                                 ├── record found ──▶ Done   (reused)
+//!    │                                                 ├── cannot be decided ──▶ Failed
+//!    │                                                 └── no record ──▶ Ready ── slots free ──▶ Running
+//!    │                                                                                             │
+//!    │                                                  Done ◀── outputs and record in the store ──┤
+//!    └── a step failed, or Ctrl-C ──▶ left as it is     Failed ◀── problem or panic ───────────────┤
+//!                                                       Stopped ◀── Ctrl-C ────────────────────────┘
+//! ```
+//!
+//! After a failure nothing new is started: what runs already is finished and kept, because it may have cost
+//! hours, and the rest waits for the next run. Ready steps start in the order of the graph and none overtakes
+//! another, so that a step that wants the whole machine is not put off by small ones.
+
+mod decide;
+mod plan;
+mod why;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Instant;
+
+pub use decide::{Decider, Decision};
+pub use plan::{Planned, Verdict, plan};
+pub use why::{Cause, causes};
+
+use crate::digest::{Digest, files_below};
+use crate::error::Problem;
+use crate::event::{Event, Made, Outcome, Say};
+use crate::graph::Graph;
+use crate::spec::Pipeline;
+use crate::step::{Machine, Share};
+use crate::store::{Lookup, Record, Store};
+
+/// How to run.
+pub struct Options {
+    /// The run's name.
+    pub run: String,
+    /// How many slots the machine is divided into (`-j`), at least one.
+    pub slots: usize,
+    /// The machine.
+    pub machine: Machine,
+    /// Set when the user wants to stop.
+    pub cancel: Arc<AtomicBool>,
+}
+
+/// What is left after a run.
+pub struct Summary {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The records of all steps that are done, by position in the pipeline.
+    pub records: BTreeMap<usize, Record>,
+}
+
+/// Where a step is; see the drawing at the head of this file.
+enum State {
+    Waiting,
+    Twin(usize),
+    Ready(Box<Decision>),
+    Running { slots: usize, key: Digest },
+    Done,
+    Failed,
+    Stopped,
+}
+
+/// What a worker thread sends back.
+enum Message {
+    Said(usize, Say),
+    Ended(usize, Box<Result<Record, Problem>>),
+}
+
+/// Brings the targets of a pipeline up to date and says everything on the way.
+pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn FnMut(Event)) -> Summary {
+    let graph = Graph::of(pipeline);
+    let order = graph.order(&pipeline.targets);
+    let started = Instant::now();
+    say(Event::RunStarted {
+        run: options.run.clone(),
+        pipeline: pipeline.name.clone(),
+        file: pipeline.file.display().to_string(),
+        steps: order.iter().map(|&step| pipeline.steps[step].id.clone()).collect(),
+    });
+    let (sender, receiver) = channel();
+    let mut run = Run {
+        pipeline,
+        store,
+        options,
+        decider: Decider { pipeline, store, machine: &options.machine },
+        states: order.iter().map(|&step| (step, State::Waiting)).collect(),
+        graph,
+        order,
+        records: BTreeMap::new(),
+        free: options.slots.max(1),
+        first_failure: None,
+        counts: Counts::default(),
+        say,
+    };
+    thread::scope(|scope| run.steps(scope, &sender, &receiver));
+    run.finish(started)
+}
+
+#[derive(Default)]
+struct Counts {
+    ran: usize,
+    reused: usize,
+    failed: usize,
+    skipped: usize,
+    saved_ms: u64,
+}
+
+struct Run<'a> {
+    pipeline: &'a Pipeline,
+    store: &'a Store,
+    options: &'a Options,
+    decider: Decider<'a>,
+    graph: Graph,
+    order: Vec<usize>,
+    states: BTreeMap<usize, State>,
+    records: BTreeMap<usize, Record>,
+    free: usize,
+    first_failure: Option<usize>,
+    counts: Counts,
+    say: &'a mut dyn FnMut(Event),
+}
+
+impl<'a> Run<'a> {
+    fn steps<'s>(&mut self, scope: &'s thread::Scope<'s, '_>, sender: &Sender<Message>, receiver: &Receiver<Message>)
+    where
+        'a: 's,
+    {
+        loop {
+            self.decide();
+            self.start(scope, sender);
+            if !self.states.values().any(|state| matches!(state, State::Running { .. })) {
+                return;
+            }
+            // Words change nothing that has been decided; only an end does.
+            loop {
+                match receiver.recv() {
+                    Ok(Message::Said(step, say)) => self.tell(Event::StepSaid { step: self.id(step), say }),
+                    Ok(Message::Ended(step, result)) => break self.ended(step, *result),
+                    Err(_) => return,
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        (self.say)(event);
+    }
+
+    fn id(&self, step: usize) -> String {
+        self.pipeline.steps[step].id.clone()
+    }
+
+    fn stopping(&self) -> bool {
+        self.first_failure.is_some() || self.options.cancel.load(Ordering::Relaxed)
+    }
+
+    /// Decides all steps whose inputs are known. One pass in order is enough: a hit makes later ones known.
+    fn decide(&mut self) {
+        for step in self.order.clone() {
+            if self.stopping() {
+                return;
+            }
+            let waits = match self.states[&step] {
+                State::Waiting => self.graph.producers(step).iter().any(|producer| !self.is_done(*producer)),
+                State::Twin(other) => matches!(self.states[&other], State::Ready(_) | State::Running { .. }),
+                _ => true,
+            };
+            if waits {
+                continue;
+            }
+            let state = match self.decider.decide(step, &self.records) {
+                Err(problem) => self.failed(step, problem),
+                Ok(decision) => match decision.found {
+                    Lookup::Hit(record) => self.reused(step, *record),
+                    Lookup::Miss(_) => match self.with_key(&decision.key) {
+                        Some(other) => State::Twin(other),
+                        None => State::Ready(Box::new(decision)),
+                    },
+                },
+            };
+            self.states.insert(step, state);
+        }
+    }
+
+    fn is_done(&self, step: usize) -> bool {
+        matches!(self.states[&step], State::Done)
+    }
+
+    /// The step that is making the result of this key just now.
+    fn with_key(&self, key: &Digest) -> Option<usize> {
+        self.order.iter().copied().find(|step| match &self.states[step] {
+            State::Ready(decision) => decision.key == *key,
+            State::Running { key: running, .. } => running == key,
+            _ => false,
+        })
+    }
+
+    /// Starts ready steps as long as slots are free.
+    fn start<'s>(&mut self, scope: &'s thread::Scope<'s, '_>, sender: &Sender<Message>)
+    where
+        'a: 's,
+    {
+        for step in self.order.clone() {
+            let State::Ready(_) = self.states[&step] else { continue };
+            let slots = slots_of(self.pipeline.steps[step].action.share(), self.options.slots);
+            if self.stopping() || slots > self.free {
+                return;
+            }
+            let Some(State::Ready(decision)) = self.states.remove(&step) else { return };
+            self.states.insert(step, State::Running { slots, key: decision.key.clone() });
+            self.free -= slots;
+            let why = self.decider.why(step, &decision);
+            self.tell(Event::StepStarted { step: self.id(step), key: decision.key.clone(), why });
+            let job = work::Job {
+                step: &self.pipeline.steps[step],
+                position: step,
+                root: self.pipeline.root.clone(),
+                inputs: self.decider.artifacts(step, &self.records),
+                decision: *decision,
+                store: self.store,
+                options: self.options,
+            };
+            let to = sender.clone();
+            let name = self.id(step);
+            let spawned =
+                thread::Builder::new().name(name).stack_size(16 << 20).spawn_scoped(scope, move || job.work(&to));
+            if let Err(error) = spawned {
+                self.ended(step, Err(Problem::new(format!("cannot start a thread: {error}"))));
+            }
+        }
+    }
+
+    fn ended(&mut self, step: usize, result: Result<Record, Problem>) {
+        if let State::Running { slots, .. } = self.states[&step] {
+            self.free += slots;
+        }
+        let state = match result {
+            Ok(record) => self.ran(step, record),
+            Err(problem) if problem.cancelled => State::Stopped,
+            Err(problem) => self.failed(step, problem),
+        };
+        self.states.insert(step, state);
+    }
+
+    fn ran(&mut self, step: usize, record: Record) -> State {
+        self.counts.ran += 1;
+        self.tell(Event::StepFinished {
+            step: self.id(step),
+            key: record.key.clone(),
+            took_ms: record.took_ms,
+            outputs: self.made(&record),
+            figures: record.figures.clone(),
+        });
+        self.done(step, record)
+    }
+
+    fn reused(&mut self, step: usize, record: Record) -> State {
+        self.counts.reused += 1;
+        self.counts.saved_ms += record.took_ms;
+        self.tell(Event::StepReused {
+            step: self.id(step),
+            key: record.key.clone(),
+            saved_ms: record.took_ms,
+            outputs: self.made(&record),
+            figures: record.figures.clone(),
+        });
+        // What had to be known when the result was made has to be known whenever it is used.
+        for said in &record.said {
+            if matches!(said, Say::Warning { .. }) {
+                self.tell(Event::StepSaid { step: self.id(step), say: said.clone() });
+            }
+        }
+        self.done(step, record)
+    }
+
+    fn done(&mut self, step: usize, record: Record) -> State {
+        // Only explanations need it, and a cache that cannot be written is told about where it matters.
+        let _ = self.store.remember(&self.pipeline.name, &self.pipeline.steps[step].id, &record.key);
+        self.records.insert(step, record);
+        State::Done
+    }
+
+    fn failed(&mut self, step: usize, problem: Problem) -> State {
+        self.counts.failed += 1;
+        self.first_failure.get_or_insert(step);
+        self.tell(Event::StepFailed { step: self.id(step), problem });
+        State::Failed
+    }
+
+    fn made(&self, record: &Record) -> BTreeMap<String, Made> {
+        let made = record.outputs.iter().map(|(name, object)| {
+            let path = self.store.object(&object.digest).display().to_string();
+            (name.clone(), Made { digest: object.digest.clone(), bytes: object.bytes, path })
+        });
+        made.collect()
+    }
+
+    /// Tells which steps were left out, links the results and ends the run.
+    fn finish(mut self, started: Instant) -> Summary {
+        let interrupted = self.options.cancel.load(Ordering::Relaxed);
+        if let Some(first) = self.first_failure {
+            for step in self.order.clone() {
+                if matches!(self.states[&step], State::Waiting | State::Twin(_) | State::Ready(_)) {
+                    self.counts.skipped += 1;
+                    let because = self.id(self.failed_above(step).unwrap_or(first));
+                    self.tell(Event::StepSkipped { step: self.id(step), because });
+                }
+            }
+        }
+        let results = self.publish();
+        let outcome = match self.first_failure {
+            Some(_) => Outcome::Failed,
+            None if interrupted && self.records.len() < self.order.len() => Outcome::Interrupted,
+            None => Outcome::Done,
+        };
+        let Counts { ran, reused, failed, skipped, saved_ms } = self.counts;
+        let took_ms = started.elapsed().as_millis() as u64;
+        self.tell(Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, results });
+        Summary { outcome, records: self.records }
+    }
+
+    /// The failed step that this one needs, if it needs one.
+    fn failed_above(&self, step: usize) -> Option<usize> {
+        let needs: BTreeSet<usize> = self.graph.order(&[step]).into_iter().collect();
+        needs.into_iter().find(|other| matches!(self.states.get(other), Some(State::Failed)))
+    }
+
+    /// Links the results of all steps that are done; answers the files of the targets. Where every step is a
+    /// target, those that no other reads are what the run was for.
+    fn publish(&mut self) -> Vec<String> {
+        let every = self.pipeline.targets.len() == self.order.len();
+        let (mut results, mut warnings) = (Vec::new(), Vec::new());
+        for (&position, record) in &self.records {
+            let step = &self.pipeline.steps[position];
+            let wanted = if every {
+                self.graph.consumers(position).is_empty()
+            } else {
+                self.pipeline.targets.contains(&position)
+            };
+            for output in step.kind.outputs() {
+                let Some(object) = record.outputs.get(output.name) else { continue };
+                let file = output.file;
+                match self.store.publish(&self.pipeline.name, &step.id, file, &object.digest) {
+                    Ok(place) if wanted => results.push(to_open(&place).display().to_string()),
+                    Ok(_) => {}
+                    Err(problem) => {
+                        let text = format!("no link to its result `{file}` could be made: {}", problem.what);
+                        warnings.push(Event::StepSaid { step: step.id.clone(), say: Say::Warning { text } });
+                        if wanted {
+                            results.push(self.store.object(&object.digest).display().to_string());
+                        }
+                    }
+                }
+            }
+        }
+        for warning in warnings {
+            self.tell(warning);
+        }
+        results
+    }
+}
+
+/// What a person wants to open: of a folder with a single file in it, that file.
+fn to_open(place: &Path) -> PathBuf {
+    match files_below(place).unwrap_or_default().as_slice() {
+        [only] => place.join(only),
+        _ => place.to_owned(),
+    }
+}
+
+/// How many of the slots a step takes while it runs.
+fn slots_of(share: Share, slots: usize) -> usize {
+    match share {
+        Share::One => 1,
+        Share::Half => (slots / 2).max(1),
+        Share::All => slots.max(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_share_fits_into_any_number_of_slots() {
+        for slots in 1..9 {
+            for share in [Share::One, Share::Half, Share::All] {
+                assert!((1..=slots).contains(&slots_of(share, slots)));
+            }
+        }
+        assert_eq!((slots_of(Share::Half, 8), slots_of(Share::All, 8)), (4, 8));
+    }
+}

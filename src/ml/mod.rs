@@ -8,6 +8,8 @@ pub mod tokens;
 pub mod train;
 
 #[cfg(feature = "torch")]
+pub mod dropout;
+#[cfg(feature = "torch")]
 pub mod generate;
 #[cfg(feature = "torch")]
 pub mod models;

@@ -3,7 +3,7 @@
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// N(0, std), f32, by the Box-Muller transform.
 pub fn normal(rng: &mut ChaCha8Rng, shape: &[i64], std: f64) -> Tensor {
@@ -26,16 +26,6 @@ pub fn uniform(rng: &mut ChaCha8Rng, shape: &[i64], bound: f64) -> Tensor {
     let count = shape.iter().product::<i64>() as usize;
     let values: Vec<f32> = (0..count).map(|_| ((2.0 * unit(rng) - 1.0) * bound) as f32).collect();
     Tensor::from_slice(&values).view(shape)
-}
-
-/// True with probability `keep` (in steps of 2⁻¹⁵), bool.
-pub fn bernoulli(rng: &mut ChaCha8Rng, shape: &[i64], keep: f64) -> Tensor {
-    let count = shape.iter().product::<i64>() as usize;
-    let mut bytes = vec![0_u8; count * 2];
-    rng.fill_bytes(&mut bytes);
-    let draws = Tensor::from_data_size(&bytes, shape, Kind::Int16);
-    // A draw is uniform over -32768..=32767.
-    draws.lt((keep * 65536.0).round() as i64 - 32768)
 }
 
 /// Uniform over [0, 1) in steps of 2⁻⁵³.

@@ -53,9 +53,9 @@ impl Mapped {
 
     /// The header: names, dtypes, shapes.
     pub fn metadata(&self) -> Result<Metadata> {
-        SafeTensors::read_metadata(&self.map).map(|(_, metadata)| metadata).map_err(|e| {
-            Problem::new(format!("unreadable header: {e}")).in_file(self.path.display().to_string(), None)
-        })
+        SafeTensors::read_metadata(&self.map)
+            .map(|(_, metadata)| metadata)
+            .map_err(|e| Problem::new(format!("unreadable header: {e}")).in_file(self.path.display().to_string(), None))
     }
 
     /// All tensors, converted to `dtype` (or as they are) on `device`.
@@ -110,8 +110,9 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
                 return Mapped::open(&folder.join("pytorch_model.bin")).map(|_| Vec::new());
             }
         }
-        return Err(Problem::new(format!("no model.safetensors in {}", folder.display()))
-            .expected("a Hugging Face checkpoint: config.json with model.safetensors, or with shards and their index"));
+        return Err(Problem::new(format!("no model.safetensors in {}", folder.display())).expected(
+            "a Hugging Face checkpoint: config.json with model.safetensors, or with shards and their index",
+        ));
     }
     let text = fs::read_to_string(&index).map_err(|e| Problem::io("read", &index, &e))?;
     let broken = |what: String| Problem::new(what).in_file(index.display().to_string(), None);
@@ -229,6 +230,7 @@ pub fn write_file(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     let metadata = Some([("format".to_owned(), "pt".to_owned())].into_iter().collect());
-    let all = safetensors::serialize(views, metadata).map_err(|e| Problem::new(format!("cannot write tensors: {e}")))?;
+    let all =
+        safetensors::serialize(views, metadata).map_err(|e| Problem::new(format!("cannot write tensors: {e}")))?;
     fs::write(path, all).map_err(|e| Problem::io("write", path, &e))
 }

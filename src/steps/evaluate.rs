@@ -108,8 +108,7 @@ impl Kind for Evaluate {
     /// 1: TERRa by log-likelihood or generation, Nerus by greedy generation.
     const VERSION: u32 = 1;
     const SUMMARY: &'static str = "Answers a task with a model, bare or with an adapter, and scores the answers";
-    const EXAMPLE: &'static str =
-        "lora_terra:\n  uses: evaluate\n  in: { model: base, adapter: lora, data: terra_val }\n  with: { task: terra }\n";
+    const EXAMPLE: &'static str = "lora_terra:\n  uses: evaluate\n  in: { model: base, adapter: lora, data: terra_val }\n  with: { task: terra }\n";
     const INPUTS: &'static [Input] = &[
         Input {
             name: "model",
@@ -130,7 +129,8 @@ impl Kind for Evaluate {
     type Params = Params;
 
     fn check(params: &Params) -> Vec<Problem> {
-        let mut problems = Prompt::new(params.task, params.prompt.as_deref(), &params.answers).err().unwrap_or_default();
+        let mut problems =
+            Prompt::new(params.task, params.prompt.as_deref(), &params.answers).err().unwrap_or_default();
         if params.task == Task::Nerus && params.mode == Some(Mode::Loglik) {
             problems.push(
                 Problem::new("entities cannot be scored by log-likelihood: there is no list of possible answers")
@@ -157,9 +157,8 @@ impl Kind for Evaluate {
 
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
         let prompt = Prompt::new(params.task, params.prompt.as_deref(), &params.answers);
-        let prompt = prompt.map_err(|problems| {
-            problems.into_iter().next().unwrap_or_else(|| Problem::new("the prompt is wrong"))
-        })?;
+        let prompt = prompt
+            .map_err(|problems| problems.into_iter().next().unwrap_or_else(|| Problem::new("the prompt is wrong")))?;
         let data = cx.input("data")?.clone();
         // The gold is looked at before anything is computed.
         match params.task {
@@ -184,7 +183,11 @@ fn answer_terra(params: &Params, cx: &mut Context, items: &[terra::Item], genera
             let prompts: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();
             let words = crate::task::terra::Label::ALL.map(|label| params.answers.of(label));
             let scores = engine.score(cx, &prompts, words)?;
-            items.iter().zip(scores).map(|(item, scores)| terra::Record::scored(item, scores)).collect::<Result<Vec<_>>>()?
+            items
+                .iter()
+                .zip(scores)
+                .map(|(item, scores)| terra::Record::scored(item, scores))
+                .collect::<Result<Vec<_>>>()?
         }
         Mode::Generate => {
             let prompts: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();

@@ -16,8 +16,8 @@ use crate::step::{AnyKind, kind};
 
 /// Every step kind, in the order of a pipeline.
 pub static KINDS: &[&dyn AnyKind] = &[
-    &kind::<generate::Generate>(),
     &kind::<download::Download>(),
+    &kind::<generate::Generate>(),
     &kind::<split::Split>(),
     &kind::<tokenizer::Tokenizer>(),
     &kind::<pretrain::Pretrain>(),

@@ -10,11 +10,11 @@ use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::ml::tokens::{FORMAT, Tokens, TokensInfo};
 use crate::step::{Arity, Context, Input, Kind, Output, Share};
+use crate::task::Task;
 use crate::task::encode::{Encoder, Fitted};
 use crate::task::nerus::{self, Sentence};
 use crate::task::prompt::{self, Answers, Prompt};
 use crate::task::terra::{self, Labelled};
-use crate::task::Task;
 
 /// See the module.
 pub struct Tokenize;
@@ -76,7 +76,10 @@ impl Kind for Tokenize {
 
     /// The default prompt is spelled out, so that a new default makes a new key.
     fn keyed(params: &Params) -> Value {
-        json!(Params { prompt: Some(prompt::effective(params.task, params.prompt.as_deref()).to_owned()), ..params.clone() })
+        json!(Params {
+            prompt: Some(prompt::effective(params.task, params.prompt.as_deref()).to_owned()),
+            ..params.clone()
+        })
     }
 
     fn share(_params: &Params) -> Share {
@@ -119,7 +122,8 @@ impl Kind for Tokenize {
                     .help("raise `max_length`"),
             });
         }
-        let digest = Digest::of_file(&tokenizer.path.join("tokenizer.json"))?;
+        let file = tokenizer.path.join("tokenizer.json");
+        let digest = Digest::of_file(if file.is_file() { &file } else { &tokenizer.path })?;
         let info = rows.info(params.task, &prompt.template, encoder.size(), &digest);
         report(&info, &rows, params, cx);
         rows.into_tokens(info).write(&cx.output(FOLDER))
@@ -211,13 +215,14 @@ fn report(info: &TokensInfo, rows: &Rows, params: &Params, cx: &mut Context) {
         info.rows, info.tokens, info.longest, info.target_tokens
     ));
     if info.truncated > 0 {
-        cx.warn(format!(
-            "{} prompts lost their beginning to `max_length` {}",
-            info.truncated, params.max_length
-        ));
+        cx.warn(format!("{} prompts lost their beginning to `max_length` {}", info.truncated, params.max_length));
     }
     if rows.dropped() > 0 {
-        cx.warn(format!("{} rows are left out: their answers do not fit into {} ids", rows.dropped(), params.max_length));
+        cx.warn(format!(
+            "{} rows are left out: their answers do not fit into {} ids",
+            rows.dropped(),
+            params.max_length
+        ));
     }
     for (name, value) in [
         ("rows", info.rows),

@@ -1,1 +1,124 @@
-//! store
+//! The cache folder: objects by content, records by key, and what people and later runs look up.
+//! It does not know what a step is or does, nor when one should run.
+//!
+//! ```text
+//! objects/ab/abcd…             a file or a folder, named by its digest, never changed      (object)
+//! records/ab/abcd….json        the record of a key: manifest, outputs, figures, time       (record)
+//! steps/PIPELINE/STEP.json     the keys that a step had last, to explain a rerun           (history)
+//! results/PIPELINE/STEP/FILE   links for people into objects/                              (results)
+//! runs/RUN.jsonl               one log per run                                             (crate::run)
+//! tmp/…                        what is being written, a folder per process                 (scratch)
+//! ```
+//!
+//! The record is the commit. Outputs are written below `tmp/`, hashed, made read-only and renamed into
+//! `objects/`; only then is the record renamed into `records/`. So a kill at any instant leaves objects that
+//! nobody refers to, at worst. Nothing else is authoritative: `steps/`, `results/` and `runs/` can be deleted.
+//! All formats are described in `cache/README.md`.
+
+mod history;
+mod object;
+mod record;
+mod results;
+mod scratch;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+pub use history::Keys;
+pub use object::Object;
+pub use record::{Draft, Lookup, Record};
+pub use scratch::Stage;
+
+use crate::digest::Digest;
+use crate::error::{Problem, Result};
+use scratch::Scratch;
+
+/// A cache folder. Reading touches nothing; the first write makes what is missing.
+pub struct Store {
+    root: PathBuf,
+    scratch: Mutex<Option<Scratch>>,
+}
+
+impl Store {
+    /// The cache in this folder, which need not exist yet.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), scratch: Mutex::new(None) }
+    }
+
+    /// The cache folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where run logs go.
+    pub fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// Where the object of this digest lies, if it is there.
+    pub fn object(&self, digest: &Digest) -> PathBuf {
+        self.root.join("objects").join(&digest.as_str()[..2]).join(digest.as_str())
+    }
+
+    fn record_path(&self, key: &Digest) -> PathBuf {
+        self.root.join("records").join(&key.as_str()[..2]).join(format!("{key}.json"))
+    }
+
+    /// A fresh folder for the outputs of a step that is about to run; gone again when dropped.
+    pub fn stage(&self) -> Result<Stage> {
+        let mut scratch = self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if scratch.is_none() {
+            *scratch = Some(Scratch::open(&self.root.join("tmp"))?);
+        }
+        scratch.as_mut().map(Scratch::stage).expect("just opened")
+    }
+
+    /// Writes a file so that readers see the old text or the new one, never a part of it.
+    fn write(&self, path: &Path, text: &str) -> Result<()> {
+        let stage = self.stage()?;
+        let aside = stage.folder().join("file");
+        object::write_synced(&aside, text.as_bytes())?;
+        make_parent(path)?;
+        fs::rename(&aside, path).map_err(|e| Problem::io("write", path, &e))
+    }
+}
+
+fn make_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(|e| Problem::io("make the folder", parent, &e))
+}
+
+/// A name of a step, pipeline or file as the name of one file on any system: `lora[rank=4]` stays as it is.
+/// Two names that would fall together after the replacement are kept apart by a piece of their hash.
+pub fn file_name(name: &str) -> String {
+    let plain = |c: char| !c.is_control() && !r#"/\:*?"<>|"#.contains(c);
+    // 255 bytes is what most file systems take; what is added to the name needs some of them.
+    let fits = name.len() <= 200 && !name.is_empty() && !name.starts_with('.') && !name.ends_with(['.', ' ']);
+    if fits && name.chars().all(plain) {
+        return name.to_owned();
+    }
+    let mut short: String = name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
+    while short.len() > 180 {
+        short.pop();
+    }
+    let short = short.trim_start_matches('.').trim_end_matches(['.', ' ']);
+    format!("{short}~{}", &Digest::of(name.as_bytes()).as_str()[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_are_safe_and_apart() {
+        assert_eq!(file_name("lora[rank=4,alpha=8]"), "lora[rank=4,alpha=8]");
+        assert_eq!(file_name("данные и шаг"), "данные и шаг");
+        let bad = ["a/b", "a\\b", "..", ".", "", "x\0y", "a:b", ".hidden", &"ж".repeat(300)];
+        let names: std::collections::BTreeSet<String> = bad.iter().map(|name| file_name(name)).collect();
+        assert_eq!(names.len(), bad.len());
+        for name in names {
+            assert!(!name.contains(['/', '\\', '\0']) && !name.starts_with('.') && name.len() < 255, "{name}");
+        }
+    }
+}

@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn texts_enter_as_they_are() {
-        let prompt = Prompt::new(Task::Terra, None, &Answers::default()).ok().expect("the default is right");
+        let prompt = Prompt::new(Task::Terra, None, &Answers::default()).expect("the default is right");
         let text = prompt.terra(&row("А & \"\"Б\"\" {{ x }}")).expect("filled in");
         assert_eq!(text, "Текст: А & \"\"Б\"\" {{ x }}\nУтверждение: Б < В\nСледует из текста:");
     }
@@ -226,7 +226,7 @@ mod tests {
     fn answers_differ_and_are_not_empty() {
         let answers = Answers { entailment: "Да".into(), not_entailment: " да".into(), none: " ".into() };
         let problems = Prompt::new(Task::Terra, None, &answers).err().expect("problems");
-        let paths: Vec<String> = problems.iter().map(|p| p.to_string()).collect();
+        let paths: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(paths.len(), 2, "{paths:?}");
         assert!(paths[0].starts_with("answers.none: ") && paths[1].starts_with("answers.not_entailment: "));
     }

@@ -183,7 +183,7 @@ fn download_tells_what_is_wrong() {
 #[test]
 fn the_place_of_a_source_is_not_in_the_key() {
     let kind = pipe::steps::find("download").expect("known");
-    let step = |source: &str| kind.parse(&json!({ "source": source })).ok().expect("right");
+    let step = |source: &str| kind.parse(&json!({ "source": source })).expect("right");
     assert_eq!(step("a/x").keyed(), step("/b/y").keyed());
     assert_eq!(step("a/x").origin().as_deref(), Some("a/x"));
     assert_eq!(step("a/x").sources(Path::new("/root"))[0].path, Path::new("/root/a/x"));
@@ -387,6 +387,20 @@ fn tokenize_tells_all_mistakes_of_its_prompt() {
         "{problem}"
     );
     let kind = pipe::steps::find("tokenize").expect("known");
-    let keyed = kind.parse(&json!({ "task": "nerus" })).ok().expect("right").keyed();
+    let keyed = kind.parse(&json!({ "task": "nerus" })).expect("right").keyed();
     assert_eq!(keyed["prompt"], pipe::task::prompt::NERUS, "the default prompt is part of the key");
+}
+
+#[test]
+fn split_holds_documents_out_that_share_sentences() {
+    let Some(data) = support::data() else { return };
+    let inputs = vec![
+        ("data", vec![artifact(&data.join("nerus/nerus_v1_lenta500_ner_only.conllu"), "nerus")]),
+        ("hold_out", vec![artifact(&data.join("nerus/nerus_first10docs.conllu"), "first")]),
+    ];
+    let ran = run("split", json!({}), inputs, &data).expect("parted");
+    // The ten themselves, and six later articles that repeat whole sentences of theirs.
+    assert_eq!(ran.said[0], "16 of 500 documents are held out");
+    let kept: f64 = ["train", "dev", "test"].iter().map(|part| ran.figures[&format!("{part}.documents")]).sum();
+    assert_eq!(kept, 484.0);
 }

@@ -21,7 +21,7 @@ fn base() -> Arm {
 }
 
 fn prompt(task: Task) -> Prompt {
-    Prompt::new(task, None, &Answers::default()).ok().expect("the default is right")
+    Prompt::new(task, None, &Answers::default()).expect("the default is right")
 }
 
 fn ran(work: impl FnOnce(&mut pipe::step::Context) -> Result<()>) -> (Ran, Metrics, Vec<BTreeMap<String, String>>) {

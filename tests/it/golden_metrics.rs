@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::support;
 
 /// Folders below `root` whose `manifest.json` says that they are of this kind.
-fn cases(root: &Path, kind: &str) -> Vec<PathBuf> {
+pub fn cases(root: &Path, kind: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -34,7 +34,7 @@ fn cases(root: &Path, kind: &str) -> Vec<PathBuf> {
     found
 }
 
-fn read(path: &Path) -> Vec<Value> {
+pub fn read(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).expect("a list of cases")
 }

@@ -1,4 +1,6 @@
 //! Every test of behaviour, in one binary.
+// A test fails by panicking, and says what it skips; its helpers too.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod architecture;
 mod corpus;
@@ -6,6 +8,8 @@ mod data_steps;
 mod docs;
 mod engine;
 mod evaluate;
+#[cfg(feature = "torch")]
+mod evaluate_torch;
 mod golden_metrics;
 #[cfg(feature = "torch")]
 mod golden_models;

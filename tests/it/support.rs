@@ -26,3 +26,13 @@ fn beside(variable: &str, name: &str) -> Option<PathBuf> {
     eprintln!("skipped: {} is not there (set {variable})", folder.display());
     None
 }
+
+/// Whether tests that take minutes are wanted (`make test-long` sets `PIPE_LONG`). Their names start with `long_`, and
+/// they begin with `if !support::long() { return; }`.
+pub fn long() -> bool {
+    let wanted = std::env::var_os("PIPE_LONG").is_some();
+    if !wanted {
+        eprintln!("skipped: it takes minutes (`make test-long` runs it)");
+    }
+    wanted
+}

@@ -4,11 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pipe::error::Result;
+use pipe::task::encode::Encoder;
 use pipe::task::lines::Lines;
 use pipe::task::terra::Label;
 use pipe::task::{answer, nerus, terra, text};
 use proptest::prelude::*;
+use serde_json::json;
 
+use crate::golden_metrics::{cases, read};
 use crate::support;
 
 fn terra_of(bytes: &[u8]) -> Result<Vec<terra::Row>> {
@@ -266,6 +269,38 @@ proptest! {
         }
         if let Ok(rows) = terra_of(&ROW.as_bytes()[..at.min(ROW.len() - 1)]) {
             prop_assert!(rows.is_empty());
+        }
+    }
+}
+
+/// The boundary of prompt and answer, and texts back from ids, against lm-evaluation-harness.
+#[test]
+fn rows_are_encoded_as_lm_evaluation_harness_does() {
+    let Some(root) = support::golden() else { return };
+    for folder in cases(&root, "lm_eval") {
+        let encoder = Encoder::open(&folder, "golden").expect("loads");
+        for case in read(&folder.join("encode.json")) {
+            let text = case["text"].as_str().expect("a text");
+            let ids = encoder.ids(text).expect("encoded");
+            // There the words of a special token become it; here text of a data file never does.
+            if ["<s>", "</s>", "<pad>"].iter().any(|special| text.contains(special)) {
+                assert!(ids.iter().all(|id| *id > 2), "{text}: {ids:?}");
+                assert_eq!(encoder.text(&ids).expect("decoded"), text);
+                continue;
+            }
+            assert_eq!(json!(ids), case["ids_no_special"], "{text}");
+            assert_eq!(json!([encoder.prefix(), &ids].concat()), case["ids"], "{text}");
+            assert_eq!(json!(encoder.text(&ids).expect("decoded")), case["decoded"], "{text}");
+        }
+        for case in read(&folder.join("loglikelihood.json")) {
+            let (context, answer) =
+                (case["context"].as_str().expect("a text"), case["continuation"].as_str().expect("a text"));
+            // An empty context is BOS alone there; here a prompt is never empty.
+            if !context.is_empty() {
+                let pair = encoder.pair(context, answer).expect("encoded");
+                assert_eq!(json!(pair.context), case["context_ids"], "{context:?} {answer:?}");
+                assert_eq!(json!(pair.answer), case["continuation_ids"], "{context:?} {answer:?}");
+            }
         }
     }
 }

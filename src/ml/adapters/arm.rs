@@ -1,7 +1,6 @@
 //! An arm: the adapters of one experiment, attached to a model; and the list of ways to adapt.
 //! It does not know how any of them computes or is written down.
 
-use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
 
@@ -11,8 +10,8 @@ use tch::{Kind, Tensor};
 
 use super::{AdapterParams, lora, mlp};
 use crate::error::{Problem, Result};
+use crate::ml::dropout::Dropout;
 use crate::ml::models::Model;
-use crate::ml::random;
 
 /// The two terms of a residual sum at a block's site, both [B, T, H].
 pub struct At<'a> {
@@ -20,25 +19,6 @@ pub struct At<'a> {
     pub residual: &'a Tensor,
     /// What the sub-layer adds to it.
     pub sublayer: &'a Tensor,
-}
-
-/// Draws dropout masks from a stream of its own, so that two trainings in one process do not disturb each other.
-pub struct Dropout(RefCell<ChaCha8Rng>);
-
-impl Dropout {
-    /// Masks from this stream.
-    pub fn new(stream: ChaCha8Rng) -> Self {
-        Self(RefCell::new(stream))
-    }
-
-    /// x with a share `p` of its elements zeroed and the rest scaled by 1 / (1 - p).
-    pub fn apply(&self, x: &Tensor, p: f64) -> Tensor {
-        if p == 0.0 {
-            return x.shallow_clone();
-        }
-        let kept = random::bernoulli(&mut self.0.borrow_mut(), &x.size(), 1.0 - p);
-        x * (kept.to_device(x.device()).to_kind(x.kind()) / (1.0 - p))
-    }
 }
 
 /// `x`, or what dropout leaves of it in training.

@@ -9,10 +9,11 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
 
-use super::arm::{Adapter, Dropout, Entry, dropped, read_tensors};
+use super::arm::{Adapter, Entry, dropped, read_tensors};
 use super::fields::{Fields, wrong};
 use super::params::{AdapterParams, LoraParams, layers, targets};
 use crate::error::{Problem, Result};
+use crate::ml::dropout::Dropout;
 use crate::ml::models::{Model, Point, Site};
 use crate::ml::random;
 use crate::ml::weights::{self, Shapes};

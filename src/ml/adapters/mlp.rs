@@ -9,10 +9,11 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-use super::arm::{Adapter, At, Dropout, Entry, dropped, read_tensors};
+use super::arm::{Adapter, At, Entry, dropped, read_tensors};
 use super::fields::{Fields, wrong};
 use super::params::{AdapterParams, MlpParams, NonLinearity, layers};
 use crate::error::{Problem, Result};
+use crate::ml::dropout::Dropout;
 use crate::ml::models::{Model, Point, Site};
 use crate::ml::random;
 use crate::ml::weights::{self, Shapes};

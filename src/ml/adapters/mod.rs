@@ -13,5 +13,5 @@ pub mod lora;
 pub mod mlp;
 
 #[cfg(feature = "torch")]
-pub use arm::{ADAPTERS, Adapter, Arm, At, Dropout, Entry};
+pub use arm::{ADAPTERS, Adapter, Arm, At, Entry};
 pub use params::{AdapterParams, LoraParams, MlpParams, NonLinearity, parameter_count};

@@ -107,7 +107,9 @@ impl AdapterParams {
             let Some(layers) = layers else { continue };
             let path = at.key(name).key("layers");
             if layers.is_empty() {
-                problems.push(Problem::new("the list of layers is empty").at(path.clone()).help("leave it out for all layers"));
+                problems.push(
+                    Problem::new("the list of layers is empty").at(path.clone()).help("leave it out for all layers"),
+                );
             }
             for (i, layer) in layers.iter().enumerate() {
                 if *layer < 0 || layers[..i].contains(layer) {

@@ -6,8 +6,9 @@ use std::cell::RefCell;
 use tch::{Device, Kind, Tensor};
 
 use super::{Architecture, Input, KvCache, Model, Point, Site};
-use crate::ml::adapters::{Arm, At, Dropout};
+use crate::ml::adapters::{Arm, At};
 use crate::ml::config::ModelConfig;
+use crate::ml::dropout::Dropout;
 use crate::ml::weights::{Shapes, Tensors};
 
 /// The entry of `MODELS`.
@@ -252,7 +253,7 @@ impl Llama {
     fn rotary(&self, positions: &Tensor, highest: i64) -> Rotary {
         let mut table = self.table.borrow_mut();
         if table.0.size()[0] <= highest {
-            let length = (highest + 256) / 256 * 256;
+            let length = (highest / 256 + 1) * 256;
             let steps = Tensor::arange(length, (Kind::Float, positions.device()));
             let angles = steps.unsqueeze(1) * self.inverse_frequencies.unsqueeze(0);
             let angles = Tensor::cat(&[&angles, &angles], 1);

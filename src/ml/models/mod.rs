@@ -8,8 +8,9 @@ use std::path::Path;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
-use super::adapters::{Arm, Dropout};
+use super::adapters::Arm;
 use super::config::ModelConfig;
+use super::dropout::Dropout;
 use super::weights::{self, Shapes, Tensors};
 use crate::error::{Problem, Result};
 

@@ -78,8 +78,11 @@ pub struct Parse {
 
 /// Three figures of one average.
 pub fn averaged(average: &str, scores: Scores) -> [Metric; 3] {
-    [("precision", scores.precision), ("recall", scores.recall), ("f1", scores.f1)]
-        .map(|(name, value)| Metric { name: name.to_owned(), average: Some(average.to_owned()), value })
+    [("precision", scores.precision), ("recall", scores.recall), ("f1", scores.f1)].map(|(name, value)| Metric {
+        name: name.to_owned(),
+        average: Some(average.to_owned()),
+        value,
+    })
 }
 
 impl Metrics {

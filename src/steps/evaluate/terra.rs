@@ -78,8 +78,7 @@ impl Record {
 
 /// Writes the records; the column `generated` is there only where words were made.
 pub fn write(folder: &Path, records: &[Record]) -> Result<()> {
-    let mut header =
-        vec!["id", "prompt", "gold", "answer", "loglik_entailment", "loglik_not_entailment", "correct"];
+    let mut header = vec!["id", "prompt", "gold", "answer", "loglik_entailment", "loglik_not_entailment", "correct"];
     let words = records.iter().any(|record| record.words.is_some());
     if words {
         header.push("generated");

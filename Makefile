@@ -1,0 +1,32 @@
+# `make test` is the whole suite; `make help` lists the rest. Nothing is installed by hand.
+.DEFAULT_GOAL := help
+.PHONY: help test test-core test-all test-long lint fmt prerequisites
+
+help: ## What can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+test: test-core test-all ## The whole suite: the core first, then everything with libtorch
+
+# One after the other even under `make -j`: the core is the gate.
+test-all: test-core
+
+test-core: ## The core alone, without libtorch: the edit loop
+	cargo test --no-default-features
+
+test-all: prerequisites
+	cargo test
+
+test-long: prerequisites ## The tests that take minutes (their names start with long_)
+	PIPE_LONG=1 cargo test --release long_ -- --nocapture
+
+lint: prerequisites ## Format, clippy and rustdoc, with and without libtorch
+	cargo fmt --check
+	cargo clippy --all-targets --no-default-features -- -D warnings
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --lib --quiet
+
+fmt: ## Formats the code
+	cargo fmt
+
+prerequisites:
+	@root=. sh .cargo/prerequisites.sh

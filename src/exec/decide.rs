@@ -1,0 +1,108 @@
+//! Whether a step must run: its manifest, made from the digests of its inputs, and what the store has under it.
+//! It does not know about threads and slots.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::digest::Digest;
+use crate::error::{Problem, Result};
+use crate::key::{self, Entry, Manifest, Name, Port};
+use crate::spec::{Edge, Pipeline, Step};
+use crate::step::{Arity, Artifact, Machine, Source};
+use crate::store::{Lookup, Record, Store};
+
+/// All that a decision needs besides the records of the producers.
+pub struct Decider<'a> {
+    /// The pipeline.
+    pub pipeline: &'a Pipeline,
+    /// The cache.
+    pub store: &'a Store,
+    /// The machine.
+    pub machine: &'a Machine,
+}
+
+/// A step whose inputs are known.
+pub struct Decision {
+    /// The manifest as a readable document.
+    pub manifest: Value,
+    /// Its hash.
+    pub key: Digest,
+    /// The sources as they were when the manifest was made.
+    pub sources: Vec<(Source, Digest)>,
+    /// What the store has under the key.
+    pub found: Lookup,
+}
+
+impl Decider<'_> {
+    /// Decides one step; all its producers have records. A source that cannot be read is the problem.
+    pub fn decide(&self, position: usize, records: &BTreeMap<usize, Record>) -> Result<Decision> {
+        let step = &self.pipeline.steps[position];
+        let mut sources = Vec::new();
+        for source in step.action.sources(&self.pipeline.root) {
+            let digest = Digest::of_path(&source.path)?;
+            sources.push((source, digest));
+        }
+        let manifest = Manifest {
+            kind: step.kind.name().to_owned(),
+            version: step.kind.version(),
+            params: step.action.keyed(),
+            inputs: self.ports(step, records)?,
+            sources: sources.iter().map(|(source, digest)| (source.name.clone(), digest.clone())).collect(),
+            environment: step.action.environment(self.machine),
+        };
+        let manifest = manifest.document();
+        let key = key::key_of(&manifest);
+        let found = self.store.find(&key);
+        Ok(Decision { manifest, key, sources, found })
+    }
+
+    fn ports(&self, step: &Step, records: &BTreeMap<usize, Record>) -> Result<BTreeMap<String, Port>> {
+        let mut ports = BTreeMap::new();
+        for input in step.kind.inputs() {
+            let Some(edges) = step.inputs.get(input.name) else { continue };
+            let entry = |edge: &Edge| {
+                let producer = &self.pipeline.steps[edge.step];
+                let name = Name { id: producer.id.clone(), coordinates: producer.coordinates.clone() };
+                let digest = output_digest(records, edge)?;
+                Ok(Entry { digest, name: input.named.then_some(name) })
+            };
+            let mut entries = edges.iter().map(entry).collect::<Result<Vec<_>>>()?;
+            let port = match input.arity {
+                Arity::Many | Arity::Any => Port::Many(entries),
+                Arity::One | Arity::Optional => match entries.pop() {
+                    Some(entry) => Port::One(entry),
+                    None => continue,
+                },
+            };
+            ports.insert(input.name.to_owned(), port);
+        }
+        Ok(ports)
+    }
+
+    /// What the step gets to see of its inputs.
+    pub fn artifacts(&self, position: usize, records: &BTreeMap<usize, Record>) -> BTreeMap<String, Vec<Artifact>> {
+        let artifact = |edge: &Edge| {
+            let producer = &self.pipeline.steps[edge.step];
+            let digest = output_digest(records, edge).ok()?;
+            Some(Artifact {
+                name: producer.id.clone(),
+                coordinates: producer.coordinates.clone(),
+                origin: producer.action.origin(),
+                path: self.store.object(&digest),
+                digest,
+            })
+        };
+        let inputs = &self.pipeline.steps[position].inputs;
+        inputs.iter().map(|(port, edges)| (port.clone(), edges.iter().filter_map(artifact).collect())).collect()
+    }
+}
+
+fn output_digest(records: &BTreeMap<usize, Record>, edge: &Edge) -> Result<Digest> {
+    let object = records.get(&edge.step).and_then(|record| record.outputs.get(edge.output.name));
+    object.map(|object| object.digest.clone()).ok_or_else(|| {
+        // Only a kind whose outputs changed without a new version can come here.
+        Problem::new(format!("the recorded result that it reads has no output `{}`", edge.output.name))
+            .help("delete the cache folder, or raise the version of the step kind")
+    })
+}

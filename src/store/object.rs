@@ -1,0 +1,186 @@
+//! Objects: files and folders that are named by their content and never change.
+//! It does not know which step made one.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+use crate::digest::{Digest, files_below};
+use crate::error::{Problem, Result};
+
+/// What a record says about an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Object {
+    /// Its content.
+    pub digest: Digest,
+    /// Its size; a folder's is the sum of its files.
+    pub bytes: u64,
+    /// Whether it is a folder.
+    pub is_folder: bool,
+}
+
+impl Store {
+    /// True if the object is there with the size that it should have. The content is not read: that is what
+    /// makes a run without work fast, and `pipe` never changes an object that it has moved in.
+    pub fn has(&self, object: &Object) -> bool {
+        measure(&self.object(&object.digest)).is_ok_and(|found| found == (object.is_folder, object.bytes))
+    }
+
+    /// Hashes what a step wrote and moves it in. If the object is there already, that one is kept: somebody
+    /// may be reading it.
+    pub(super) fn take_in(&self, written: &Path, aside: &Path) -> Result<Object> {
+        refuse_links(written)?;
+        let (is_folder, bytes) = measure(written)?;
+        let object = Object { digest: Digest::of_path(written)?, bytes, is_folder };
+        if self.has(&object) {
+            return Ok(object);
+        }
+        seal(written)?;
+        let place = self.object(&object.digest);
+        super::make_parent(&place)?;
+        // A damaged object makes way; it is deleted with the rest of the step's scratch folder.
+        if place.symlink_metadata().is_ok() {
+            let _ = fs::rename(&place, aside);
+        }
+        match fs::rename(written, &place) {
+            Ok(()) => Ok(object),
+            // Another process was faster.
+            Err(_) if self.has(&object) => Ok(object),
+            Err(error) => Err(Problem::io("write", &place, &error)),
+        }
+    }
+}
+
+/// Whether a path is a folder, and its size.
+fn measure(path: &Path) -> Result<(bool, u64)> {
+    let size = |path: &Path| fs::metadata(path).map_err(|e| Problem::io("read", path, &e));
+    let meta = size(path)?;
+    if !meta.is_dir() {
+        return Ok((false, meta.len()));
+    }
+    let files = files_below(path)?;
+    let bytes = files.iter().map(|file| Ok(size(&path.join(file))?.len())).sum::<Result<u64>>()?;
+    Ok((true, bytes))
+}
+
+/// A link would make the object depend on a file outside the store.
+fn refuse_links(path: &Path) -> Result<()> {
+    let meta = fs::symlink_metadata(path).map_err(|e| Problem::io("read", path, &e))?;
+    if meta.is_symlink() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        return Err(Problem::new(format!("the step wrote the link `{name}` where a file or folder is due")));
+    }
+    if meta.is_dir() {
+        for entry in fs::read_dir(path).map_err(|e| Problem::io("list", path, &e))? {
+            refuse_links(&entry.map_err(|e| Problem::io("list", path, &e))?.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes files read-only and flushes them to the disk.
+///
+/// Flushing: a rename may reach the disk before the bytes do, and a record must not outlive the bytes that it
+/// names, so each file is synced before the record is written. Folders are not synced: a rename that a power cut
+/// undoes is a missing object or record, which is a miss and costs a rerun, nothing more.
+///
+/// Folders stay writable: a read-only folder cannot be moved by everyone, and `rm -r cache` would fail.
+fn seal(path: &Path) -> Result<()> {
+    let files = if path.is_dir() {
+        files_below(path)?.iter().map(|file| path.join(file)).collect()
+    } else {
+        vec![path.to_owned()]
+    };
+    for path in files {
+        let sealed = (|| {
+            File::open(&path)?.sync_all()?;
+            let mut permissions = fs::metadata(&path)?.permissions();
+            permissions.set_readonly(true);
+            fs::set_permissions(&path, permissions)
+        })();
+        sealed.map_err(|e| Problem::io("write", &path, &e))?;
+    }
+    Ok(())
+}
+
+/// Writes a small file and flushes it.
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let written = File::create(path).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|e| Problem::io("write", path, &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::at(folder.path().join("cache"));
+        (folder, store)
+    }
+
+    fn put(store: &Store, files: &BTreeMap<String, Vec<u8>>) -> Object {
+        let stage = store.stage().unwrap();
+        let out = stage.folder().join("out");
+        fs::create_dir(&out).unwrap();
+        for (name, bytes) in files {
+            super::super::make_parent(&out.join(name)).unwrap();
+            fs::write(out.join(name), bytes).unwrap();
+        }
+        store.take_in(&out, &stage.folder().join("aside")).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(12) })]
+
+        #[test]
+        fn what_was_put_can_be_got(
+            files in prop::collection::btree_map("[a-cж]{1,3}/[a-c ]{1,3}x", prop::collection::vec(any::<u8>(), 0..40), 0..5)
+        ) {
+            let (_folder, store) = store();
+            let object = put(&store, &files);
+            prop_assert!(store.has(&object));
+            prop_assert_eq!(object.bytes, files.values().map(|bytes| bytes.len() as u64).sum::<u64>());
+            let place = store.object(&object.digest);
+            prop_assert_eq!(&files_below(&place).unwrap(), &files.keys().cloned().collect::<Vec<_>>());
+            for (name, bytes) in &files {
+                prop_assert_eq!(&fs::read(place.join(name)).unwrap(), bytes);
+                prop_assert!(fs::metadata(place.join(name)).unwrap().permissions().readonly());
+            }
+            prop_assert_eq!(put(&store, &files), object);
+        }
+    }
+
+    #[test]
+    fn a_damaged_object_is_replaced() {
+        let (_folder, store) = store();
+        let files = BTreeMap::from([("a".to_owned(), b"text".to_vec())]);
+        let object = put(&store, &files);
+        let place = store.object(&object.digest);
+        fs::remove_file(place.join("a")).unwrap();
+        assert!(!store.has(&object));
+        assert_eq!(put(&store, &files), object);
+        assert_eq!(fs::read(place.join("a")).unwrap(), b"text");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_refused() {
+        let (_folder, store) = store();
+        let stage = store.stage().unwrap();
+        let out = stage.folder().join("out");
+        fs::create_dir(&out).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", out.join("sly")).unwrap();
+        let problem = store.take_in(&out, &stage.folder().join("aside")).unwrap_err();
+        assert!(problem.what.contains("the link `sly`"), "{problem}");
+    }
+}

@@ -1,0 +1,118 @@
+//! What is being written: a folder below `tmp/` for each process, with folders for single steps in it.
+//! It does not know what will become of the files.
+//!
+//! A process holds an exclusive lock on `tmp/NAME/lock` as long as it lives; the kernel lets go of it however
+//! the process ends. So whoever gets that lock knows that the owner is dead and may delete the folder. The lock
+//! `tmp/guard` is held while a folder is made and locked, and while dead ones are looked for: without it, a
+//! folder could be taken for dead between being made and being locked.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Problem, Result};
+
+/// The folder of this process.
+pub struct Scratch {
+    folder: PathBuf,
+    made: u64,
+    _lock: File,
+}
+
+/// A fresh folder, deleted with all that is left in it when dropped.
+pub struct Stage(PathBuf);
+
+impl Scratch {
+    /// Makes a folder for this process and clears away those of dead ones.
+    pub fn open(tmp: &Path) -> Result<Self> {
+        fs::create_dir_all(tmp).map_err(|e| Problem::io("make the folder", tmp, &e))?;
+        let guard = open_lock(&tmp.join("guard"))?;
+        guard.lock().map_err(|e| Problem::io("lock", &tmp.join("guard"), &e))?;
+        sweep(tmp);
+        let folder = tempfile::Builder::new()
+            .prefix("run-")
+            .tempdir_in(tmp)
+            .map_err(|e| Problem::io("make a folder in", tmp, &e))?
+            .keep();
+        let lock = open_lock(&folder.join("lock"))?;
+        lock.lock().map_err(|e| Problem::io("lock", &folder.join("lock"), &e))?;
+        Ok(Self { folder, made: 0, _lock: lock })
+    }
+
+    /// A fresh folder.
+    pub fn stage(&mut self) -> Result<Stage> {
+        self.made += 1;
+        let folder = self.folder.join(self.made.to_string());
+        fs::create_dir(&folder).map_err(|e| Problem::io("make the folder", &folder, &e))?;
+        Ok(Stage(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Whatever cannot be deleted now is deleted by the next process.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Stage {
+    /// The folder itself.
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where a step writes its outputs; made by whoever starts the step.
+    pub fn out(&self) -> PathBuf {
+        self.0.join("out")
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File> {
+    File::options().create(true).truncate(false).write(true).open(path).map_err(|e| Problem::io("write", path, &e))
+}
+
+/// Deletes the folders of dead processes; the guard is held. What cannot be deleted does no harm.
+fn sweep(tmp: &Path) {
+    for entry in fs::read_dir(tmp).into_iter().flatten().flatten() {
+        let folder = entry.path();
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        // A folder without a lock is one whose owner died while making or deleting it.
+        let alive = File::open(folder.join("lock")).is_ok_and(|lock| lock.try_lock().is_err());
+        if !alive {
+            let _ = fs::remove_dir_all(&folder);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_dead_are_cleared_away() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut living = Scratch::open(tmp.path()).unwrap();
+        let stage = living.stage().unwrap();
+        let dead = tmp.path().join("run-dead");
+        fs::create_dir_all(dead.join("1")).unwrap();
+        fs::write(dead.join("lock"), "").unwrap();
+        fs::create_dir_all(tmp.path().join("run-half-made")).unwrap();
+
+        let second = Scratch::open(tmp.path()).unwrap();
+        assert!(stage.folder().is_dir() && second.folder.is_dir());
+        assert!(!dead.exists() && !tmp.path().join("run-half-made").exists());
+        let gone = stage.folder().to_owned();
+        drop(stage);
+        assert!(!gone.exists());
+        drop((living, second));
+        let left: Vec<_> = fs::read_dir(tmp.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["guard"]);
+    }
+}

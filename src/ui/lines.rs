@@ -1,0 +1,198 @@
+//! Events as lines of text, for a terminal above the bars and for a log file alike.
+//! It does not print.
+
+use std::collections::BTreeMap;
+
+use super::problem;
+use super::text::{count, duration, paint, reasons, warning};
+use crate::event::{Event, Outcome, Say, Stamped};
+
+/// How often a step without bars tells how far it is, in milliseconds.
+const EVERY: u64 = 10_000;
+
+/// Remembers what later lines need.
+pub struct Lines {
+    color: bool,
+    /// Without bars a line tells that a step begins and, now and then, how far it is.
+    plain: bool,
+    width: usize,
+    why: BTreeMap<String, String>,
+    last: BTreeMap<String, u64>,
+}
+
+impl Lines {
+    /// Nothing has happened yet.
+    pub fn new(color: bool, plain: bool) -> Self {
+        Self { color, plain, width: 0, why: BTreeMap::new(), last: BTreeMap::new() }
+    }
+
+    /// The lines that tell an event; none for most of them.
+    pub fn of(&mut self, stamped: &Stamped) -> Vec<String> {
+        match &stamped.event {
+            Event::RunStarted { steps, .. } => {
+                self.width = steps.iter().map(|id| id.chars().count()).max().unwrap_or(0).clamp(8, 40);
+                Vec::new()
+            }
+            Event::StepStarted { step, why, .. } => {
+                let why = reasons(why);
+                self.why.insert(step.clone(), why.clone());
+                self.last.insert(step.clone(), stamped.at_ms);
+                if self.plain { vec![self.step("▸", "36", step, "runs", &why)] } else { Vec::new() }
+            }
+            Event::StepReused { step, saved_ms, .. } => {
+                let saved = format!("(saved {})", duration(*saved_ms));
+                vec![self.step("=", "2", step, "reused", &saved)]
+            }
+            Event::StepFinished { step, took_ms, .. } => {
+                let why = self.why.remove(step).unwrap_or_default();
+                // The plain line that told the beginning has told the reason.
+                let why = if self.plain { String::new() } else { why };
+                vec![self.step("✓", "32", step, &duration(*took_ms), &why)]
+            }
+            Event::StepFailed { step, problem } => {
+                let mut lines = vec![self.step("✗", "31", step, "failed", "")];
+                lines.extend(problem::render_one(problem, self.color).trim_end().lines().map(str::to_owned));
+                lines
+            }
+            Event::StepSkipped { step, because } => {
+                vec![self.step("–", "2", step, "skipped", &format!("({because} failed)"))]
+            }
+            Event::StepSaid { step, say } => self.said(stamped.at_ms, step, say).into_iter().collect(),
+            Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, results } => {
+                let mut parts = vec![format!("{} ran", count(*ran, "step")), format!("{reused} reused")];
+                for (n, word) in [(failed, "failed"), (skipped, "skipped")] {
+                    if *n > 0 {
+                        parts.push(format!("{n} {word}"));
+                    }
+                }
+                let (word, code) = match outcome {
+                    Outcome::Done => ("done", "32"),
+                    Outcome::Failed => ("failed", "31"),
+                    Outcome::Interrupted => ("interrupted", "33"),
+                };
+                let mut line =
+                    format!("{} in {}: {}", paint(word, code, self.color), duration(*took_ms), parts.join(", "));
+                if *saved_ms > 0 {
+                    line.push_str(&format!("; the cache saved {}", duration(*saved_ms)));
+                }
+                let mut lines = vec![line];
+                match outcome {
+                    Outcome::Failed if *skipped > 0 => {
+                        lines.push("what was finished is kept; after a failure no new step is started".to_owned());
+                    }
+                    Outcome::Interrupted => lines.push("what was finished is kept; run again to go on".to_owned()),
+                    _ => {}
+                }
+                if !results.is_empty() {
+                    lines.push("results:".to_owned());
+                }
+                lines
+            }
+        }
+    }
+
+    fn said(&mut self, at_ms: u64, step: &str, say: &Say) -> Option<String> {
+        match say {
+            Say::Warning { text } => Some(warning(&format!("{step}: {text}"), self.color)),
+            Say::Note { text } => Some(format!("  {step}: {text}")),
+            Say::Metric { .. } => None,
+            Say::Progress { done, total, unit, text } => {
+                let due = self.last.get(step).is_none_or(|last| at_ms.saturating_sub(*last) >= EVERY);
+                if !self.plain || !due {
+                    return None;
+                }
+                self.last.insert(step.to_owned(), at_ms);
+                let total = total.map(|total| format!("/{total}")).unwrap_or_default();
+                Some(format!("  {step}: {done}{total} {unit}  {text}").trim_end().to_owned())
+            }
+        }
+    }
+
+    fn step(&self, mark: &str, code: &str, step: &str, what: &str, more: &str) -> String {
+        let width = self.width;
+        format!("{} {step:width$}  {what:>9}   {more}", paint(mark, code, self.color)).trim_end().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::error::Problem;
+
+    fn lines(lines: &mut Lines, at_ms: u64, event: Event) -> Vec<String> {
+        lines.of(&Stamped { at_ms, event })
+    }
+
+    fn begun(plain: bool) -> Lines {
+        let mut all = Lines::new(false, plain);
+        let steps = vec!["lora".to_owned(), "tokens".to_owned()];
+        let started = Event::RunStarted { run: "r".into(), pipeline: "p".into(), file: "p.yaml".into(), steps };
+        assert!(lines(&mut all, 0, started).is_empty());
+        all
+    }
+
+    fn started() -> Event {
+        let why = vec!["params.adapter.lora.rank: 4 → 8".to_owned()];
+        Event::StepStarted { step: "lora".into(), key: Digest::of(b""), why }
+    }
+
+    fn finished() -> Event {
+        let (outputs, figures) = (BTreeMap::new(), BTreeMap::new());
+        Event::StepFinished { step: "lora".into(), key: Digest::of(b""), took_ms: 42_100, outputs, figures }
+    }
+
+    #[test]
+    fn above_bars_a_step_is_one_line_with_its_reason() {
+        let mut all = begun(false);
+        assert!(lines(&mut all, 1, started()).is_empty());
+        assert_eq!(lines(&mut all, 2, finished()), ["✓ lora         42.1 s   params.adapter.lora.rank: 4 → 8"]);
+        let (outputs, figures) = (BTreeMap::new(), BTreeMap::new());
+        let reused =
+            Event::StepReused { step: "tokens".into(), key: Digest::of(b""), saved_ms: 3200, outputs, figures };
+        assert_eq!(lines(&mut all, 3, reused), ["= tokens       reused   (saved 3.2 s)"]);
+    }
+
+    #[test]
+    fn without_bars_the_beginning_is_told_and_progress_now_and_then() {
+        let mut all = begun(true);
+        assert_eq!(lines(&mut all, 1, started()), ["▸ lora           runs   params.adapter.lora.rank: 4 → 8"]);
+        let progress = |done| {
+            let say = Say::Progress { done, total: Some(9), unit: "steps".into(), text: "loss 1.2".into() };
+            Event::StepSaid { step: "lora".into(), say }
+        };
+        assert!(lines(&mut all, 2000, progress(1)).is_empty());
+        assert_eq!(lines(&mut all, 10_001, progress(2)), ["  lora: 2/9 steps  loss 1.2"]);
+        assert!(lines(&mut all, 10_500, progress(3)).is_empty());
+        assert_eq!(lines(&mut all, 11_000, finished()), ["✓ lora         42.1 s"]);
+    }
+
+    #[test]
+    fn the_end_is_told_in_four_lines_at_most() {
+        let mut all = begun(false);
+        let problem = Problem::new("no labels").in_file("test.jsonl", Some(1));
+        let failed = lines(&mut all, 1, Event::StepFailed { step: "lora".into(), problem });
+        assert!(
+            failed[0].starts_with("✗ lora") && failed.iter().any(|line| line.contains("test.jsonl:1")),
+            "{failed:?}"
+        );
+        let end = Event::RunFinished {
+            outcome: Outcome::Failed,
+            ran: 1,
+            reused: 2,
+            failed: 1,
+            skipped: 3,
+            took_ms: 1500,
+            saved_ms: 61_000,
+            results: vec!["cache/results/p/a/f".into()],
+        };
+        assert_eq!(
+            lines(&mut all, 1, end),
+            [
+                "failed in 1.5 s: 1 step ran, 2 reused, 1 failed, 3 skipped; the cache saved 1 m 01 s",
+                "what was finished is kept; after a failure no new step is started",
+                "results:",
+            ]
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! `evaluate` with a model: the figures of lm-evaluation-harness through the whole step, twice the same.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::data_steps::{Ran, artifact, project, run, told};
+use crate::golden_metrics::{cases, read};
+use crate::support;
+
+/// The golden model with its tokenizer, in one folder as `evaluate` takes it.
+struct Golden {
+    case: PathBuf,
+    root: tempfile::TempDir,
+}
+
+impl Golden {
+    fn find() -> Option<Self> {
+        let golden = support::golden()?;
+        let case = cases(&golden, "lm_eval").into_iter().next().expect("a case of the kind `lm_eval`");
+        let manifest: Value =
+            serde_json::from_slice(&fs::read(case.join("manifest.json")).expect("there")).expect("JSON");
+        let base = manifest["base"].as_str().expect("a path").trim_start_matches("shared/");
+        let root = project(&[]);
+        let model = root.path().join("model");
+        fs::create_dir(&model).expect("created");
+        for (folder, name) in
+            [(&golden.join(base), "config.json"), (&golden.join(base), "model.safetensors"), (&case, "tokenizer.json")]
+        {
+            fs::copy(folder.join(name), model.join(name)).expect("copied");
+        }
+        Some(Self { case, root })
+    }
+
+    /// Evaluates TERRa on rows with these premises and labels in turn.
+    fn evaluate(&self, premises: &[&str], with: Value) -> Result<Ran, Vec<pipe::error::Problem>> {
+        let row = |(i, premise): (usize, &&str)| {
+            let label = ["entailment", "not_entailment"][i % 2];
+            json!({ "premise": premise, "hypothesis": "х", "label": label, "idx": i }).to_string() + "\n"
+        };
+        let data = self.root.path().join("val");
+        fs::write(&data, premises.iter().enumerate().map(row).collect::<String>()).expect("written");
+        let inputs = vec![
+            ("model", vec![artifact(&self.root.path().join("model"), "base")]),
+            ("data", vec![artifact(&data, "val")]),
+        ];
+        let mut params = json!({ "task": "terra", "prompt": "{{ premise }}", "dtype": "f32" });
+        params.as_object_mut().expect("a map").extend(with.as_object().expect("a map").clone());
+        run("evaluate", params, inputs, self.root.path())
+    }
+}
+
+fn records(ran: &Ran) -> Vec<BTreeMap<String, String>> {
+    let mut reader = csv::Reader::from_path(ran.path("result/records.csv")).expect("opens");
+    reader.deserialize().collect::<Result<_, _>>().expect("CSV")
+}
+
+#[test]
+fn answers_are_scored_as_lm_evaluation_harness_does() {
+    let Some(golden) = Golden::find() else { return };
+    let scores = read(&golden.case.join("loglikelihood.json"));
+    let score = |context: &str, answer: &str| {
+        let case = scores.iter().find(|case| case["context"] == context && case["continuation"] == answer);
+        case.map(|case| case["loglikelihood"].as_f64().expect("a number"))
+    };
+    let contexts: Vec<&str> = scores.iter().filter_map(|case| case["context"].as_str()).collect();
+    let mut contexts: Vec<&str> =
+        contexts.into_iter().filter(|c| score(c, " да").is_some() && score(c, " нет").is_some()).collect();
+    contexts.sort_unstable();
+    contexts.dedup();
+    assert!(contexts.len() >= 2, "the golden case has too few contexts with both answers");
+
+    let ran = golden.evaluate(&contexts, json!({})).unwrap_or_else(|p| panic!("{p:?}"));
+    for (context, line) in contexts.iter().zip(records(&ran)) {
+        for (column, answer) in [("loglik_entailment", " да"), ("loglik_not_entailment", " нет")] {
+            let ours: f64 = line[column].parse().expect("a number");
+            let right = score(context, answer).expect("just found");
+            assert!((ours - right).abs() < 5e-4, "{context:?} {answer:?}: {ours}, but {right} is right");
+        }
+    }
+    // The batch changes the speed; the same command gives the same bytes.
+    let again = golden.evaluate(&contexts, json!({})).unwrap_or_else(|p| panic!("{p:?}"));
+    assert_eq!(again.digest(), ran.digest());
+}
+
+#[test]
+fn answers_are_generated_as_lm_evaluation_harness_does() {
+    let Some(golden) = Golden::find() else { return };
+    let cases = read(&golden.case.join("generate_until.json"));
+    // White space at the end of a prompt belongs to the answer here, so that those contexts differ.
+    let plain: Vec<&Value> = cases
+        .iter()
+        .filter(|case| case["until"] == json!([]))
+        .filter(|case| case["context"].as_str().is_some_and(|context| context.trim_end() == context))
+        .collect();
+    assert!(plain.len() >= 2, "the golden case has too few plain contexts");
+    let contexts: Vec<&str> = plain.iter().filter_map(|case| case["context"].as_str()).collect();
+    let limit = plain[0]["max_new_tokens"].clone();
+    let ran = golden.evaluate(&contexts, json!({ "mode": "generate", "max_new_tokens": limit }));
+    for (case, line) in plain.iter().zip(records(&ran.unwrap_or_else(|p| panic!("{p:?}")))) {
+        assert_eq!(json!(line["generated"]), case["text"], "{}", case["context"]);
+    }
+}
+
+#[test]
+fn a_tokenizer_that_does_not_fit_is_refused_by_name() {
+    let Some(golden) = Golden::find() else { return };
+    let trained = crate::data_steps::tokenizer(golden.root.path());
+    let file = golden.root.path().join("model/tokenizer.json");
+    fs::copy(trained.path("tokenizer/tokenizer.json"), file).expect("copied");
+    let problem = told(golden.evaluate(&["а", "б"], json!({})));
+    assert!(
+        problem.starts_with("the tokenizer of the output of step `base` does not fit the model the output of step `base`: it has ids up to 399, the model's embedding has 320 rows"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn the_base_is_an_arm_of_its_own() {
+    let Some(golden) = Golden::find() else { return };
+    let ran = golden.evaluate(&["Ответ:", "Вопрос:"], json!({})).unwrap_or_else(|p| panic!("{p:?}"));
+    let metrics: Value =
+        serde_json::from_slice(&fs::read(ran.path("result/metrics.json")).expect("there")).expect("JSON");
+    assert_eq!(metrics["arm"], json!({ "name": "base", "coordinates": {}, "adapters": [], "trainable_parameters": 0 }));
+    assert_eq!(metrics["n"], 2);
+}
