@@ -1,7 +1,8 @@
 //! Trains the adapters of an arm on tokenised rows, over a frozen base.
 //! It does not know kinds of adapters nor architectures.
 
-use rand_chacha::ChaCha8Rng;
+use std::cell::RefCell;
+
 use tch::Tensor;
 
 use super::adamw::{AdamW, AdamWOptions};
@@ -10,7 +11,8 @@ use super::curve::Curve;
 use super::fit::{Fit, Watch, fit};
 use super::loss::{Learner, Micro};
 use crate::error::{Problem, Result};
-use crate::ml::adapters::{Arm, Dropout};
+use crate::ml::adapters::Arm;
+use crate::ml::dropout::Dropout;
 use crate::ml::models::{Input, Model};
 use crate::ml::tokens::Tokens;
 
@@ -20,13 +22,14 @@ pub struct Adapted<'a> {
     pub model: &'a dyn Model,
     /// What is attached to it.
     pub arm: &'a Arm,
-    /// Draws the masks; `None` trains without dropout.
-    pub dropout: Option<&'a Dropout>,
+    /// Draws the masks of the current step; `None` trains without dropout.
+    pub dropout: RefCell<Option<Dropout>>,
 }
 
 impl Learner for Adapted<'_> {
     fn hidden(&self, ids: &Tensor) -> Tensor {
-        self.model.hidden(&Input { ids, mask: None, dropout: self.dropout }, self.arm, None)
+        let dropout = self.dropout.borrow();
+        self.model.hidden(&Input { ids, mask: None, dropout: dropout.as_ref() }, self.arm, None)
     }
     fn logits(&self, rows: &Tensor) -> Tensor {
         self.model.logits(rows)
@@ -36,7 +39,7 @@ impl Learner for Adapted<'_> {
     }
 }
 
-/// Trains the arm's tensors on the rows of `plan`; only answers have loss. `dropout` seeds the masks.
+/// Trains the arm's tensors on the rows of `plan`; only answers have loss. `seed` is that of the dropout masks.
 pub fn train_arm(
     model: &dyn Model,
     arm: &Arm,
@@ -44,7 +47,7 @@ pub fn train_arm(
     plan: &Plan,
     options: &Fit,
     adamw: AdamWOptions,
-    dropout: ChaCha8Rng,
+    seed: u64,
     watch: &mut dyn Watch,
 ) -> Result<Curve> {
     let vocabulary = model.config().vocab_size as u64;
@@ -53,10 +56,10 @@ pub fn train_arm(
         return Err(Problem::new(what).expected(format!("ids below the model's vocabulary of {vocabulary}")));
     }
     let mut adamw = AdamW::new(&arm.parameters(), adamw, |_, _| true)?;
-    let dropout = Dropout::new(dropout);
-    let learner = Adapted { model, arm, dropout: Some(&dropout) };
+    let learner = Adapted { model, arm, dropout: RefCell::default() };
     let device = model.device();
     let mut batches = |step: u64| {
+        learner.dropout.replace(Some(Dropout::new(seed, step)));
         let micros = &plan.steps[step as usize];
         Ok(micros.iter().map(|rows| Micro::from_rows(tokens, rows, false, device)).collect())
     };

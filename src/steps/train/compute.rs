@@ -48,8 +48,7 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     let options = fit_options(params, plan.steps.len() as u64);
     let adamw =
         AdamWOptions { betas: (params.betas[0], params.betas[1]), eps: params.eps, weight_decay: params.weight_decay };
-    let dropout = cx.rng(params.seed, "dropout");
-    let curve = train_arm(model.as_ref(), &arm, &tokens, &plan, &options, adamw, dropout, &mut Listener(cx))?;
+    let curve = train_arm(model.as_ref(), &arm, &tokens, &plan, &options, adamw, params.seed, &mut Listener(cx))?;
 
     let folder = cx.output("adapter");
     fs::create_dir_all(&folder).map_err(|e| Problem::io("create", &folder, &e))?;
