@@ -1,1 +1,279 @@
-//! The step kind `pretrain`.
+//! The step kind `pretrain`: trains a small Llama from random weights on running text and on prompts.
+//! It does not know how a step of training works (`ml::train`).
+
+#[cfg(feature = "torch")]
+mod compute;
+mod text;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Path, Problem, Result};
+use crate::ml::train::schedule::Schedule;
+use crate::step::{Arity, Context, Input, Kind, Machine, Output, Share};
+
+/// See the module.
+pub struct Pretrain;
+
+/// The shape of the base, in the words of its `config.json`. The vocabulary is the tokenizer's.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Shape {
+    /// Width of the residual stream.
+    #[serde(default = "defaults::hidden_size")]
+    #[schemars(range(min = 2, max = 65_536))]
+    pub hidden_size: i64,
+    /// Width inside the feed-forward block.
+    #[serde(default = "defaults::intermediate_size")]
+    #[schemars(range(min = 1, max = 262_144))]
+    pub intermediate_size: i64,
+    /// Number of blocks.
+    #[serde(default = "defaults::num_hidden_layers")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub num_hidden_layers: i64,
+    /// Query heads.
+    #[serde(default = "defaults::num_attention_heads")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub num_attention_heads: i64,
+    /// Key and value heads; as many as query heads where it is left out.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1024))]
+    pub num_key_value_heads: Option<i64>,
+    /// The longest sequence that the base is made for.
+    #[serde(default = "defaults::max_position_embeddings")]
+    #[schemars(range(min = 2, max = 1_048_576))]
+    pub max_position_embeddings: i64,
+    /// Base of the rotary frequencies.
+    #[serde(default = "defaults::rope_theta")]
+    #[schemars(range(min = 1.0, max = 1e9))]
+    pub rope_theta: f64,
+    /// ε of every RMSNorm.
+    #[serde(default = "defaults::rms_norm_eps")]
+    #[schemars(range(min = 1e-12, max = 0.1))]
+    pub rms_norm_eps: f64,
+    /// True if the head is the embedding.
+    #[serde(default = "defaults::tie_word_embeddings")]
+    pub tie_word_embeddings: bool,
+}
+
+/// Which ids of a prompt row have loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptLoss {
+    /// All of them, as in running text.
+    All,
+    /// The answer alone.
+    Answer,
+}
+
+/// The base and how it is trained.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// The shape of the base.
+    #[serde(default = "defaults::model")]
+    pub model: Shape,
+    /// Optimiser steps.
+    #[serde(default = "defaults::steps")]
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub steps: u64,
+    /// Ids of a step, padding counted.
+    #[serde(default = "defaults::batch_tokens")]
+    #[schemars(range(min = 2, max = 16_777_216))]
+    pub batch_tokens: u32,
+    /// Ids of a block of running text.
+    #[serde(default = "defaults::sequence_length")]
+    #[schemars(range(min = 2, max = 1_048_576))]
+    pub sequence_length: u32,
+    /// Share of the steps that take prompts instead of running text; not used without the input `prompts`.
+    #[serde(default = "defaults::prompt_share")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub prompt_share: f64,
+    /// Which ids of a prompt have loss: `all`, or those of the `answer`.
+    #[serde(default = "defaults::prompt_loss")]
+    pub prompt_loss: PromptLoss,
+    /// The highest learning rate.
+    #[serde(default = "defaults::lr")]
+    #[schemars(range(min = 0.0, max = 10.0))]
+    pub lr: f64,
+    /// How the learning rate moves after the warm-up: `constant`, `linear` or `cosine`.
+    #[serde(default = "defaults::schedule")]
+    pub schedule: Schedule,
+    /// Share of the steps over which the learning rate rises from 0.
+    #[serde(default = "defaults::warmup_ratio")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub warmup_ratio: f64,
+    /// AdamW's β₁ and β₂.
+    #[serde(default = "defaults::betas")]
+    #[schemars(inner(range(min = 0.0, max = 0.999_999)))]
+    pub betas: [f64; 2],
+    /// AdamW's ε.
+    #[serde(default = "defaults::eps")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub eps: f64,
+    /// AdamW's decoupled weight decay, on matrices alone.
+    #[serde(default = "defaults::weight_decay")]
+    #[schemars(range(min = 0.0, max = 10.0))]
+    pub weight_decay: f64,
+    /// The largest norm of the gradient of a step; 0 leaves it as it is.
+    #[serde(default = "defaults::clip")]
+    #[schemars(range(min = 0.0, max = 1_000_000.0))]
+    pub clip: f64,
+    /// Seed of the first weights and of the order of the batches.
+    #[serde(default = "defaults::seed")]
+    pub seed: u64,
+}
+
+mod defaults {
+    use super::{PromptLoss, Schedule, Shape};
+
+    pub fn model() -> Shape {
+        Shape {
+            hidden_size: hidden_size(),
+            intermediate_size: intermediate_size(),
+            num_hidden_layers: num_hidden_layers(),
+            num_attention_heads: num_attention_heads(),
+            num_key_value_heads: None,
+            max_position_embeddings: max_position_embeddings(),
+            rope_theta: rope_theta(),
+            rms_norm_eps: rms_norm_eps(),
+            tie_word_embeddings: tie_word_embeddings(),
+        }
+    }
+    pub fn hidden_size() -> i64 {
+        160
+    }
+    pub fn intermediate_size() -> i64 {
+        432
+    }
+    pub fn num_hidden_layers() -> i64 {
+        4
+    }
+    pub fn num_attention_heads() -> i64 {
+        5
+    }
+    pub fn max_position_embeddings() -> i64 {
+        1024
+    }
+    pub fn rope_theta() -> f64 {
+        10_000.0
+    }
+    pub fn rms_norm_eps() -> f64 {
+        1e-5
+    }
+    pub fn tie_word_embeddings() -> bool {
+        true
+    }
+    pub fn steps() -> u64 {
+        600
+    }
+    pub fn batch_tokens() -> u32 {
+        2048
+    }
+    pub fn sequence_length() -> u32 {
+        128
+    }
+    pub fn prompt_share() -> f64 {
+        0.5
+    }
+    pub fn prompt_loss() -> PromptLoss {
+        PromptLoss::All
+    }
+    pub fn lr() -> f64 {
+        3e-3
+    }
+    pub fn schedule() -> Schedule {
+        Schedule::Cosine
+    }
+    pub fn warmup_ratio() -> f64 {
+        0.05
+    }
+    pub fn betas() -> [f64; 2] {
+        [0.9, 0.95]
+    }
+    pub fn eps() -> f64 {
+        1e-8
+    }
+    pub fn weight_decay() -> f64 {
+        0.1
+    }
+    pub fn clip() -> f64 {
+        1.0
+    }
+    pub fn seed() -> u64 {
+        42
+    }
+}
+
+impl Kind for Pretrain {
+    const NAME: &'static str = "pretrain";
+    /// 1: AdamW on all weights in f32, blocks of text and rows of prompts by turns.
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "Trains a small Llama from random weights on running text and on prompts";
+    const EXAMPLE: &'static str =
+        "base:\n  uses: pretrain\n  in: { tokenizer: tokenizer, text: corpus.text }\n  with: { steps: 600 }\n";
+    const INPUTS: &'static [Input] = &[
+        Input { name: "tokenizer", arity: Arity::One, named: false, doc: "A folder with tokenizer.json" },
+        Input {
+            name: "text",
+            arity: Arity::Many,
+            named: false,
+            doc: "Plain text files, or folders of .txt files: one paragraph a line",
+        },
+        Input { name: "prompts", arity: Arity::Any, named: false, doc: "Rows made by `tokenize` with this tokenizer" },
+    ];
+    const OUTPUTS: &'static [Output] = &[
+        Output { name: "model", file: "model", doc: "The base: a folder in Hugging Face's layout" },
+        Output { name: "curve", file: "curve.csv", doc: "Loss, learning rate and gradient norm of every step" },
+        Output { name: "summary", file: "summary.json", doc: "Sizes, first and last loss" },
+    ];
+    type Params = Params;
+
+    fn check(params: &Params) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut refuse = |keys: &[&str], what: String| {
+            let path = keys.iter().fold(Path::root(), |path, key| path.key(*key));
+            problems.push(Problem::new(what).at(path));
+        };
+        let (hidden, heads) = (params.model.hidden_size, params.model.num_attention_heads);
+        if hidden % (2 * heads) != 0 {
+            let what = format!("`hidden_size` {hidden} cannot be parted into {heads} heads of an even width");
+            refuse(&["model", "hidden_size"], what);
+        }
+        if let Some(groups) = params.model.num_key_value_heads
+            && heads % groups != 0
+        {
+            let what = format!("{heads} attention heads cannot share {groups} key and value heads");
+            refuse(&["model", "num_key_value_heads"], what);
+        }
+        if i64::from(params.sequence_length) > params.model.max_position_embeddings {
+            let limit = params.model.max_position_embeddings;
+            refuse(&["sequence_length"], format!("it is longer than `max_position_embeddings` {limit}"));
+        }
+        if params.batch_tokens < params.sequence_length {
+            let what = format!("not even one block of {} ids fits into a step", params.sequence_length);
+            refuse(&["batch_tokens"], what);
+        }
+        problems
+    }
+
+    fn environment(_params: &Params, machine: &Machine) -> BTreeMap<String, String> {
+        machine.torch_environment()
+    }
+
+    fn share(_params: &Params) -> Share {
+        Share::All
+    }
+
+    #[cfg(feature = "torch")]
+    fn run(params: &Params, cx: &mut Context) -> Result<()> {
+        compute::run(params, cx)
+    }
+
+    #[cfg(not(feature = "torch"))]
+    fn run(_params: &Params, _cx: &mut Context) -> Result<()> {
+        Err(Problem::new("this binary was built without libtorch").help("build with the default features"))
+    }
+}

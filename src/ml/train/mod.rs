@@ -7,6 +7,10 @@ pub mod schedule;
 #[cfg(feature = "torch")]
 pub mod adamw;
 #[cfg(feature = "torch")]
+pub mod arms;
+#[cfg(feature = "torch")]
+pub mod base;
+#[cfg(feature = "torch")]
 pub mod curve;
 #[cfg(feature = "torch")]
 pub mod fit;

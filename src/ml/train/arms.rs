@@ -1,0 +1,67 @@
+//! Trains the adapters of an arm on tokenised rows, over a frozen base.
+//! It does not know kinds of adapters nor architectures.
+
+use std::cell::RefCell;
+
+use tch::Tensor;
+
+use super::adamw::{AdamW, AdamWOptions};
+use super::batch::Plan;
+use super::curve::Curve;
+use super::fit::{Fit, Watch, fit};
+use super::loss::{Learner, Micro};
+use crate::error::{Problem, Result};
+use crate::ml::adapters::Arm;
+use crate::ml::dropout::Dropout;
+use crate::ml::models::{Input, Model};
+use crate::ml::tokens::Tokens;
+
+/// A model seen through an arm.
+pub struct Adapted<'a> {
+    /// The base.
+    pub model: &'a dyn Model,
+    /// What is attached to it.
+    pub arm: &'a Arm,
+    /// Draws the masks of the current step; `None` trains without dropout.
+    pub dropout: RefCell<Option<Dropout>>,
+}
+
+impl Learner for Adapted<'_> {
+    fn hidden(&self, ids: &Tensor) -> Tensor {
+        let dropout = self.dropout.borrow();
+        self.model.hidden(&Input { ids, mask: None, dropout: dropout.as_ref() }, self.arm, None)
+    }
+    fn logits(&self, rows: &Tensor) -> Tensor {
+        self.model.logits(rows)
+    }
+    fn vocabulary(&self) -> i64 {
+        self.model.config().vocab_size
+    }
+}
+
+/// Trains the arm's tensors on the rows of `plan`; only answers have loss. `seed` is that of the dropout masks.
+pub fn train_arm(
+    model: &dyn Model,
+    arm: &Arm,
+    tokens: &Tokens,
+    plan: &Plan,
+    options: &Fit,
+    adamw: AdamWOptions,
+    seed: u64,
+    watch: &mut dyn Watch,
+) -> Result<Curve> {
+    let vocabulary = model.config().vocab_size as u64;
+    if tokens.info.vocab_size > vocabulary {
+        let what = format!("the rows have ids up to {}", tokens.info.vocab_size - 1);
+        return Err(Problem::new(what).expected(format!("ids below the model's vocabulary of {vocabulary}")));
+    }
+    let mut adamw = AdamW::new(&arm.parameters(), adamw, |_, _| true)?;
+    let learner = Adapted { model, arm, dropout: RefCell::default() };
+    let device = model.device();
+    let mut batches = |step: u64| {
+        learner.dropout.replace(Some(Dropout::new(seed, step)));
+        let micros = &plan.steps[step as usize];
+        Ok(micros.iter().map(|rows| Micro::from_rows(tokens, rows, false, device)).collect())
+    };
+    fit(options, &learner, &mut adamw, &mut batches, watch)
+}

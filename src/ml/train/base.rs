@@ -1,0 +1,71 @@
+//! Trains a base from random weights on blocks of running text and on rows of prompts.
+//! It does not know where they come from, nor where the base goes.
+
+use std::cell::RefCell;
+
+use tch::Device;
+
+use super::adamw::{AdamW, AdamWOptions};
+use super::arms::Adapted;
+use super::batch::Plan;
+use super::curve::Curve;
+use super::fit::{Fit, Watch, fit};
+use super::loss::Micro;
+use crate::error::Result;
+use crate::ml::adapters::Arm;
+use crate::ml::models::Model;
+use crate::ml::tokens::Tokens;
+
+/// What a base is trained on.
+pub struct Diet {
+    /// Running text, cut into blocks of `width` ids one after the other; what is left at the end is not used.
+    pub text: Vec<u32>,
+    /// Ids of a block.
+    pub width: usize,
+    /// Which blocks stand together in which text step.
+    pub blocks: Plan,
+    /// Rows of prompts with their answers, and which of them stand together in which prompt step.
+    pub prompts: Option<(Tokens, Plan)>,
+    /// Share of the steps that take prompts; they are spread evenly.
+    pub prompt_share: f64,
+    /// True if the prompts have loss too, false if only the answers have.
+    pub prompt_loss: bool,
+}
+
+impl Diet {
+    /// How many of the first `steps` steps take prompts.
+    pub fn prompt_steps(steps: u64, share: f64) -> u64 {
+        (steps as f64 * share).floor() as u64
+    }
+
+    fn micro(&self, step: u64, device: Device) -> Micro {
+        let before = Self::prompt_steps(step, self.prompt_share);
+        let takes_prompts = Self::prompt_steps(step + 1, self.prompt_share) > before;
+        if let Some((tokens, plan)) = self.prompts.as_ref().filter(|_| takes_prompts) {
+            return Micro::from_rows(tokens, &plan.steps[before as usize][0], self.prompt_loss, device);
+        }
+        let blocks = &self.blocks.steps[(step - before) as usize][0];
+        let ids: Vec<i64> = blocks
+            .iter()
+            .flat_map(|block| &self.text[block * self.width..(block + 1) * self.width])
+            .map(|&id| i64::from(id))
+            .collect();
+        Micro::from_blocks(&ids, self.width, device)
+    }
+}
+
+/// Trains every weight of `model`, which is one of `models::fresh`. Matrices have weight decay, norms have not.
+pub fn train_base(
+    model: &dyn Model,
+    diet: &Diet,
+    options: &Fit,
+    adamw: AdamWOptions,
+    watch: &mut dyn Watch,
+) -> Result<Curve> {
+    let weights: Vec<_> = model.weights().into_iter().collect();
+    let mut adamw = AdamW::new(&weights, adamw, |_, tensor| tensor.dim() >= 2)?;
+    let arm = Arm::none();
+    let learner = Adapted { model, arm: &arm, dropout: RefCell::default() };
+    let device = model.device();
+    fit(options, &learner, &mut adamw, &mut |step| Ok(vec![diet.micro(step, device)]), watch)
+}

@@ -1,0 +1,148 @@
+//! The part of `pretrain` that needs libtorch: text and prompts in, a checkpoint in Hugging Face's layout out.
+//! It does not know the pipeline language.
+
+use std::fs;
+use std::path::Path as FilePath;
+
+use serde_json::json;
+
+use super::{Params, PromptLoss, text};
+use crate::digest::Digest;
+use crate::error::{Problem, Result};
+use crate::ml::config::ModelConfig;
+use crate::ml::tokens::Tokens;
+use crate::ml::train::adamw::AdamWOptions;
+use crate::ml::train::base::{Diet, train_base};
+use crate::ml::train::batch::{Length, Limits, Plan};
+use crate::ml::train::fit::Fit;
+use crate::ml::{device, models, weights};
+use crate::step::{Artifact, Context};
+use crate::steps::train::compute::{say, write_json};
+use crate::steps::train::listener::Listener;
+use crate::task::encode::Encoder;
+
+/// See [`super::Pretrain`].
+pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
+    device::use_threads(cx.threads());
+    let tokenizer = cx.input("tokenizer")?.clone();
+    let encoder = Encoder::open(&tokenizer.path, &tokenizer.label())?;
+    let config = config(params, &encoder)?;
+    let diet = diet(params, cx, &encoder, &tokenizer)?;
+
+    let target = device::torch_device(&cx.machine().device);
+    let model = models::fresh(&config, &mut cx.rng(params.seed, "weights"), target)?;
+    let warmup = (params.steps as f64 * params.warmup_ratio).round() as u64;
+    let clip = (params.clip > 0.0).then_some(params.clip);
+    let options = Fit { lr: params.lr, schedule: params.schedule, warmup, steps: params.steps, clip };
+    let adamw =
+        AdamWOptions { betas: (params.betas[0], params.betas[1]), eps: params.eps, weight_decay: params.weight_decay };
+    let curve = train_base(model.as_ref(), &diet, &options, adamw, &mut Listener(cx))?;
+
+    let folder = cx.output("model");
+    fs::create_dir_all(&folder).map_err(|e| Problem::io("create", &folder, &e))?;
+    write_json(&folder.join("config.json"), &config.to_value())?;
+    let tensors: Vec<_> = model.weights().into_iter().collect();
+    weights::write_file(&folder.join("model.safetensors"), &tensors)?;
+    let copy = folder.join("tokenizer.json");
+    fs::copy(tokenizer_file(&tokenizer.path), &copy).map_err(|e| Problem::io("write", &copy, &e))?;
+    curve.write(&cx.output("curve.csv"))?;
+
+    let parameters: usize = tensors.iter().map(|(_, tensor)| tensor.numel()).sum();
+    let summary = json!({
+        "parameters": parameters,
+        "vocab_size": config.vocab_size,
+        "text_tokens": diet.text.len(),
+        "prompt_rows": diet.prompts.as_ref().map_or(0, |(tokens, _)| tokens.rows()),
+        "steps": curve.points.len(),
+        "tokens": curve.tokens(),
+        "target_tokens": curve.target_tokens(),
+        "prompt_padding_share": diet.prompts.as_ref().map(|(_, plan)| plan.padding_share()),
+        "first_loss": curve.first_loss(),
+        "last_loss": curve.last_loss(),
+        "dtype": "f32",
+    });
+    write_json(&cx.output("summary.json"), &summary)?;
+    say(cx, &curve);
+    cx.figure("parameters", parameters as f64);
+    Ok(())
+}
+
+/// The configuration as transformers writes it, read back as every other one.
+fn config(params: &Params, encoder: &Encoder) -> Result<ModelConfig> {
+    let shape = &params.model;
+    ModelConfig::from_value(&json!({
+        "model_type": "llama",
+        "vocab_size": encoder.size(),
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "num_hidden_layers": shape.num_hidden_layers,
+        "num_attention_heads": shape.num_attention_heads,
+        "num_key_value_heads": shape.num_key_value_heads.unwrap_or(shape.num_attention_heads),
+        "max_position_embeddings": shape.max_position_embeddings,
+        "rope_theta": shape.rope_theta,
+        "rms_norm_eps": shape.rms_norm_eps,
+        "tie_word_embeddings": shape.tie_word_embeddings,
+        "bos_token_id": encoder.prefix().first(),
+        "eos_token_id": encoder.eos().first(),
+        "pad_token_id": encoder.eos().first().filter(|_| encoder.prefix().is_empty()).or(Some(&0)),
+    }))
+}
+
+fn diet(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifact) -> Result<Diet> {
+    let prompts = prompts(params, cx, encoder, tokenizer)?;
+    let prompt_share = if prompts.is_some() { params.prompt_share } else { 0.0 };
+    let prompt_steps = Diet::prompt_steps(params.steps, prompt_share);
+    let epoch = |what: &'static str| move |epoch| crate::step::stream(params.seed, &format!("{what} of epoch {epoch}"));
+
+    let width = params.sequence_length as usize;
+    let text = text::stream(cx, encoder, cx.inputs("text"))?;
+    if text.len() < width {
+        return Err(Problem::new(format!("the text has {} ids, not even one block of {width}", text.len()))
+            .help("give more text, or a shorter `sequence_length`"));
+    }
+    let limits = Limits { rows: params.batch_tokens as usize / width, tokens: None };
+    let length = Length::Steps(params.steps - prompt_steps);
+    let blocks = Plan::new(&vec![width; text.len() / width], limits, 1, length, epoch("blocks"))?;
+
+    let prompts = match prompts {
+        None => None,
+        Some(tokens) => {
+            let lengths: Vec<usize> = (0..tokens.rows()).map(|row| tokens.row(row).len()).collect();
+            let limit = params.batch_tokens as usize;
+            // As many rows as fit on average: the limit that counts is that of the ids.
+            let mean = (tokens.ids.len() / tokens.rows().max(1)).max(1);
+            let limits = Limits { rows: (2 * limit / mean).max(1), tokens: Some(limit) };
+            let plan = Plan::new(&lengths, limits, 1, Length::Steps(prompt_steps), epoch("prompts"))?;
+            Some((tokens, plan))
+        }
+    };
+    Ok(Diet { text, width, blocks, prompts, prompt_share, prompt_loss: params.prompt_loss == PromptLoss::All })
+}
+
+/// The rows of all prompts, one artifact after the other.
+fn prompts(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifact) -> Result<Option<Tokens>> {
+    let digest = Digest::of_file(&tokenizer_file(&tokenizer.path))?;
+    let mut all: Option<Tokens> = None;
+    for artifact in cx.inputs("prompts") {
+        let tokens = Tokens::read(&artifact.path)?;
+        if tokens.info.tokenizer != digest.as_str() || tokens.info.vocab_size > encoder.size() as u64 {
+            let what = format!("{} was tokenized with another tokenizer than {}", artifact.label(), tokenizer.label());
+            return Err(Problem::new(what).help("connect both to the same tokenizer"));
+        }
+        if tokens.info.longest as i64 > params.model.max_position_embeddings {
+            let what = format!("{} has a row of {} ids", artifact.label(), tokens.info.longest);
+            return Err(Problem::new(what)
+                .expected(format!("at most `max_position_embeddings` {}", params.model.max_position_embeddings))
+                .help("give `tokenize` a smaller `max_length`, or raise `model.max_position_embeddings`"));
+        }
+        match &mut all {
+            None => all = Some(tokens),
+            Some(all) => all.append(&tokens),
+        }
+    }
+    Ok(all)
+}
+
+fn tokenizer_file(path: &FilePath) -> std::path::PathBuf {
+    if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() }
+}

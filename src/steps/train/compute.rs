@@ -1,0 +1,125 @@
+//! The part of `train` that needs libtorch: base and rows in, adapter, curve and summary out.
+//! It does not know the pipeline language.
+
+use std::fs;
+use std::path::Path as FilePath;
+
+use serde_json::json;
+
+use super::listener::Listener;
+use super::{Dtype, Params};
+use crate::digest::Digest;
+use crate::error::{Problem, Result};
+use crate::ml::adapters::Arm;
+use crate::ml::config::ModelConfig;
+use crate::ml::tokens::Tokens;
+use crate::ml::train::adamw::AdamWOptions;
+use crate::ml::train::arms::train_arm;
+use crate::ml::train::batch::{Length, Limits, Plan};
+use crate::ml::train::curve::Curve;
+use crate::ml::train::fit::Fit;
+use crate::ml::{device, models};
+use crate::step::{Artifact, Context};
+
+/// See [`super::Train`].
+pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
+    device::use_threads(cx.threads());
+    let base = cx.input("model")?.clone();
+    let config = ModelConfig::read(&base.path)?;
+    let data = cx.input("data")?;
+    let tokens = Tokens::read(&data.path)?;
+    same_tokenizer(&tokens, data, &base, &config)?;
+
+    let machine = cx.machine();
+    let wanted = match params.dtype {
+        Dtype::Auto => "auto",
+        Dtype::F32 => "f32",
+        Dtype::Bf16 => "bf16",
+    };
+    let dtype = device::dtype(wanted, &machine.device, machine.bf16, config.hidden_size)?;
+    let dtype_name = if dtype == device::dtype("bf16", "", false, 0)? { "bf16" } else { "f32" };
+    if params.dtype == Dtype::Auto {
+        cx.note(format!("the base computes in {dtype_name}, the adapters in f32"));
+    }
+    let model = models::load(&base.path, device::torch_device(&machine.device), dtype)?;
+    let arm = Arm::init(&params.adapter, model.as_ref(), &mut cx.rng(params.seed, "adapter"))?;
+
+    let plan = plan(params, cx, &tokens)?;
+    let options = fit_options(params, plan.steps.len() as u64);
+    let adamw =
+        AdamWOptions { betas: (params.betas[0], params.betas[1]), eps: params.eps, weight_decay: params.weight_decay };
+    let curve = train_arm(model.as_ref(), &arm, &tokens, &plan, &options, adamw, params.seed, &mut Listener(cx))?;
+
+    let folder = cx.output("adapter");
+    fs::create_dir_all(&folder).map_err(|e| Problem::io("create", &folder, &e))?;
+    // Digest, not path or step name: the adapter says which base it is for, and its bytes do not depend on names.
+    arm.save(&folder, base.digest.as_str())?;
+    curve.write(&cx.output("curve.csv"))?;
+    let summary = json!({
+        "trainable_parameters": arm.trainable_parameters(),
+        "rows": tokens.rows(),
+        "steps": curve.points.len(),
+        "tokens": curve.tokens(),
+        "target_tokens": curve.target_tokens(),
+        "padding_share": plan.padding_share(),
+        "first_loss": curve.first_loss(),
+        "last_loss": curve.last_loss(),
+        "dtype": dtype_name,
+    });
+    write_json(&cx.output("summary.json"), &summary)?;
+    say(cx, &curve);
+    cx.figure("trainable_parameters", arm.trainable_parameters() as f64);
+    Ok(())
+}
+
+/// Ids mean nothing under another tokenizer, and nothing would fail: so it is refused.
+fn same_tokenizer(tokens: &Tokens, data: &Artifact, base: &Artifact, config: &ModelConfig) -> Result<()> {
+    let (data, model) = (data.label(), base.label());
+    if tokens.info.vocab_size > config.vocab_size as u64 {
+        let what = format!(
+            "{data} has ids of a vocabulary of {}, but the model {model} has one of {}",
+            tokens.info.vocab_size, config.vocab_size
+        );
+        return Err(Problem::new(what).help("tokenize with the model's own tokenizer"));
+    }
+    let path = base.path.join("tokenizer.json");
+    if !path.is_file() {
+        return Err(Problem::new(format!("the model {model} has no tokenizer.json"))
+            .help("put the tokenizer.json that belongs to the model into its folder"));
+    }
+    if Digest::of_file(&path)?.as_str() != tokens.info.tokenizer {
+        return Err(Problem::new(format!(
+            "{data} was tokenized with another tokenizer than that of the model {model}"
+        ))
+        .help("connect the `tokenizer` input of `tokenize` to the model that is trained"));
+    }
+    Ok(())
+}
+
+fn plan(params: &Params, cx: &Context, tokens: &Tokens) -> Result<Plan> {
+    let lengths: Vec<usize> = (0..tokens.rows()).map(|row| tokens.row(row).len()).collect();
+    let limits = Limits { rows: params.batch_size as usize, tokens: params.batch_tokens.map(|tokens| tokens as usize) };
+    let length = params.steps.map_or(Length::Epochs(params.epochs), Length::Steps);
+    let epoch = |epoch| cx.rng(params.seed, &format!("rows of epoch {epoch}"));
+    Plan::new(&lengths, limits, params.accumulation as usize, length, epoch)
+}
+
+fn fit_options(params: &Params, steps: u64) -> Fit {
+    let warmup = params.warmup_steps.unwrap_or((steps as f64 * params.warmup_ratio).round() as u64).min(steps);
+    let clip = (params.clip > 0.0).then_some(params.clip);
+    Fit { lr: params.lr, schedule: params.schedule, warmup, steps, clip }
+}
+
+/// Records the loss where the run began and where it ended.
+pub fn say(cx: &mut Context, curve: &Curve) {
+    for (name, loss) in [("first_loss", curve.first_loss()), ("loss", curve.last_loss())] {
+        if let Some(loss) = loss {
+            cx.figure(name, loss);
+        }
+    }
+}
+
+/// Writes pretty JSON with a line end.
+pub fn write_json(path: &FilePath, value: &serde_json::Value) -> Result<()> {
+    fs::write(path, format!("{value:#}\n")).map_err(|e| Problem::io("write", path, &e))
+}

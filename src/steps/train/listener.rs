@@ -1,0 +1,39 @@
+//! Takes what the training loop says to the step's context.
+//! It does not know what is trained.
+
+use crate::error::Result;
+use crate::ml::train::Watch;
+use crate::ml::train::fit::Progress;
+use crate::step::Context;
+
+/// Follows a run for a step.
+pub struct Listener<'a>(pub &'a Context);
+
+impl Watch for Listener<'_> {
+    fn check(&mut self) -> Result<()> {
+        self.0.check_cancelled()
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        let text = format!("loss {:.3}  {} tok/s", progress.loss, short(progress.tokens_per_second));
+        self.0.progress(progress.step, Some(progress.steps), "steps", &text);
+        self.0.metric("loss", progress.step, progress.loss);
+    }
+}
+
+/// `950`, `3.1k`, `1.2M`.
+fn short(number: f64) -> String {
+    match number {
+        n if n >= 1e6 => format!("{:.1}M", n / 1e6),
+        n if n >= 1e3 => format!("{:.1}k", n / 1e3),
+        n => format!("{n:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!([950.4, 3_140.0, 1_250_000.0].map(super::short), ["950", "3.1k", "1.2M"]);
+    }
+}
