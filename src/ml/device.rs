@@ -71,6 +71,9 @@ pub fn torch_device(name: &str) -> tch::Device {
 /// beside each other do not change each other's.
 #[cfg(feature = "torch")]
 pub fn use_threads(threads: usize) {
+    // A thread's first parallel operation sets its number to the last one that any thread asked for, and would undo
+    // ours. Asking for the number does that now.
+    let _ = tch::get_num_threads();
     tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
 }
 

@@ -248,7 +248,8 @@ mod tests {
     /// Each change is one lie that a file could tell.
     #[test]
     fn damaged_rows_are_refused() {
-        let lies: [(&str, fn(&mut Tokens)); 7] = [
+        type Lie = (&'static str, fn(&mut Tokens));
+        let lies: [Lie; 7] = [
             ("offsets for", |t| t.offsets = vec![0, 5]),
             ("do not run from 0", |t| t.offsets[2] = 4),
             ("row 1 is empty", |t| t.offsets = vec![0, 5, 5]),
