@@ -325,12 +325,15 @@ impl Fields<'_> {
         let scaling = match kind.as_str() {
             "default" => RopeScaling::Default,
             "linear" => RopeScaling::Linear { factor: need("factor")? },
-            "llama3" => RopeScaling::Llama3 {
-                factor: need("factor")?,
-                low: need("low_freq_factor")?,
-                high: need("high_freq_factor")?,
-                original: table.positive("original_max_position_embeddings", max_position_embeddings as f64)?,
-            },
+            "llama3" => {
+                let (low, high) = (need("low_freq_factor")?, need("high_freq_factor")?);
+                if low >= high {
+                    return Err(Problem::new(format!("`low_freq_factor` is {low}, `high_freq_factor` is {high}"))
+                        .expected("the high one above the low one"));
+                }
+                let original = table.positive("original_max_position_embeddings", max_position_embeddings as f64)?;
+                RopeScaling::Llama3 { factor: need("factor")?, low, high, original }
+            }
             other => {
                 return Err(Problem::new(format!("rotary scaling `{other}` is not supported"))
                     .expected("`default`, `linear` or `llama3`"));
