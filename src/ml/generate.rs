@@ -40,7 +40,9 @@ pub fn greedy(
     let mut from = 0;
     while from < order.len() {
         let mut to = from + 1;
-        while to < order.len() && (to + 1 - from) * (prompts[order[to]].len() + max_new_tokens) <= batch_tokens {
+        while to < order.len()
+            && (to + 1 - from).saturating_mul(prompts[order[to]].len().saturating_add(max_new_tokens)) <= batch_tokens
+        {
             to += 1;
         }
         let limits = Limits { max_new_tokens, stop };

@@ -389,6 +389,7 @@ fn a_trained_model_tells_its_story() {
     let right = json(&folder.join("expected_greedy.json"));
     let (prompt, whole) = (ids(&right["prompt_ids"]), ids(&right["greedy_ids"]));
     let limit = whole.len() - prompt.len();
-    let ours = greedy(model.as_ref(), &Arm::none(), &[prompt.clone()], limit, &[], BATCH, &mut |_| Ok(())).unwrap();
+    let ours = greedy(model.as_ref(), &Arm::none(), std::slice::from_ref(&prompt), limit, &[], BATCH, &mut |_| Ok(()))
+        .unwrap();
     assert_eq!([prompt, ours[0].ids.clone()].concat(), whole);
 }

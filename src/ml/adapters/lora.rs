@@ -75,8 +75,6 @@ impl Adapter for Lora {
 
     /// Minimal keys: older PEFT fails on keys that it does not know.
     fn save(&self, folder: &Path, base: &str) -> Result<()> {
-        let mut target_modules = self.params.target_modules.clone();
-        target_modules.sort();
         let mut config = serde_json::json!({
             "base_model_name_or_path": base,
             "bias": "none",
@@ -84,7 +82,7 @@ impl Adapter for Lora {
             "lora_dropout": self.params.dropout,
             "peft_type": "LORA",
             "r": self.params.rank,
-            "target_modules": target_modules,
+            "target_modules": self.params.target_modules,
             "task_type": "CAUSAL_LM",
         });
         if let Some(layers) = &self.params.layers {
@@ -145,7 +143,10 @@ fn init(params: &AdapterParams, model: &dyn Model, rng: &mut ChaCha8Rng) -> Resu
         let scale = params.alpha / params.rank as f64;
         updates.insert(position, Update { name: site.name.clone(), a, b, alpha: params.alpha, scale });
     }
-    Ok(Some(Box::new(Lora { params: params.clone(), rooted: false, updates })))
+    let mut params = params.clone();
+    // The order in which they are saved, so that a report says the same before and after.
+    params.target_modules.sort();
+    Ok(Some(Box::new(Lora { params, rooted: false, updates })))
 }
 
 fn claims(config: &Value) -> bool {
