@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 const LORA: &str =
-    "lora: { rank: 3, alpha: 7, dropout: 0.5, target_modules: [q_proj, v_proj, down_proj], layers: [1, 2] }";
+    "lora: { rank: 3, alpha: 7, dropout: 0.5, target_modules: [q_proj, v_proj, down_proj], layers: [2, 1] }";
 const MLP: &str = "mlp: { hidden_size: 5, layers: [0, 2], dropout: 0.5, non_linearity: gelu }";
 
 fn rng() -> ChaCha8Rng {
@@ -84,8 +84,13 @@ fn trained(yaml: &str, model: &dyn Model) -> Arm {
 }
 
 /// Every combination of adapters.
-fn arms() -> [String; 3] {
-    [LORA.to_owned(), MLP.to_owned(), format!("{LORA}\n{MLP}")]
+fn arms() -> [String; 4] {
+    [
+        LORA.to_owned(),
+        MLP.to_owned(),
+        format!("{LORA}\n{MLP}"),
+        "mlp: { hidden_size: 7, layers: [2, 0, 1], dropout: 0.2 }".to_owned(),
+    ]
 }
 
 fn tokens(rows: &[&[i64]]) -> Tensor {

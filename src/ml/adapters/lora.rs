@@ -146,6 +146,7 @@ fn init(params: &AdapterParams, model: &dyn Model, rng: &mut ChaCha8Rng) -> Resu
     let mut params = params.clone();
     // The order in which they are saved, so that a report says the same before and after.
     params.target_modules.sort();
+    params.layers.iter_mut().for_each(|layers| layers.sort_unstable());
     Ok(Some(Box::new(Lora { params, rooted: false, updates })))
 }
 

@@ -224,8 +224,12 @@ fn init(params: &AdapterParams, model: &dyn Model, rng: &mut ChaCha8Rng) -> Resu
         let up = (matrix(&[width, params.hidden_size]), bias(width));
         bottlenecks.insert(position, Bottleneck { prefix: prefix(site, ENTRY.name), layer: site.layer, down, up });
     }
+    let mut params = params.clone();
+    // As it is read back: the file names the layers that are left out.
+    params.layers.iter_mut().for_each(|layers| layers.sort_unstable());
+    params.layers = params.layers.filter(|layers| (layers.len() as i64) < model.config().num_hidden_layers);
     Ok(Some(Box::new(Mlp {
-        params: params.clone(),
+        params,
         name: ENTRY.name.to_owned(),
         reads: Reads::Sum,
         scaling: 1.0,
