@@ -6,7 +6,10 @@ use rand_chacha::ChaCha8Rng;
 
 use super::decline::{Cases, Gender, adjective, first_name, indeclinable, noun, surname, together};
 use super::template::{Filler, Term};
-use super::{Domain, Part, below, chance, names, news, organisations, pick, pick_part, places, tales};
+use super::{Domain, Part, below, chance, invented, names, news, organisations, pick, pick_part, places, tales};
+
+/// How many in a hundred names of the tales are invented on the spot; the others come from their tables.
+const INVENTED: usize = 75;
 
 /// Held-out names are the odd ones of their tables: half and half in a mixed part.
 fn halved<'a, T>(rng: &mut ChaCha8Rng, items: &'a [T], part: Part) -> &'a T {
@@ -77,8 +80,13 @@ fn person(rng: &mut ChaCha8Rng, domain: Domain, part: Part) -> Filler {
         Part::Whole => *pick(rng, given),
         _ => given[(at * 7 + below(rng, 3) * 5) % given.len()],
     };
-    let last = surname(family_name, gender);
-    let first = first_name(given_name, gender);
+    let (mut family_name, mut given_name) = ((*family_name).to_owned(), given_name.to_owned());
+    if domain == Domain::Tales && chance(rng, INVENTED) {
+        family_name = invented::surname(rng);
+        given_name = if gender == Gender::Masculine { invented::man(rng) } else { invented::woman(rng) };
+    }
+    let last = surname(&family_name, gender);
+    let first = first_name(&given_name, gender);
     let short = if domain == Domain::News { &last } else { &first };
     Filler::Term(Box::new(Term {
         forms: mark("PER", &together(&first, &last)),
@@ -94,6 +102,14 @@ fn place(rng: &mut ChaCha8Rng, domain: Domain, part: Part) -> Filler {
         Domain::Tales => (places::VILLAGES_FEMININE, places::VILLAGES_MASCULINE),
     };
     let roll = below(rng, 20);
+    if domain == Domain::Tales && chance(rng, INVENTED) {
+        let (name, gender) = if roll < 10 {
+            (invented::village(rng), Gender::Feminine)
+        } else {
+            (invented::town(rng), Gender::Masculine)
+        };
+        return term(mark("LOC", &noun(&name, gender, false)), gender);
+    }
     let (name, gender) = match (domain, roll) {
         (Domain::News, 0) => {
             let city = halved(rng, places::CITIES_FIXED, part);
@@ -120,8 +136,11 @@ fn organisation(rng: &mut ChaCha8Rng, domain: Domain, part: Part) -> Filler {
         let (head, gender, tail) = *halved(rng, organisations::BODIES, part);
         return term(mark("ORG", &together(&noun(head, gender, false), &indeclinable(tail))), gender);
     }
-    let name = halved(rng, quoted, part);
-    let at = quoted.iter().position(|other| other == name).unwrap_or(0);
+    let mut name = (*halved(rng, quoted, part)).to_owned();
+    let at = quoted.iter().position(|other| *other == name).unwrap_or(0);
+    if domain == Domain::Tales && chance(rng, INVENTED) {
+        name = invented::title(rng);
+    }
     let (head, gender) = heads[at % heads.len()];
     let head = noun(head, gender, false);
     let named: Cases = std::array::from_fn(|i| format!("{} «[ORG {name}]»", head[i]));

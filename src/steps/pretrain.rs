@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Path, Problem, Result};
+use crate::ml::config::Start;
 use crate::ml::train::schedule::Schedule;
 use crate::step::{Arity, Context, Input, Kind, Machine, Output, Share};
 
@@ -53,6 +54,10 @@ pub struct Shape {
     #[serde(default = "defaults::rms_norm_eps")]
     #[schemars(range(min = 1e-12, max = 0.1))]
     pub rms_norm_eps: f64,
+    /// True if the projections of attention have biases. With them a head learns soon to look at a place rather than
+    /// at a word, which copying starts from.
+    #[serde(default)]
+    pub attention_bias: bool,
     /// True if the head is the embedding.
     #[serde(default = "defaults::tie_word_embeddings")]
     pub tie_word_embeddings: bool,
@@ -75,6 +80,9 @@ pub struct Params {
     /// The shape of the base.
     #[serde(default = "defaults::model")]
     pub model: Shape,
+    /// How the first weights are drawn: `normal`, or `mimetic`, from which a narrow base learns to copy in minutes.
+    #[serde(default = "defaults::start")]
+    pub start: Start,
     /// Optimiser steps.
     #[serde(default = "defaults::steps")]
     #[schemars(range(min = 1, max = 10_000_000))]
@@ -127,7 +135,7 @@ pub struct Params {
 }
 
 mod defaults {
-    use super::{PromptLoss, Schedule, Shape};
+    use super::{PromptLoss, Schedule, Shape, Start};
 
     pub fn model() -> Shape {
         Shape {
@@ -139,6 +147,7 @@ mod defaults {
             max_position_embeddings: max_position_embeddings(),
             rope_theta: rope_theta(),
             rms_norm_eps: rms_norm_eps(),
+            attention_bias: false,
             tie_word_embeddings: tie_word_embeddings(),
         }
     }
@@ -165,6 +174,9 @@ mod defaults {
     }
     pub fn tie_word_embeddings() -> bool {
         true
+    }
+    pub fn start() -> Start {
+        Start::Normal
     }
     pub fn steps() -> u64 {
         600

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use pipe::ml::adapters::{AdapterParams, Arm};
-use pipe::ml::config::ModelConfig;
+use pipe::ml::config::{ModelConfig, Start};
 use pipe::ml::dropout::Dropout;
 use pipe::ml::generate::greedy;
 use pipe::ml::models::{Input, MODELS, Model, fresh, load};
@@ -46,7 +46,7 @@ fn configs() -> Vec<Value> {
 /// A random checkpoint in a folder, with larger weights than at the beginning of a training.
 fn checkpoint(config: &Value, folder: &Path) {
     let config = ModelConfig::from_value(config).unwrap_or_else(|e| panic!("{e}"));
-    let model = fresh(&config, &mut rng(), Device::Cpu).unwrap();
+    let model = fresh(&config, Start::Normal, &mut rng(), Device::Cpu).unwrap();
     let tensors: Vec<_> = model.weights().into_iter().map(|(name, t)| (name, spread(&t))).collect();
     fs::write(folder.join("config.json"), config.to_value().to_string()).unwrap();
     write_file(&folder.join("model.safetensors"), &tensors).unwrap();

@@ -2,6 +2,7 @@
 //! It does not know adapters beyond the `Arm` that it hands on to its sites.
 
 pub mod llama;
+pub mod start;
 
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use super::adapters::Arm;
-use super::config::ModelConfig;
+use super::config::{ModelConfig, Start};
 use super::dropout::Dropout;
 use super::weights::{self, Shapes, Tensors};
 use crate::error::{Problem, Result};
@@ -152,20 +153,10 @@ pub fn check_ids<'a>(model: &dyn Model, ids: impl IntoIterator<Item = &'a i64>) 
     }
 }
 
-/// A model with random f32 weights as transformers initialises them: N(0, 0.02) for matrices, zero biases, one for
-/// norms.
-pub fn fresh(config: &ModelConfig, rng: &mut ChaCha8Rng, device: Device) -> Result<Box<dyn Model>> {
+/// A model with f32 weights to be trained from nothing.
+pub fn fresh(config: &ModelConfig, how: Start, rng: &mut ChaCha8Rng, device: Device) -> Result<Box<dyn Model>> {
     let model = find(config)?;
-    let mut tensors = Tensors::new();
-    for (name, shape) in (model.shapes)(config) {
-        let tensor = if name.ends_with("norm.weight") {
-            Tensor::ones(shape.as_slice(), (Kind::Float, Device::Cpu))
-        } else if name.ends_with(".bias") {
-            Tensor::zeros(shape.as_slice(), (Kind::Float, Device::Cpu))
-        } else {
-            super::random::normal(rng, &shape, 0.02)
-        };
-        tensors.insert(name, tensor.to_device(device));
-    }
+    let tensors = start::start(how, config, &(model.shapes)(config), rng);
+    let tensors = tensors.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect();
     Ok((model.build)(config, tensors))
 }

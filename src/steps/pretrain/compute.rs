@@ -30,7 +30,7 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     let diet = diet(params, cx, &encoder, &tokenizer)?;
 
     let target = device::torch_device(&cx.machine().device);
-    let model = models::fresh(&config, &mut cx.rng(params.seed, "weights"), target)?;
+    let model = models::fresh(&config, params.start, &mut cx.rng(params.seed, "weights"), target)?;
     let warmup = (params.steps as f64 * params.warmup_ratio).round() as u64;
     let clip = (params.clip > 0.0).then_some(params.clip);
     let options = Fit { lr: params.lr, schedule: params.schedule, warmup, steps: params.steps, clip };
@@ -81,6 +81,7 @@ fn config(params: &Params, encoder: &Encoder) -> Result<ModelConfig> {
         "max_position_embeddings": shape.max_position_embeddings,
         "rope_theta": shape.rope_theta,
         "rms_norm_eps": shape.rms_norm_eps,
+        "attention_bias": shape.attention_bias,
         "tie_word_embeddings": shape.tie_word_embeddings,
         "bos_token_id": encoder.prefix().first(),
         "eos_token_id": encoder.eos().first(),
