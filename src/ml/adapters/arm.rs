@@ -46,16 +46,22 @@ pub trait Adapter: Send {
     fn save(&self, folder: &Path, base: &str) -> Result<()>;
 }
 
+/// Makes a new adapter on a model, if the parameters ask for this one.
+pub type Init = fn(&AdapterParams, &dyn Model, &mut ChaCha8Rng) -> Result<Option<Box<dyn Adapter>>>;
+
+/// Reads an adapter's folder, with its parsed `adapter_config.json`, onto a model.
+pub type Load = fn(&Path, &Value, &dyn Model) -> Result<Box<dyn Adapter>>;
+
 /// An entry of [`ADAPTERS`].
 pub struct Entry {
     /// Its name, also that of its folder beside another adapter's.
     pub name: &'static str,
     /// Attaches a new one, if the parameters ask for it.
-    pub init: fn(&AdapterParams, &dyn Model, &mut ChaCha8Rng) -> Result<Option<Box<dyn Adapter>>>,
+    pub init: Init,
     /// True if it can read what this `adapter_config.json` describes.
     pub claims: fn(&Value) -> bool,
     /// Reads one and attaches it, strict in both directions.
-    pub load: fn(&Path, &Value, &dyn Model) -> Result<Box<dyn Adapter>>,
+    pub load: Load,
 }
 
 /// Every way of adapting.
