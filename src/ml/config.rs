@@ -307,6 +307,14 @@ impl Fields<'_> {
             }
             (None, None) => Map::new(),
         };
+        let known = ["rope_theta", "rope_type", "type", "factor", "low_freq_factor", "high_freq_factor"];
+        for (key, value) in table.iter().filter(|(key, value)| !value.is_null() && !known.contains(&key.as_str())) {
+            if key != "original_max_position_embeddings"
+                && (key != "partial_rotary_factor" || value.as_f64() != Some(1.0))
+            {
+                return Err(Problem::new(format!("the rotary option `{key}: {value}` is not supported")));
+            }
+        }
         let table = Fields(&table);
         let theta = match table.number("rope_theta")? {
             Some(_) => table.positive("rope_theta", 1e4)?,
@@ -325,12 +333,15 @@ impl Fields<'_> {
         let scaling = match kind.as_str() {
             "default" => RopeScaling::Default,
             "linear" => RopeScaling::Linear { factor: need("factor")? },
-            "llama3" => RopeScaling::Llama3 {
-                factor: need("factor")?,
-                low: need("low_freq_factor")?,
-                high: need("high_freq_factor")?,
-                original: table.positive("original_max_position_embeddings", max_position_embeddings as f64)?,
-            },
+            "llama3" => {
+                let (low, high) = (need("low_freq_factor")?, need("high_freq_factor")?);
+                if low >= high {
+                    return Err(Problem::new(format!("`low_freq_factor` is {low}, `high_freq_factor` is {high}"))
+                        .expected("the high one above the low one"));
+                }
+                let original = table.positive("original_max_position_embeddings", max_position_embeddings as f64)?;
+                RopeScaling::Llama3 { factor: need("factor")?, low, high, original }
+            }
             other => {
                 return Err(Problem::new(format!("rotary scaling `{other}` is not supported"))
                     .expected("`default`, `linear` or `llama3`"));
@@ -373,6 +384,7 @@ mod tests {
             ("hidden_act", Value::from("gelu"), "hidden_act"),
             ("quantization_config", serde_json::json!({"bits": 4}), "quantization_config"),
             ("rope_scaling", serde_json::json!({"rope_type": "yarn", "factor": 2.0}), "yarn"),
+            ("rope_parameters", serde_json::json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor"),
             ("num_key_value_heads", Value::from(3), "3 key"),
             ("hidden_size", Value::from(-1), "hidden_size"),
             ("vocab_size", Value::from(1_i64 << 40), "vocab_size"),

@@ -4,8 +4,8 @@
 use tch::{Device, Kind, Tensor};
 
 use super::adapters::Arm;
-use super::models::{Input, KvCache, Model};
-use crate::error::Result;
+use super::models::{Input, KvCache, Model, check_ids};
+use crate::error::{Problem, Result};
 
 /// What came after a prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Generated {
 }
 
 /// The likeliest next id after each prompt, again and again, until a stop id or the limit. The answers stand in the
-/// order of the prompts, which must not be empty. At most `batch_tokens` ids are in the model at once, those to come
+/// order of the prompts; an empty one is an error. At most `batch_tokens` ids are in the model at once, those to come
 /// counted in (but at least one row). `on_progress` is told how many prompts are finished; its error ends
 /// the generation.
 pub fn greedy(
@@ -29,6 +29,10 @@ pub fn greedy(
     batch_tokens: usize,
     on_progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Vec<Generated>> {
+    if let Some(at) = prompts.iter().position(Vec::is_empty) {
+        return Err(Problem::new(format!("prompt {} is empty", at + 1)));
+    }
+    check_ids(model, prompts.iter().flatten())?;
     let mut answers = vec![Generated { ids: Vec::new(), stopped: false }; prompts.len()];
     // Prompts of like length together: less padding. The sort is stable, so batches do not depend on chance.
     let mut order: Vec<usize> = (0..prompts.len()).collect();
@@ -36,7 +40,9 @@ pub fn greedy(
     let mut from = 0;
     while from < order.len() {
         let mut to = from + 1;
-        while to < order.len() && (to + 1 - from) * (prompts[order[to]].len() + max_new_tokens) <= batch_tokens {
+        while to < order.len()
+            && (to + 1 - from).saturating_mul(prompts[order[to]].len().saturating_add(max_new_tokens)) <= batch_tokens
+        {
             to += 1;
         }
         let limits = Limits { max_new_tokens, stop };
@@ -84,7 +90,8 @@ fn one_batch(
         let hidden = model.hidden(&input, arm, Some(&mut cache)); // [B, T, H]
         let last = hidden.select(1, -1); // [B, H]
         let next = model.logits(&last).argmax(-1, false); // [B]
-        let chosen = Vec::<i64>::try_from(next.to_device(Device::Cpu)).unwrap_or_default();
+        let chosen = Vec::<i64>::try_from(next.to_device(Device::Cpu))
+            .map_err(|e| Problem::new(format!("cannot read the chosen ids: {e}")))?;
         let mut kept = Vec::new();
         for (at, (&row, &id)) in rows.iter().zip(&chosen).enumerate() {
             if limits.stop.contains(&id) {

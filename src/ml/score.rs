@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 use super::adapters::Arm;
-use super::models::{Input, Model};
+use super::models::{Input, Model, check_ids};
 use crate::error::{Problem, Result};
 
 /// How likely a continuation is.
@@ -20,9 +20,10 @@ pub struct Score {
     pub is_greedy: bool,
 }
 
-/// Scores every item, a context and what may follow it, neither empty; the answers stand in the order of the items. At most `batch_tokens` ids go through the model at
-/// once (but at least one row), and items that read the same ids share a row: the labels of one question, if each is
-/// a single id, cost one pass. `on_progress` is told how many items are finished; its error ends the work.
+/// Scores every item, a context and what may follow it, neither empty; the answers stand in the order of the items.
+/// At most `batch_tokens` ids go through the model at once (but at least one row), and items that read the same ids
+/// share a row: the labels of one question, if each is a single id, cost one pass. `on_progress` is told how many
+/// items are finished; its error ends the work.
 pub fn log_likelihoods(
     model: &dyn Model,
     arm: &Arm,
@@ -33,6 +34,7 @@ pub fn log_likelihoods(
     if let Some(at) = items.iter().position(|item| item.0.is_empty() || item.1.is_empty()) {
         return Err(Problem::new(format!("item {} has an empty context or continuation", at + 1)));
     }
+    check_ids(model, items.iter().flat_map(|(context, continuation)| context.iter().chain(continuation)))?;
     // What a row reads is everything but the last id, which is only predicted.
     let mut readers: BTreeMap<Vec<i64>, Vec<usize>> = BTreeMap::new();
     for (i, (context, continuation)) in items.iter().enumerate() {
@@ -49,7 +51,7 @@ pub fn log_likelihoods(
         while to < rows.len() && (to + 1 - from) * rows[to].0.len() <= batch_tokens {
             to += 1;
         }
-        tch::no_grad(|| one_batch(model, arm, items, &rows[from..to], &mut scores));
+        tch::no_grad(|| one_batch(model, arm, items, &rows[from..to], &mut scores))?;
         finished += rows[from..to].iter().map(|(_, readers)| readers.len()).sum::<usize>();
         on_progress(finished)?;
         from = to;
@@ -63,7 +65,7 @@ fn one_batch(
     items: &[(Vec<i64>, Vec<i64>)],
     rows: &[(Vec<i64>, Vec<usize>)],
     scores: &mut [Score],
-) {
+) -> Result<()> {
     let device = model.device();
     let width = rows.iter().map(|(read, _)| read.len()).max().unwrap_or(0);
     let mut ids = Vec::with_capacity(rows.len() * width);
@@ -91,12 +93,18 @@ fn one_batch(
     let best = log_p.argmax(-1, false);
     let target = Tensor::from_slice(&targets).to_device(device);
     let picked = log_p.gather(1, &target.unsqueeze(1), false).squeeze_dim(1).to_kind(Kind::Double);
-    let picked = Vec::<f64>::try_from(picked).unwrap_or_default();
-    let best = Vec::<i64>::try_from(best).unwrap_or_default();
+    let unreadable = |e| Problem::new(format!("cannot read the log-likelihoods: {e}"));
+    let picked = Vec::<f64>::try_from(picked).map_err(unreadable)?;
+    let best = Vec::<i64>::try_from(best).map_err(unreadable)?;
+    if picked.iter().any(|p| p.is_nan()) {
+        return Err(Problem::new("the model's log-likelihoods are not numbers")
+            .help("its weights or its adapter's hold NaN or infinity, or overflow"));
+    }
     for (n, &owner) in owners.iter().enumerate() {
         let score = &mut scores[owner];
         score.is_greedy = (score.tokens.is_empty() || score.is_greedy) && best[n] == targets[n];
         score.tokens.push(picked[n]);
         score.sum += picked[n];
     }
+    Ok(())
 }

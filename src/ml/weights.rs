@@ -1,13 +1,14 @@
 //! Checkpoints in safetensors form: read by mmap, sharded or not, and written.
 //! It does not know architectures: who reads says which tensors there must be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex};
+use std::sync::Mutex;
 
 use memmap2::Mmap;
-use safetensors::tensor::{Dtype, Metadata, SafeTensors};
+use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -29,9 +30,7 @@ impl Mapped {
     /// Maps a file and checks its header: sizes, offsets, dtypes, no overlap.
     pub fn open(path: &Path) -> Result<Self> {
         if path.extension().is_some_and(|e| e == "bin" || e == "pt" || e == "pth") {
-            return Err(Problem::new(format!("{} is a pickle, which can run code when read", path.display())).help(
-                "convert it once, where you trust it: load it in Python and save it with `safetensors.torch.save_file`",
-            ));
+            return Err(pickle(path));
         }
         let file = File::open(path).map_err(|e| Problem::io("open", path, &e))?;
         #[expect(unsafe_code, reason = "mmap has no safe form")]
@@ -51,29 +50,50 @@ impl Mapped {
         })
     }
 
-    /// The header: names, dtypes, shapes.
-    pub fn metadata(&self) -> Result<Metadata> {
-        SafeTensors::read_metadata(&self.map)
-            .map(|(_, metadata)| metadata)
-            .map_err(|e| Problem::new(format!("unreadable header: {e}")).in_file(self.path.display().to_string(), None))
+    /// The header: names and shapes.
+    pub fn shapes(&self) -> Result<Shapes> {
+        let parsed = self.parsed()?;
+        parsed.iter().map(|(name, view)| Ok((name.to_owned(), self.shape(name, view.shape())?))).collect()
     }
 
-    /// All tensors, converted to `dtype` (or as they are) on `device`.
+    fn shape(&self, name: &str, shape: &[usize]) -> Result<Vec<i64>> {
+        shape.iter().map(|&n| i64::try_from(n)).collect::<std::result::Result<_, _>>().map_err(|_| {
+            Problem::new(format!("tensor `{name}` has the shape {shape:?}"))
+                .in_file(self.path.display().to_string(), None)
+        })
+    }
+
+    /// All tensors on `device`: those of real numbers converted to `dtype`, or all as they are. Weights are real
+    /// numbers: with a `dtype`, whole numbers are refused.
     pub fn tensors(&self, dtype: Option<Kind>, device: Device) -> Result<Tensors> {
+        self.wanted(|_| true, dtype, device)
+    }
+
+    /// The same for the tensors with these names.
+    fn wanted(&self, wanted: impl Fn(&str) -> bool, dtype: Option<Kind>, device: Device) -> Result<Tensors> {
         let parsed = self.parsed()?;
         let mut tensors = Tensors::new();
-        for (name, view) in parsed.tensors() {
+        for (name, view) in parsed.tensors().into_iter().filter(|(name, _)| wanted(name)) {
             let stored = kind_of(view.dtype()).ok_or_else(|| {
                 Problem::new(format!("tensor `{name}` has the dtype {:?}, which is not supported", view.dtype()))
                     .in_file(self.path.display().to_string(), None)
             })?;
-            let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-            let tensor = Tensor::from_data_size(view.data(), &shape, stored);
-            let tensor = if tensor.is_floating_point() { tensor.to_kind(dtype.unwrap_or(stored)) } else { tensor };
-            tensors.insert(name, tensor.to_device(device));
+            let real = matches!(stored, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16);
+            if dtype.is_some() && !real {
+                return Err(Problem::new(format!("tensor `{name}` holds {stored:?} instead of real numbers"))
+                    .in_file(self.path.display().to_string(), None));
+            }
+            let tensor = Tensor::from_data_size(view.data(), &self.shape(&name, view.shape())?, stored);
+            tensors.insert(name, tensor.to_kind(dtype.unwrap_or(stored)).to_device(device));
         }
         Ok(tensors)
     }
+}
+
+/// What there is to say about a checkpoint in Python's own format.
+pub fn pickle(path: &Path) -> Problem {
+    Problem::new(format!("{} is a pickle, which can run code when read", path.display()))
+        .help("convert it once, where you trust it: load it in Python and save it with `safetensors.torch.save_file`")
 }
 
 fn kind_of(dtype: Dtype) -> Option<Kind> {
@@ -105,9 +125,9 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     let index = folder.join("model.safetensors.index.json");
     if !index.exists() {
-        for pickle in ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt"] {
-            if folder.join(pickle).exists() {
-                return Mapped::open(&folder.join("pytorch_model.bin")).map(|_| Vec::new());
+        for name in ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt"] {
+            if folder.join(name).exists() {
+                return Err(pickle(&folder.join(name)));
             }
         }
         return Err(Problem::new(format!("no model.safetensors in {}", folder.display())).expected(
@@ -118,9 +138,9 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let broken = |what: String| Problem::new(what).in_file(index.display().to_string(), None);
     let value: Value = serde_json::from_str(&text).map_err(|e| broken(format!("not JSON: {e}")))?;
     let map = value.get("weight_map").and_then(Value::as_object).ok_or_else(|| broken("no `weight_map`".to_owned()))?;
-    let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
+    let name =
+        |value: &'_ Value| value.as_str().map(str::to_owned).ok_or_else(|| broken(format!("the shard name `{value}`")));
+    let names = map.values().map(name).collect::<Result<BTreeSet<_>>>()?;
     for name in &names {
         // A shard is a plain name beside the index: nothing may lead out of the folder.
         if name.contains(['/', '\\']) || name.starts_with('.') {
@@ -130,14 +150,34 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
 
-/// Weights that somebody in this process still uses, by folder, dtype and device.
-static RESIDENT: LazyLock<Mutex<BTreeMap<String, Tensors>>> = LazyLock::new(|| Mutex::new(BTreeMap::new()));
+/// The checkpoint that was read last, with what tells it from others.
+static RESIDENT: Mutex<Option<(String, Tensors)>> = Mutex::new(None);
+
+/// What tells a checkpoint from every other, and from itself before somebody wrote to it: where its files are, how
+/// large and how old they are, and what was made of them.
+fn identity(files: &[PathBuf], dtype: Kind, device: Device) -> Result<String> {
+    let mut identity = format!("{dtype:?} {device:?}");
+    for path in files {
+        let io = |e| Problem::io("open", path, &e);
+        let about = fs::metadata(path).map_err(io)?;
+        let modified = about.modified().map_err(io)?;
+        let path = path.canonicalize().map_err(io)?;
+        let _ = write!(identity, "\n{} {} {modified:?}", path.display(), about.len());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            // A file that was replaced, or whose age was set back.
+            let _ = write!(identity, " {} {} {}.{}", about.dev(), about.ino(), about.ctime(), about.ctime_nsec());
+        }
+    }
+    Ok(identity)
+}
 
 /// The weights of a checkpoint, exactly those of `shapes`: a tensor more, a tensor less or another shape is an
 /// error that lists both sides. `ignored` tells which extra tensors do no harm.
 ///
 /// The base of one experiment is read once in a process: the last checkpoint stays resident, and whoever reads it
-/// again shares its memory.
+/// again shares its memory, as long as its files are the same.
 pub fn read_checkpoint(
     folder: &Path,
     shapes: &Shapes,
@@ -145,17 +185,21 @@ pub fn read_checkpoint(
     dtype: Kind,
     device: Device,
 ) -> Result<Tensors> {
-    let canonical = folder.canonicalize().map_err(|e| Problem::io("open", folder, &e))?;
-    let name = format!("{} {dtype:?} {device:?}", canonical.display());
+    let files = files(folder)?;
+    let identity = identity(&files, dtype, device)?;
     let mut resident = RESIDENT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(tensors) = resident.get(&name) {
-        return Ok(share(tensors));
+    if let Some((_, tensors)) = resident.as_ref().filter(|(of, _)| *of == identity) {
+        // The configuration may have changed although the tensors did not.
+        if cover(shapes, &shapes_of(tensors)).is_ok() {
+            return Ok(share(tensors));
+        }
     }
-    let mapped = files(folder)?.iter().map(|path| Mapped::open(path)).collect::<Result<Vec<_>>>()?;
+    // Before the next one takes its place in memory.
+    *resident = None;
+    let mapped = files.iter().map(|path| Mapped::open(path)).collect::<Result<Vec<_>>>()?;
     let mut found = Shapes::new();
     for file in &mapped {
-        for (tensor, info) in file.metadata()?.tensors() {
-            let shape = info.shape.iter().map(|&n| n as i64).collect();
+        for (tensor, shape) in file.shapes()? {
             if found.insert(tensor.clone(), shape).is_some() {
                 return Err(Problem::new(format!("tensor `{tensor}` stands in two shards of {}", folder.display())));
             }
@@ -165,12 +209,15 @@ pub fn read_checkpoint(
     cover(shapes, &found).map_err(|problem| problem.in_file(folder.display().to_string(), None))?;
     let mut tensors = Tensors::new();
     for file in &mapped {
-        tensors.extend(file.tensors(Some(dtype), device)?);
+        tensors.extend(file.wanted(|tensor| shapes.contains_key(tensor), Some(dtype), device)?);
     }
-    tensors.retain(|tensor, _| shapes.contains_key(tensor));
-    resident.clear();
-    resident.insert(name, share(&tensors));
+    *resident = Some((identity, share(&tensors)));
     Ok(tensors)
+}
+
+/// What shapes these tensors have.
+pub fn shapes_of(tensors: &Tensors) -> Shapes {
+    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect()
 }
 
 fn share(tensors: &Tensors) -> Tensors {

@@ -16,6 +16,8 @@ mod golden_models;
 mod golden_tables;
 #[cfg(feature = "torch")]
 mod golden_train;
+#[cfg(feature = "torch")]
+mod ml_laws;
 mod report;
 mod spec;
 mod support;

@@ -12,6 +12,7 @@ use super::{AdapterParams, lora, mlp};
 use crate::error::{Problem, Result};
 use crate::ml::dropout::Dropout;
 use crate::ml::models::Model;
+use crate::ml::weights::{self, Mapped, Shapes, Tensors};
 
 /// The two terms of a residual sum at a block's site, both [B, T, H].
 pub struct At<'a> {
@@ -46,22 +47,19 @@ pub trait Adapter: Send {
     fn save(&self, folder: &Path, base: &str) -> Result<()>;
 }
 
-/// Makes a new adapter on a model, if the parameters ask for this one.
-pub type Init = fn(&AdapterParams, &dyn Model, &mut ChaCha8Rng) -> Result<Option<Box<dyn Adapter>>>;
-
-/// Reads an adapter's folder, with its parsed `adapter_config.json`, onto a model.
-pub type Load = fn(&Path, &Value, &dyn Model) -> Result<Box<dyn Adapter>>;
+/// An adapter on a model.
+pub type Attached = Box<dyn Adapter>;
 
 /// An entry of [`ADAPTERS`].
 pub struct Entry {
     /// Its name, also that of its folder beside another adapter's.
     pub name: &'static str,
     /// Attaches a new one, if the parameters ask for it.
-    pub init: Init,
+    pub init: fn(&AdapterParams, &dyn Model, &mut ChaCha8Rng) -> Result<Option<Attached>>,
     /// True if it can read what this `adapter_config.json` describes.
     pub claims: fn(&Value) -> bool,
     /// Reads one and attaches it, strict in both directions.
-    pub load: Load,
+    pub load: fn(&Path, &Value, &dyn Model) -> Result<Attached>,
 }
 
 /// Every way of adapting.
@@ -148,7 +146,7 @@ impl Arm {
     }
 }
 
-fn load_one(folder: &Path, model: &dyn Model) -> Result<Box<dyn Adapter>> {
+fn load_one(folder: &Path, model: &dyn Model) -> Result<Attached> {
     let path = folder.join("adapter_config.json");
     let shown = || path.display().to_string();
     let text = fs::read_to_string(&path).map_err(|e| Problem::io("read", &path, &e))?;
@@ -166,16 +164,31 @@ fn load_one(folder: &Path, model: &dyn Model) -> Result<Box<dyn Adapter>> {
     })
 }
 
-/// Checks the tensors of an adapter's file against the sites' and hands them out in f32 on the model's device.
+/// Checks the tensors of an adapter's file against the sites' before it reads them, and hands them out in f32 on the
+/// model's device. `pickled` is the name that the file has in Python's own format.
 pub(super) fn read_tensors(
     path: &Path,
-    expected: &crate::ml::weights::Shapes,
+    pickled: &str,
+    expected: &Shapes,
     rename: impl Fn(&str) -> String,
     model: &dyn Model,
-) -> Result<crate::ml::weights::Tensors> {
-    let tensors = crate::ml::weights::read_file(path, Some(Kind::Float), model.device())?;
-    let tensors: crate::ml::weights::Tensors = tensors.into_iter().map(|(name, t)| (rename(&name), t)).collect();
-    let found = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
-    crate::ml::weights::cover(expected, &found).map_err(|problem| problem.in_file(path.display().to_string(), None))?;
-    Ok(tensors)
+) -> Result<Tensors> {
+    let pickled = path.with_file_name(pickled);
+    if !path.exists() && pickled.exists() {
+        return Err(weights::pickle(&pickled));
+    }
+    let file = Mapped::open(path)?;
+    let shown = |problem: Problem| problem.in_file(path.display().to_string(), None);
+    if expected.is_empty() {
+        return Err(shown(Problem::new("the adapter attaches to nothing: it names no layer of this model")));
+    }
+    let mut found = Shapes::new();
+    for (name, shape) in file.shapes()? {
+        if found.insert(rename(&name), shape).is_some() {
+            return Err(shown(Problem::new(format!("tensor `{}` stands there twice", rename(&name)))));
+        }
+    }
+    weights::cover(expected, &found).map_err(shown)?;
+    let tensors = file.tensors(Some(Kind::Float), model.device())?;
+    Ok(tensors.into_iter().map(|(name, tensor)| (rename(&name), tensor)).collect())
 }

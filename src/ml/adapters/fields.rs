@@ -30,6 +30,15 @@ impl<'a> Fields<'a> {
         if self.get(name).is_some() { self.number(name) } else { Ok(default) }
     }
 
+    /// The share of a dropout, 0 if it is not named.
+    pub fn share(&self, name: &str) -> Result<f64> {
+        let share = self.number_or(name, 0.0)?;
+        if (0.0..1.0).contains(&share) {
+            return Ok(share);
+        }
+        Err(Problem::new(format!("`{name}` is {share}")).expected("from 0 to less than 1"))
+    }
+
     /// A whole number from 1 on that must be there.
     pub fn size(&self, name: &str) -> Result<i64> {
         let value = self.get(name).ok_or_else(|| Problem::new(format!("`{name}` is missing")))?;

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
 
-use super::arm::{Adapter, Entry, dropped, read_tensors};
+use super::arm::{Adapter, Attached, Entry, dropped, read_tensors};
 use super::fields::{Fields, wrong};
 use super::params::{AdapterParams, LoraParams, layers, targets};
 use crate::error::{Problem, Result};
@@ -26,12 +26,21 @@ struct Update {
     name: String,
     a: Tensor, // [r, inputs]
     b: Tensor, // [outputs, r]
+    alpha: f64,
     scale: f64,
+}
+
+impl Update {
+    fn rank(&self) -> i64 {
+        self.a.size()[0]
+    }
 }
 
 /// LoRA on a model.
 pub struct Lora {
     params: LoraParams,
+    /// The update is scaled by α / √r (rsLoRA).
+    rooted: bool,
     updates: BTreeMap<usize, Update>,
 }
 
@@ -66,8 +75,6 @@ impl Adapter for Lora {
 
     /// Minimal keys: older PEFT fails on keys that it does not know.
     fn save(&self, folder: &Path, base: &str) -> Result<()> {
-        let mut target_modules = self.params.target_modules.clone();
-        target_modules.sort();
         let mut config = serde_json::json!({
             "base_model_name_or_path": base,
             "bias": "none",
@@ -75,11 +82,28 @@ impl Adapter for Lora {
             "lora_dropout": self.params.dropout,
             "peft_type": "LORA",
             "r": self.params.rank,
-            "target_modules": target_modules,
+            "target_modules": self.params.target_modules,
             "task_type": "CAUSAL_LM",
         });
         if let Some(layers) = &self.params.layers {
             config["layers_to_transform"] = Value::from(layers.clone());
+        }
+        if self.rooted {
+            config["use_rslora"] = Value::from(true);
+        }
+        // Updates that do not follow the rule for all.
+        let others = |differs: &dyn Fn(&Update) -> Option<Value>| {
+            let found: Map<String, Value> =
+                self.updates.values().filter_map(|update| Some((update.name.clone(), differs(update)?))).collect();
+            (!found.is_empty()).then_some(Value::Object(found))
+        };
+        let rank = |update: &Update| (update.rank() != self.params.rank).then(|| Value::from(update.rank()));
+        if let Some(ranks) = others(&rank) {
+            config["rank_pattern"] = ranks;
+        }
+        let alpha = |update: &Update| (update.alpha != self.params.alpha).then(|| whole(update.alpha));
+        if let Some(alphas) = others(&alpha) {
+            config["alpha_pattern"] = alphas;
         }
         let path = folder.join("adapter_config.json");
         let text = format!("{config:#}\n");
@@ -108,7 +132,7 @@ fn sites<'a>(model: &'a dyn Model, wanted: &[String], layers: &[i64]) -> Result<
         .collect())
 }
 
-fn init(params: &AdapterParams, model: &dyn Model, rng: &mut ChaCha8Rng) -> Result<Option<Box<dyn Adapter>>> {
+fn init(params: &AdapterParams, model: &dyn Model, rng: &mut ChaCha8Rng) -> Result<Option<Attached>> {
     let Some(params) = &params.lora else { return Ok(None) };
     let layers = layers(params.layers.as_deref(), model.config())?;
     let mut updates = BTreeMap::new();
@@ -117,9 +141,13 @@ fn init(params: &AdapterParams, model: &dyn Model, rng: &mut ChaCha8Rng) -> Resu
         let a = random::uniform(rng, &[params.rank, inputs], (inputs as f64).sqrt().recip()).to_device(model.device());
         let b = Tensor::zeros([outputs, params.rank], (Kind::Float, model.device()));
         let scale = params.alpha / params.rank as f64;
-        updates.insert(position, Update { name: site.name.clone(), a, b, scale });
+        updates.insert(position, Update { name: site.name.clone(), a, b, alpha: params.alpha, scale });
     }
-    Ok(Some(Box::new(Lora { params: params.clone(), updates })))
+    let mut params = params.clone();
+    // The order in which they are saved, so that a report says the same before and after.
+    params.target_modules.sort();
+    params.layers.iter_mut().for_each(|layers| layers.sort_unstable());
+    Ok(Some(Box::new(Lora { params, rooted: false, updates })))
 }
 
 fn claims(config: &Value) -> bool {
@@ -156,26 +184,26 @@ fn refuse_options(config: &Fields) -> Result<()> {
 /// The value of a `rank_pattern` or `alpha_pattern` for a module; PEFT reads its keys as ends of module names.
 fn pattern(config: &Fields, name: &str, module: &str) -> Result<Option<f64>> {
     let Some(value) = config.get(name) else { return Ok(None) };
-    let empty = Map::new();
-    let map = value.as_object().or(value.is_null().then_some(&empty)).ok_or_else(|| wrong(name, value, "an object"))?;
+    let map = value.as_object().ok_or_else(|| wrong(name, value, "an object"))?;
     for (key, value) in map {
         if key.contains(['*', '^', '$', '(', '[', '|', '\\', '?', '+']) {
             return Err(Problem::new(format!("the regular expression `{key}` in `{name}` is not supported"))
                 .expected("names of modules"));
         }
         if targets(key, module) {
-            return value.as_f64().map(Some).ok_or_else(|| wrong(name, value, "numbers"));
+            let number = value.as_f64().filter(|n| n.is_finite()).ok_or_else(|| wrong(name, value, "numbers"))?;
+            return Ok(Some(number));
         }
     }
     Ok(None)
 }
 
-fn load(folder: &Path, config: &Value, model: &dyn Model) -> Result<Box<dyn Adapter>> {
+fn load(folder: &Path, config: &Value, model: &dyn Model) -> Result<Attached> {
     let fields = Fields::of(config)?;
     refuse_options(&fields)?;
     let rank = fields.size("r")?;
     let alpha = fields.number("lora_alpha").map_err(|p| p.help("without it PEFT silently takes 8"))?;
-    let dropout = fields.number_or("lora_dropout", 0.0)?;
+    let dropout = fields.share("lora_dropout")?;
     let target_modules = target_modules(&fields, model)?;
     let wanted = fields.layers("layers_to_transform")?;
     let rooted = fields.flag("use_rslora", false)?;
@@ -185,28 +213,30 @@ fn load(folder: &Path, config: &Value, model: &dyn Model) -> Result<Box<dyn Adap
     let mut scales = BTreeMap::new();
     let found = sites(model, &target_modules, &layers)?;
     for &(position, site, inputs, outputs) in &found {
-        let r = pattern(&fields, "rank_pattern", &site.name)?.map_or(rank, |r| r as i64);
+        let r = match pattern(&fields, "rank_pattern", &site.name)? {
+            None => rank,
+            Some(r) if r >= 1.0 && r.fract() == 0.0 && r <= 65536.0 => r as i64,
+            Some(r) => return Err(Problem::new(format!("`rank_pattern` has the rank {r}")).expected("1 to 65536")),
+        };
         let alpha = pattern(&fields, "alpha_pattern", &site.name)?.unwrap_or(alpha);
         let root = if rooted { (r as f64).sqrt() } else { r as f64 };
-        scales.insert(position, alpha / root);
+        scales.insert(position, (alpha, alpha / root));
         expected.insert(tensor_name(&site.name, "lora_A"), vec![r, inputs]);
         expected.insert(tensor_name(&site.name, "lora_B"), vec![outputs, r]);
     }
     let path = folder.join("adapter_model.safetensors");
-    if !path.exists() && folder.join("adapter_model.bin").exists() {
-        return weights::Mapped::open(&folder.join("adapter_model.bin")).map(|_| unreachable!("pickles are refused"));
-    }
     let rename = |name: &str| name.replace(".lora_A.default.", ".lora_A.").replace(".lora_B.default.", ".lora_B.");
-    let mut tensors = read_tensors(&path, &expected, rename, model)?;
+    let mut tensors = read_tensors(&path, "adapter_model.bin", &expected, rename, model)?;
     let mut take = |name: String| tensors.remove(&name).ok_or_else(|| Problem::new(format!("no tensor `{name}`")));
     let mut updates = BTreeMap::new();
     for (position, site, _, _) in found {
         let a = take(tensor_name(&site.name, "lora_A"))?;
         let b = take(tensor_name(&site.name, "lora_B"))?;
-        updates.insert(position, Update { name: site.name.clone(), a, b, scale: scales[&position] });
+        let (alpha, scale) = scales[&position];
+        updates.insert(position, Update { name: site.name.clone(), a, b, alpha, scale });
     }
     let params = LoraParams { rank, alpha, dropout, target_modules, layers: wanted };
-    Ok(Box::new(Lora { params, updates }))
+    Ok(Box::new(Lora { params, rooted, updates }))
 }
 
 fn tensor_name(module: &str, part: &str) -> String {

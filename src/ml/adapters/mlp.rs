@@ -6,10 +6,10 @@ use std::fs;
 use std::path::Path;
 
 use rand_chacha::ChaCha8Rng;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
 
-use super::arm::{Adapter, At, Entry, dropped, read_tensors};
+use super::arm::{Adapter, At, Attached, Entry, dropped, read_tensors};
 use super::fields::{Fields, wrong};
 use super::params::{AdapterParams, MlpParams, NonLinearity, layers};
 use crate::error::{Problem, Result};
@@ -35,6 +35,7 @@ enum Reads {
 /// One bottleneck: h ↦ scaling · (U f(D h + b) + c).
 struct Bottleneck {
     prefix: String,
+    layer: i64,
     down: (Tensor, Tensor), // [hidden, H], [hidden]
     up: (Tensor, Tensor),   // [H, hidden], [H]
 }
@@ -124,7 +125,7 @@ impl Adapter for Mlp {
                 "phm_init_range": 0.0001,
                 "phm_layer": false,
                 "phm_rank": 1,
-                "reduction_factor": reduction_factor(self.width, self.params.hidden_size)?,
+                "reduction_factor": self.reduction_factor()?,
                 "residual_before_ln": true,
                 "scaling": self.scaling,
                 "shared_W_phm": false,
@@ -142,6 +143,22 @@ impl Adapter for Mlp {
         let path = folder.join("adapter_config.json");
         fs::write(&path, format!("{config:#}\n")).map_err(|e| Problem::io("write", &path, &e))?;
         weights::write_file(&folder.join("adapter.safetensors"), &self.parameters())
+    }
+}
+
+impl Mlp {
+    /// One factor, or one for every layer if the bottlenecks differ.
+    fn reduction_factor(&self) -> Result<Value> {
+        let mut factors = Map::new();
+        for bottleneck in self.bottlenecks.values() {
+            let factor = reduction_factor(self.width, bottleneck.down.1.size()[0])?;
+            factors.insert(bottleneck.layer.to_string(), factor);
+        }
+        let mut values = factors.values();
+        match values.next().cloned() {
+            Some(first) if values.all(|factor| *factor == first) => Ok(first),
+            _ => Ok(Value::Object(factors)),
+        }
     }
 }
 
@@ -193,7 +210,7 @@ fn prefix(site: &Site, name: &str) -> String {
     format!("{block}.{place}_adapters.adapters.{name}")
 }
 
-fn init(params: &AdapterParams, model: &dyn Model, rng: &mut ChaCha8Rng) -> Result<Option<Box<dyn Adapter>>> {
+fn init(params: &AdapterParams, model: &dyn Model, rng: &mut ChaCha8Rng) -> Result<Option<Attached>> {
     let Some(params) = &params.mlp else { return Ok(None) };
     let width = model.config().hidden_size;
     reduction_factor(width, params.hidden_size)?;
@@ -205,10 +222,14 @@ fn init(params: &AdapterParams, model: &dyn Model, rng: &mut ChaCha8Rng) -> Resu
         let bias = |size: i64| Tensor::zeros([size], (Kind::Float, model.device()));
         let down = (matrix(&[params.hidden_size, width]), bias(params.hidden_size));
         let up = (matrix(&[width, params.hidden_size]), bias(width));
-        bottlenecks.insert(position, Bottleneck { prefix: prefix(site, ENTRY.name), down, up });
+        bottlenecks.insert(position, Bottleneck { prefix: prefix(site, ENTRY.name), layer: site.layer, down, up });
     }
+    let mut params = params.clone();
+    // As it is read back: the file names the layers that are left out.
+    params.layers.iter_mut().for_each(|layers| layers.sort_unstable());
+    params.layers = params.layers.filter(|layers| (layers.len() as i64) < model.config().num_hidden_layers);
     Ok(Some(Box::new(Mlp {
-        params: params.clone(),
+        params,
         name: ENTRY.name.to_owned(),
         reads: Reads::Sum,
         scaling: 1.0,
@@ -248,7 +269,7 @@ fn refuse_options(config: &Fields) -> Result<()> {
     Ok(())
 }
 
-fn load(folder: &Path, whole: &Value, model: &dyn Model) -> Result<Box<dyn Adapter>> {
+fn load(folder: &Path, whole: &Value, model: &dyn Model) -> Result<Attached> {
     let name = whole.get("name").and_then(Value::as_str).ok_or_else(|| Problem::new("`name` is missing"))?;
     let fields = Fields::of(&whole["config"])?;
     refuse_options(&fields)?;
@@ -283,7 +304,8 @@ fn load(folder: &Path, whole: &Value, model: &dyn Model) -> Result<Box<dyn Adapt
             expected.insert(format!("{}.{part}", prefix(site, name)), shape);
         }
     }
-    let mut tensors = read_tensors(&folder.join("adapter.safetensors"), &expected, str::to_owned, model)?;
+    let mut tensors =
+        read_tensors(&folder.join("adapter.safetensors"), "pytorch_adapter.bin", &expected, str::to_owned, model)?;
     let mut bottlenecks = BTreeMap::new();
     for (position, site) in found {
         let prefix = prefix(site, name);
@@ -293,12 +315,12 @@ fn load(folder: &Path, whole: &Value, model: &dyn Model) -> Result<Box<dyn Adapt
         };
         let [dw, db, uw, ub] = PARTS;
         let (down, up) = ((take(dw)?, take(db)?), (take(uw)?, take(ub)?));
-        bottlenecks.insert(position, Bottleneck { prefix: prefix.clone(), down, up });
+        bottlenecks.insert(position, Bottleneck { prefix: prefix.clone(), layer: site.layer, down, up });
     }
     let params = MlpParams {
         hidden_size,
         layers: (!left_out.is_empty()).then_some(kept),
-        dropout: fields.number_or("dropout", 0.0)?,
+        dropout: fields.share("dropout")?,
         non_linearity: non_linearity(&fields)?,
     };
     let scaling = match fields.get("scaling") {

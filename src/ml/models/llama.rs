@@ -295,7 +295,9 @@ impl Model for Llama {
             Some(mask) => (mask.cumsum(-1, Kind::Int64) - 1).clamp_min(0).narrow(1, past, t),
             None => Tensor::arange_start(past, s, (Kind::Int64, device)),
         };
-        let mask = input.mask.map(|keys| {
+        // A causal mask of torch starts at the first key: several new tokens behind cached ones need one of ours.
+        let all = (input.mask.is_none() && past > 0 && t > 1).then(|| Tensor::ones([b, s], (Kind::Bool, device)));
+        let mask = input.mask.or(all.as_ref()).map(|keys| {
             let causal = Tensor::ones([t, s], (Kind::Bool, device)).tril(past);
             // A padded query sees itself: a row that sees nothing would be NaN and spoil the values of others.
             let itself = Tensor::eye_m(t, s, (Kind::Bool, device)).roll([past], [1]);
@@ -309,7 +311,6 @@ impl Model for Llama {
             causal: mask.is_none() && t > 1,
             mask: mask.as_ref(),
         };
-        debug_assert!(past == 0 || t == 1 || mask.is_some(), "a causal mask of torch starts at the first key");
         if let Some(cache) = cache.as_mut().filter(|cache| cache.layers.is_empty()) {
             let shape = [b, self.config.num_key_value_heads, 0, self.config.head_dim];
             let empty = || Tensor::zeros(shape, (self.embedding.kind(), device));

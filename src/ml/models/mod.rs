@@ -142,6 +142,16 @@ pub fn load_as(folder: &Path, config: &ModelConfig, device: Device, dtype: Kind)
     Ok((model.build)(config, tensors))
 }
 
+/// Fails unless every id is a row of the model's embedding: libtorch panics at others.
+pub fn check_ids<'a>(model: &dyn Model, ids: impl IntoIterator<Item = &'a i64>) -> Result<()> {
+    let vocab_size = model.config().vocab_size;
+    match ids.into_iter().find(|&&id| id < 0 || id >= vocab_size) {
+        None => Ok(()),
+        Some(id) => Err(Problem::new(format!("the token id {id} is not in the model's vocabulary of {vocab_size}"))
+            .help("the tokenizer must be the model's own")),
+    }
+}
+
 /// A model with random f32 weights as transformers initialises them: N(0, 0.02) for matrices, zero biases, one for
 /// norms.
 pub fn fresh(config: &ModelConfig, rng: &mut ChaCha8Rng, device: Device) -> Result<Box<dyn Model>> {
