@@ -2,11 +2,9 @@
 //! It does not know what is wrong with a file; `spec` does.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
 
 use super::{Exit, PipelineArgs};
-use crate::spec::{self, Options, Pipeline};
-use crate::ui::problem;
+use crate::spec::Pipeline;
 
 /// Reports every problem of a pipeline file.
 #[derive(Debug, clap::Args)]
@@ -17,25 +15,13 @@ pub struct Args {
 
 /// Does it.
 pub fn main(args: &Args) -> Exit {
-    let options =
-        Options { profile: args.pipeline.profile.clone(), sets: args.pipeline.sets.clone(), ..Options::default() };
-    match spec::load(&args.pipeline.pipeline, &options) {
+    match args.pipeline.load(&[], &[]) {
         Ok(pipeline) => {
             println!("{}", summary(&pipeline));
             Exit::Done
         }
-        Err(problems) => {
-            let color =
-                std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-            eprint!("{}", problem::render(&problems, color));
-            Exit::Pipeline
-        }
+        Err(exit) => exit,
     }
-}
-
-/// True if stderr is a terminal and nobody asked for plain text.
-pub(super) fn color() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
 
 /// One line: `lora_vs_mlp: 14 steps, 22 with the cells of matrices; targets: report`.

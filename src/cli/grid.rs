@@ -24,7 +24,7 @@ pub fn axes(options: &[String]) -> Result<Vec<Axis>> {
             |what: &str| Problem::new(format!("`--grid {option}`: {what}")).help("write `--grid lora.rank=2,4,8`");
         let (name, text) = option.split_once('=').ok_or_else(|| wrong("there is no `=`"))?;
         let values = split(text);
-        if name.trim().is_empty() || values.iter().any(|value| value.is_empty()) {
+        if name.trim().is_empty() || values.iter().any(String::is_empty) {
             return Err(wrong("a name or a value is empty"));
         }
         let distinct: BTreeSet<&String> = values.iter().collect();

@@ -3,13 +3,12 @@
 
 use clap::{Command, CommandFactory};
 
-use super::{Cli, Exit};
+use super::{Cli, Exit, fail};
 use crate::error::Problem;
 use crate::spec::parameters::rows;
 use crate::spec::{guide, suggest};
 use crate::step::AnyKind;
 use crate::steps::KINDS;
-use crate::ui::problem;
 
 /// Explains a verb, or a step kind: inputs, outputs, parameters.
 #[derive(Debug, clap::Args)]
@@ -28,10 +27,7 @@ pub fn main(args: &Args) -> Exit {
             print!("{text}");
             Exit::Done
         }
-        Err(problem) => {
-            eprint!("{}", problem::render_one(&problem, super::check::color()));
-            Exit::Usage
-        }
+        Err(problem) => fail(&problem, Exit::Usage),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use super::Exit;
+use super::{Exit, fail};
 use crate::error::{Problem, Result};
 use crate::report::render::render;
 use crate::report::template::Templates;
@@ -39,10 +39,7 @@ pub struct Args {
 pub fn main(args: &Args) -> Exit {
     match run(args) {
         Ok(()) => Exit::Done,
-        Err(problem) => {
-            eprintln!("error: {problem}");
-            Exit::Failed
-        }
+        Err(problem) => fail(&problem, Exit::Failed),
     }
 }
 

@@ -3,11 +3,10 @@
 
 use std::path::PathBuf;
 
-use super::Exit;
+use super::{Exit, fail};
 use crate::error::{Problem, Result};
 use crate::spec::editor;
 use crate::steps::KINDS;
-use crate::ui::problem;
 
 /// Prints the JSON Schema of pipeline files.
 #[derive(Debug, clap::Args)]
@@ -24,10 +23,7 @@ pub struct Args {
 pub fn main(args: &Args) -> Exit {
     match write(args) {
         Ok(()) => Exit::Done,
-        Err(problem) => {
-            eprint!("{}", problem::render_one(&problem, super::check::color()));
-            Exit::Failed
-        }
+        Err(problem) => fail(&problem, Exit::Failed),
     }
 }
 

@@ -1,6 +1,9 @@
 //! What computes: the device, its cores, and the precision that is fast on it.
 //! It does not know steps or models.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Problem, Result};
 
 /// The machine as far as results or speed depend on it.
@@ -81,16 +84,71 @@ pub fn use_threads(threads: usize) {
 /// conversions around small products cost more than the products save.
 const BF16_FROM: i64 = 512;
 
-/// The precision of the frozen base called `auto`, `f32` or `bf16`. A rule, not a measurement, so that the same
-/// machine always answers the same.
-#[cfg(feature = "torch")]
-pub fn dtype(wanted: &str, device_name: &str, bf16_is_native: bool, hidden_size: i64) -> Result<tch::Kind> {
-    match wanted {
-        "f32" => Ok(tch::Kind::Float),
-        "bf16" => Ok(tch::Kind::BFloat16),
-        "auto" if device_name.starts_with("cuda") => Ok(tch::Kind::BFloat16),
-        "auto" if bf16_is_native && hidden_size >= BF16_FROM => Ok(tch::Kind::BFloat16),
-        "auto" => Ok(tch::Kind::Float),
-        other => Err(Problem::new(format!("unknown dtype `{other}`")).expected("`auto`, `f32` or `bf16`")),
+/// The precision of the frozen base; adapters are always f32.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Dtype {
+    /// bf16 where it is faster on this machine for a base of this size, else f32.
+    #[default]
+    Auto,
+    /// 32 bits.
+    F32,
+    /// 16 bits with the range of f32.
+    Bf16,
+}
+
+impl Dtype {
+    /// What `auto` is on this device for a base of this hidden size. A rule, not a measurement, so that the same
+    /// machine always answers the same.
+    pub fn choose(self, device_name: &str, bf16_is_native: bool, hidden_size: i64) -> Precision {
+        match self {
+            Self::F32 => Precision::F32,
+            Self::Bf16 => Precision::Bf16,
+            Self::Auto if device_name.starts_with("cuda") => Precision::Bf16,
+            Self::Auto if bf16_is_native && hidden_size >= BF16_FROM => Precision::Bf16,
+            Self::Auto => Precision::F32,
+        }
+    }
+}
+
+/// A [`Dtype`] that is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// 32 bits.
+    F32,
+    /// 16 bits with the range of f32.
+    Bf16,
+}
+
+impl Precision {
+    /// `f32` or `bf16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// The same for tch.
+    #[cfg(feature = "torch")]
+    pub fn kind(self) -> tch::Kind {
+        match self {
+            Self::F32 => tch::Kind::Float,
+            Self::Bf16 => tch::Kind::BFloat16,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_is_bf16_only_where_it_pays() {
+        assert_eq!(Dtype::Auto.choose("cuda:0", false, 64), Precision::Bf16);
+        assert_eq!(Dtype::Auto.choose("cpu", true, 64), Precision::F32);
+        assert_eq!(Dtype::Auto.choose("cpu", true, 4096), Precision::Bf16);
+        assert_eq!(Dtype::Auto.choose("cpu", false, 4096), Precision::F32);
+        assert_eq!(Dtype::Bf16.choose("cpu", false, 64), Precision::Bf16);
     }
 }

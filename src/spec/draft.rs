@@ -16,7 +16,7 @@ use super::node::{Node, type_name};
 use super::pipeline::Edge;
 use super::problems::{Finding, Findings, Focus};
 use super::substitute::{Outcome, Scope};
-use super::{reference, schema, suggest};
+use super::{fit, reference, suggest};
 
 /// A cell on its way to become a step; all its places are below `path`.
 pub(super) struct Draft {
@@ -150,9 +150,9 @@ fn kind(
     };
     let finding = Finding { problem: problem.at(path.clone()), focus: Focus::Value };
     if value.is_null() {
-        outcome.missing.push(finding)
+        outcome.missing.push(finding);
     } else {
-        outcome.findings.push(finding)
+        outcome.findings.push(finding);
     }
     None
 }
@@ -169,7 +169,7 @@ fn action(
     let before = outcome.findings.len() + outcome.missing.len();
     let value = scope.apply(with, path, outcome);
     let sound = outcome.findings.len() + outcome.missing.len() == before;
-    let mut found = schema::check(schema, &value, path);
+    let mut found = fit::check(schema, &value, path);
     // A place that is wrong already holds a null; its type is not worth a second sentence.
     found.retain(|finding| sound || !about(&finding.problem, &outcome.nulls));
     if sound && found.is_empty() {

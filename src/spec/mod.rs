@@ -5,6 +5,7 @@ mod anchors;
 mod document;
 mod draft;
 pub mod editor;
+mod fit;
 pub mod guide;
 mod link;
 mod load;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::{Path, Problem, Result};
+use crate::ml::device::Dtype;
 use crate::step::{Arity, Context, Input, Kind, Machine, Output, Share};
 use crate::task::Task;
 use crate::task::prompt::{self, Answers, Prompt};
@@ -32,18 +33,6 @@ pub enum Mode {
     Loglik,
     /// What the model says, word by word, and how it is read.
     Generate,
-}
-
-/// The dtype that the base computes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Dtype {
-    /// bf16 where the machine multiplies it natively, else f32.
-    Auto,
-    /// 32 bits.
-    F32,
-    /// 16 bits with the range of 32.
-    Bf16,
 }
 
 /// What to answer, and how.
@@ -73,8 +62,8 @@ pub struct Params {
     #[serde(default = "batch_tokens")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub batch_tokens: u32,
-    /// The dtype of the base.
-    #[serde(default = "dtype")]
+    /// The precision of the base: `auto`, `f32` or `bf16`.
+    #[serde(default)]
     pub dtype: Dtype,
 }
 
@@ -83,9 +72,6 @@ fn max_new_tokens() -> u32 {
 }
 fn batch_tokens() -> u32 {
     4096
-}
-fn dtype() -> Dtype {
-    Dtype::Auto
 }
 
 const FOLDER: &str = "result";
@@ -213,17 +199,12 @@ fn answer_nerus(params: &Params, cx: &mut Context, items: &[nerus::Item], genera
 
 #[cfg(not(feature = "torch"))]
 fn answer_terra(_: &Params, _: &mut Context, _: &[terra::Item], _: bool) -> Result<()> {
-    Err(without_torch())
+    Err(super::without_torch())
 }
 
 #[cfg(not(feature = "torch"))]
 fn answer_nerus(_: &Params, _: &mut Context, _: &[nerus::Item], _: bool) -> Result<()> {
-    Err(without_torch())
-}
-
-#[cfg(not(feature = "torch"))]
-fn without_torch() -> Problem {
-    Problem::new("this binary was built without libtorch").help("build with the default features")
+    Err(super::without_torch())
 }
 
 /// Writes the result of TERRa and records its figures.

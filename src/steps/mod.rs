@@ -12,6 +12,8 @@ pub mod tokenize;
 pub mod tokenizer;
 pub mod train;
 
+#[cfg(not(feature = "torch"))]
+use crate::error::Problem;
 use crate::step::{AnyKind, kind};
 
 /// Every step kind, in the order of a pipeline.
@@ -31,4 +33,10 @@ pub static KINDS: &[&dyn AnyKind] = &[
 /// The kind of this name.
 pub fn find(name: &str) -> Option<&'static dyn AnyKind> {
     KINDS.iter().copied().find(|kind| kind.name() == name)
+}
+
+/// Why a step that computes cannot run in this binary.
+#[cfg(not(feature = "torch"))]
+fn without_torch() -> Problem {
+    Problem::new("this binary was built without libtorch").help("build with the default features")
 }

@@ -286,6 +286,6 @@ impl Kind for Pretrain {
 
     #[cfg(not(feature = "torch"))]
     fn run(_params: &Params, _cx: &mut Context) -> Result<()> {
-        Err(Problem::new("this binary was built without libtorch").help("build with the default features"))
+        Err(super::without_torch())
     }
 }

@@ -13,23 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Path, Problem, Result};
 use crate::ml::adapters::AdapterParams;
+use crate::ml::device::Dtype;
 use crate::ml::train::schedule::Schedule;
 use crate::step::{Arity, Context, Input, Kind, Machine, Output, Share};
 
 /// See the module.
 pub struct Train;
-
-/// The precision of the frozen base; adapters are always f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Dtype {
-    /// bf16 where it is faster on this machine for a base of this size, else f32.
-    Auto,
-    /// 32 bits.
-    F32,
-    /// 16 bits with the range of f32.
-    Bf16,
-}
 
 /// The adapters and how they are trained.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -92,12 +81,12 @@ pub struct Params {
     #[serde(default = "defaults::seed")]
     pub seed: u64,
     /// The precision of the frozen base: `auto`, `f32` or `bf16`.
-    #[serde(default = "defaults::dtype")]
+    #[serde(default)]
     pub dtype: Dtype,
 }
 
 mod defaults {
-    use super::{Dtype, Schedule};
+    use super::Schedule;
 
     pub fn epochs() -> u64 {
         3
@@ -128,9 +117,6 @@ mod defaults {
     }
     pub fn seed() -> u64 {
         42
-    }
-    pub fn dtype() -> Dtype {
-        Dtype::Auto
     }
 }
 
@@ -187,6 +173,6 @@ impl Kind for Train {
 
     #[cfg(not(feature = "torch"))]
     fn run(_params: &Params, _cx: &mut Context) -> Result<()> {
-        Err(Problem::new("this binary was built without libtorch").help("build with the default features"))
+        Err(super::without_torch())
     }
 }

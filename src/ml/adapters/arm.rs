@@ -146,7 +146,7 @@ impl Arm {
     }
 }
 
-fn load_one(folder: &Path, model: &dyn Model) -> Result<Box<dyn Adapter>> {
+fn load_one(folder: &Path, model: &dyn Model) -> Result<Attached> {
     let path = folder.join("adapter_config.json");
     let shown = || path.display().to_string();
     let text = fs::read_to_string(&path).map_err(|e| Problem::io("read", &path, &e))?;

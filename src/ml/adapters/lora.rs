@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
 
-use super::arm::{Adapter, Entry, dropped, read_tensors};
+use super::arm::{Adapter, Attached, Entry, dropped, read_tensors};
 use super::fields::{Fields, wrong};
 use super::params::{AdapterParams, LoraParams, layers, targets};
 use crate::error::{Problem, Result};
@@ -132,7 +132,7 @@ fn sites<'a>(model: &'a dyn Model, wanted: &[String], layers: &[i64]) -> Result<
         .collect())
 }
 
-fn init(params: &AdapterParams, model: &dyn Model, rng: &mut ChaCha8Rng) -> Result<Option<Box<dyn Adapter>>> {
+fn init(params: &AdapterParams, model: &dyn Model, rng: &mut ChaCha8Rng) -> Result<Option<Attached>> {
     let Some(params) = &params.lora else { return Ok(None) };
     let layers = layers(params.layers.as_deref(), model.config())?;
     let mut updates = BTreeMap::new();
@@ -198,7 +198,7 @@ fn pattern(config: &Fields, name: &str, module: &str) -> Result<Option<f64>> {
     Ok(None)
 }
 
-fn load(folder: &Path, config: &Value, model: &dyn Model) -> Result<Box<dyn Adapter>> {
+fn load(folder: &Path, config: &Value, model: &dyn Model) -> Result<Attached> {
     let fields = Fields::of(config)?;
     refuse_options(&fields)?;
     let rank = fields.size("r")?;

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
 
-use super::arm::{Adapter, At, Entry, dropped, read_tensors};
+use super::arm::{Adapter, At, Attached, Entry, dropped, read_tensors};
 use super::fields::{Fields, wrong};
 use super::params::{AdapterParams, MlpParams, NonLinearity, layers};
 use crate::error::{Problem, Result};
@@ -210,7 +210,7 @@ fn prefix(site: &Site, name: &str) -> String {
     format!("{block}.{place}_adapters.adapters.{name}")
 }
 
-fn init(params: &AdapterParams, model: &dyn Model, rng: &mut ChaCha8Rng) -> Result<Option<Box<dyn Adapter>>> {
+fn init(params: &AdapterParams, model: &dyn Model, rng: &mut ChaCha8Rng) -> Result<Option<Attached>> {
     let Some(params) = &params.mlp else { return Ok(None) };
     let width = model.config().hidden_size;
     reduction_factor(width, params.hidden_size)?;
@@ -269,7 +269,7 @@ fn refuse_options(config: &Fields) -> Result<()> {
     Ok(())
 }
 
-fn load(folder: &Path, whole: &Value, model: &dyn Model) -> Result<Box<dyn Adapter>> {
+fn load(folder: &Path, whole: &Value, model: &dyn Model) -> Result<Attached> {
     let name = whole.get("name").and_then(Value::as_str).ok_or_else(|| Problem::new("`name` is missing"))?;
     let fields = Fields::of(&whole["config"])?;
     refuse_options(&fields)?;

@@ -39,15 +39,23 @@ impl Learner for Adapted<'_> {
     }
 }
 
-/// Trains the arm's tensors on the rows of `plan`; only answers have loss. `seed` is that of the dropout masks.
+/// How an arm is trained.
+pub struct Recipe {
+    /// Length, learning rate and clipping.
+    pub fit: Fit,
+    /// The optimiser.
+    pub adamw: AdamWOptions,
+    /// Seed of the dropout masks.
+    pub seed: u64,
+}
+
+/// Trains the arm's tensors on the rows of `plan`; only answers have loss.
 pub fn train_arm(
     model: &dyn Model,
     arm: &Arm,
     tokens: &Tokens,
     plan: &Plan,
-    options: &Fit,
-    adamw: AdamWOptions,
-    seed: u64,
+    recipe: &Recipe,
     watch: &mut dyn Watch,
 ) -> Result<Curve> {
     let vocabulary = model.config().vocab_size as u64;
@@ -55,13 +63,13 @@ pub fn train_arm(
         let what = format!("the rows have ids up to {}", tokens.info.vocab_size - 1);
         return Err(Problem::new(what).expected(format!("ids below the model's vocabulary of {vocabulary}")));
     }
-    let mut adamw = AdamW::new(&arm.parameters(), adamw, |_, _| true)?;
+    let mut adamw = AdamW::new(&arm.parameters(), recipe.adamw, |_, _| true)?;
     let learner = Adapted { model, arm, dropout: RefCell::default() };
     let device = model.device();
     let mut batches = |step: u64| {
-        learner.dropout.replace(Some(Dropout::new(seed, step)));
+        learner.dropout.replace(Some(Dropout::new(recipe.seed, step)));
         let micros = &plan.steps[step as usize];
         Ok(micros.iter().map(|rows| Micro::from_rows(tokens, rows, false, device)).collect())
     };
-    fit(options, &learner, &mut adamw, &mut batches, watch)
+    fit(&recipe.fit, &learner, &mut adamw, &mut batches, watch)
 }

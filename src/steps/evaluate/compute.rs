@@ -1,8 +1,8 @@
 //! The base with its adapter, and what it answers to prompts: scores of given words, or words of its own.
 //! It does not know tasks, gold or figures.
 
+use super::Params;
 use super::result::Arm;
-use super::{Dtype, Params};
 use crate::error::{Problem, Result};
 use crate::ml::adapters::Arm as Adapters;
 use crate::ml::config::ModelConfig;
@@ -42,14 +42,9 @@ impl Engine {
         fits(&encoder, &config, &model.label())?;
 
         let machine = cx.machine();
-        let dtype = match params.dtype {
-            Dtype::Auto => "auto",
-            Dtype::F32 => "f32",
-            Dtype::Bf16 => "bf16",
-        };
-        let dtype = device::dtype(dtype, &machine.device, machine.bf16, config.hidden_size)?;
-        cx.note(format!("computes on {} in {dtype:?}", machine.device));
-        let base = models::load(&model.path, device::torch_device(&machine.device), dtype)?;
+        let precision = params.dtype.choose(&machine.device, machine.bf16, config.hidden_size);
+        cx.note(format!("the base computes on {} in {}", machine.device, precision.name()));
+        let base = models::load(&model.path, device::torch_device(&machine.device), precision.kind())?;
         let adapters = match cx.optional("adapter") {
             Some(adapter) => Adapters::load(&adapter.path, base.as_ref())?,
             None => Adapters::none(),

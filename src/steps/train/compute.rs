@@ -6,15 +6,16 @@ use std::path::Path as FilePath;
 
 use serde_json::json;
 
+use super::Params;
 use super::listener::Listener;
-use super::{Dtype, Params};
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::ml::adapters::Arm;
 use crate::ml::config::ModelConfig;
+use crate::ml::device::Dtype;
 use crate::ml::tokens::Tokens;
 use crate::ml::train::adamw::AdamWOptions;
-use crate::ml::train::arms::train_arm;
+use crate::ml::train::arms::{Recipe, train_arm};
 use crate::ml::train::batch::{Length, Limits, Plan};
 use crate::ml::train::curve::Curve;
 use crate::ml::train::fit::Fit;
@@ -31,24 +32,16 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     same_tokenizer(&tokens, data, &base, &config)?;
 
     let machine = cx.machine();
-    let wanted = match params.dtype {
-        Dtype::Auto => "auto",
-        Dtype::F32 => "f32",
-        Dtype::Bf16 => "bf16",
-    };
-    let dtype = device::dtype(wanted, &machine.device, machine.bf16, config.hidden_size)?;
-    let dtype_name = if dtype == device::dtype("bf16", "", false, 0)? { "bf16" } else { "f32" };
+    let precision = params.dtype.choose(&machine.device, machine.bf16, config.hidden_size);
     if params.dtype == Dtype::Auto {
-        cx.note(format!("the base computes in {dtype_name}, the adapters in f32"));
+        cx.note(format!("the base computes in {}, the adapters in f32", precision.name()));
     }
-    let model = models::load(&base.path, device::torch_device(&machine.device), dtype)?;
+    let model = models::load(&base.path, device::torch_device(&machine.device), precision.kind())?;
     let arm = Arm::init(&params.adapter, model.as_ref(), &mut cx.rng(params.seed, "adapter"))?;
 
     let plan = plan(params, cx, &tokens)?;
-    let options = fit_options(params, plan.steps.len() as u64);
-    let adamw =
-        AdamWOptions { betas: (params.betas[0], params.betas[1]), eps: params.eps, weight_decay: params.weight_decay };
-    let curve = train_arm(model.as_ref(), &arm, &tokens, &plan, &options, adamw, params.seed, &mut Listener(cx))?;
+    let recipe = recipe(params, plan.steps.len() as u64);
+    let curve = train_arm(model.as_ref(), &arm, &tokens, &plan, &recipe, &mut Listener(cx))?;
 
     let folder = cx.output("adapter");
     fs::create_dir_all(&folder).map_err(|e| Problem::io("create", &folder, &e))?;
@@ -64,7 +57,7 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
         "padding_share": plan.padding_share(),
         "first_loss": curve.first_loss(),
         "last_loss": curve.last_loss(),
-        "dtype": dtype_name,
+        "dtype": precision.name(),
     });
     write_json(&cx.output("summary.json"), &summary)?;
     say(cx, &curve);
@@ -104,10 +97,14 @@ fn plan(params: &Params, cx: &Context, tokens: &Tokens) -> Result<Plan> {
     Plan::new(&lengths, limits, params.accumulation as usize, length, epoch)
 }
 
-fn fit_options(params: &Params, steps: u64) -> Fit {
+fn recipe(params: &Params, steps: u64) -> Recipe {
     let warmup = params.warmup_steps.unwrap_or((steps as f64 * params.warmup_ratio).round() as u64).min(steps);
     let clip = (params.clip > 0.0).then_some(params.clip);
-    Fit { lr: params.lr, schedule: params.schedule, warmup, steps, clip }
+    Recipe {
+        fit: Fit { lr: params.lr, schedule: params.schedule, warmup, steps, clip },
+        adamw: AdamWOptions { betas: params.betas.into(), eps: params.eps, weight_decay: params.weight_decay },
+        seed: params.seed,
+    }
 }
 
 /// Records the loss where the run began and where it ended.
