@@ -162,6 +162,24 @@ fn every_pipeline_is_good() {
     }
 }
 
+/// So that both take data, base and cells from the same cache entries.
+#[test]
+fn pipelines_write_what_they_share_the_same() {
+    let read = |name: &str| {
+        to_json(&std::fs::read_to_string(repository().join("pipelines").join(name)).expect("a pipeline"))
+    };
+    let (comparison, ablation) = (read("lora_vs_mlp.yaml"), read("ablation.yaml"));
+    assert_eq!(comparison["profiles"], ablation["profiles"]);
+    for (name, value) in comparison["params"].as_object().expect("params") {
+        assert_eq!(value, &ablation["params"][name], "the parameter `{name}`");
+    }
+    // In the ablation these have cells.
+    let own = ["lora", "mlp", "terra", "nerus", "comparison"];
+    for (name, step) in comparison["steps"].as_object().expect("steps") {
+        assert!(own.contains(&name.as_str()) || *step == ablation["steps"][name], "the step `{name}`");
+    }
+}
+
 #[test]
 fn the_schema_knows_what_an_editor_should_underline() {
     let schema = editor::schema(kinds::KINDS);
