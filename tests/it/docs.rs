@@ -165,9 +165,8 @@ fn every_pipeline_is_good() {
 /// So that both take data, base and cells from the same cache entries.
 #[test]
 fn pipelines_write_what_they_share_the_same() {
-    let read = |name: &str| {
-        to_json(&std::fs::read_to_string(repository().join("pipelines").join(name)).expect("a pipeline"))
-    };
+    let read =
+        |name: &str| to_json(&std::fs::read_to_string(repository().join("pipelines").join(name)).expect("a pipeline"));
     let (comparison, ablation) = (read("lora_vs_mlp.yaml"), read("ablation.yaml"));
     assert_eq!(comparison["profiles"], ablation["profiles"]);
     for (name, value) in comparison["params"].as_object().expect("params") {
