@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod architecture;
+mod bad_input;
 mod corpus;
 mod data_steps;
 mod docs;
