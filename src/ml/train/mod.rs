@@ -1,5 +1,5 @@
 //! Training: batches, loss, AdamW, schedules and the loop over them.
-//! It does not know architectures, adapters, files or the pipeline; progress goes out through [`Watch`].
+//! It does not know architectures, adapters, files or the pipeline; progress goes out through `Watch`.
 
 pub mod batch;
 pub mod schedule;
