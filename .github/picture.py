@@ -25,7 +25,9 @@ CELL, LINE, FONT, PAD, BAR = 8, 18, 13.3, 18, 34  # pixels
 BACK, FRONT, FRAME, QUIET = "#0d1117", "#d7dde5", "#30363d", "#8b949e"
 COLORS = ["#6e7681", "#ff7b72", "#7ee787", "#e3b341", "#79c0ff", "#d2a8ff", "#76e3ea", "#d7dde5"]
 # A control sequence, a control character, or a run of text.
-PIECE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.|([\r\n\t\b\x07])|([^\x1b\r\n\t\b\x07]+)", re.S)
+PIECE = re.compile(
+    r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.|([\r\n\t\b\x07])|([^\x1b\r\n\t\b\x07]+)", re.S
+)
 
 
 class Screen:
@@ -119,8 +121,9 @@ def svg(rows, title):
     columns = max([len(row) for row in rows] + [len(title) + 16])
     width, height = columns * CELL + 2 * PAD, len(rows) * LINE + BAR + PAD
     out = [
-        '<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d">' % (width, height, width, height),
-        '<rect x=".5" y=".5" width="%d" height="%d" rx="8" fill="%s" stroke="%s"/>' % (width - 1, height - 1, BACK, FRAME),
+        '<svg xmlns="http://www.w3.org/2000/svg" width="{0}" height="{1}" viewBox="0 0 {0} {1}">'.format(width, height),
+        '<rect x=".5" y=".5" width="%d" height="%d" rx="8"' % (width - 1, height - 1),
+        ' fill="%s" stroke="%s"/>' % (BACK, FRAME),
     ]
     for i, color in enumerate(["#ff5f57", "#febc2e", "#28c840"]):
         out.append('<circle cx="%d" cy="18" r="5.5" fill="%s"/>' % (PAD + 4 + 18 * i, color))
@@ -156,7 +159,9 @@ def span(column, text, style):
 def broken(line, columns):
     """A line of a text, broken between words if it is too long."""
     indent = line[: len(line) - len(line.lstrip(" -"))]
-    return line if len(line) <= columns else textwrap.fill(line, columns, subsequent_indent=" " * len(indent)).replace("\n", "\r\n")
+    if len(line) <= columns:
+        return line
+    return "\r\n".join(textwrap.wrap(line, columns, subsequent_indent=" " * len(indent)))
 
 
 def main():

@@ -80,7 +80,7 @@ pub struct Params {
     /// The shape of the base.
     #[serde(default = "defaults::model")]
     pub model: Shape,
-    /// How the first weights are drawn: `normal`, or `mimetic`, from which a narrow base learns to copy in minutes.
+    /// How the first weights are drawn: `normal`, or `induction`, from which a narrow base learns to copy in minutes.
     #[serde(default = "defaults::start")]
     pub start: Start,
     /// Optimiser steps.
@@ -259,6 +259,13 @@ impl Kind for Pretrain {
         {
             let what = format!("{heads} attention heads cannot share {groups} key and value heads");
             refuse(&["model", "num_key_value_heads"], what);
+        }
+        let shared = params.model.num_key_value_heads.is_some_and(|groups| groups != heads);
+        if params.start == Start::Induction
+            && (shared || !params.model.attention_bias || params.model.num_hidden_layers < 2)
+        {
+            let what = "an induction head needs `attention_bias: true`, two layers, and a key head for each query head";
+            refuse(&["start"], what.to_owned());
         }
         if i64::from(params.sequence_length) > params.model.max_position_embeddings {
             let limit = params.model.max_position_embeddings;
