@@ -20,7 +20,7 @@ pub const FORMAT: &str = "pipe/record@1";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// [`FORMAT`].
+    /// `FORMAT`.
     pub format: String,
     /// The hash of `manifest`, also the name of the file.
     pub key: Digest,
