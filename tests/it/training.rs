@@ -205,3 +205,47 @@ fn a_batch_without_a_target_is_refused() {
     let problem = fit(&options(2), &toy, &mut toy.adamw(), &mut batches, &mut Silent).unwrap_err().to_string();
     assert!(problem.contains("step 1 has no id to predict"), "{problem}");
 }
+
+/// Work that libtorch splits by its number of threads: products, sums over long axes, and a step of AdamW.
+fn heavy(threads: usize) -> Vec<f32> {
+    use_threads(threads);
+    let numbers = |rows: i64, columns: i64| {
+        (Tensor::arange(rows * columns, (Kind::Float, Device::Cpu)) * 0.37).sin().view_([rows, columns])
+    };
+    let named = [("w".to_owned(), numbers(96, 2083))];
+    let (weight, x) = (&named[0].1, numbers(300, 2083));
+    let options = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 };
+    let mut adamw = AdamW::new(&named, options, |_, _| true).unwrap();
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let loss = x.matmul(&weight.tr()).softmax(-1, Kind::Float).square().sum(Kind::Float);
+        adamw.backward(&loss, None);
+        told.push(loss.double_value(&[]) as f32);
+        let _norm = adamw.clip(Some(1.0));
+        adamw.step(1e-2);
+    }
+    // A sum over everything is cut into as many parts as there are threads.
+    told.extend([weight, &x].map(|all| all.detach().sum(Kind::Float).double_value(&[]) as f32));
+    told.extend(Vec::<f32>::try_from(weight.detach().reshape([-1])).unwrap());
+    told
+}
+
+#[test]
+fn each_thread_keeps_its_own_number_of_threads() {
+    let alone = [1, 2, 3].map(|threads| std::thread::spawn(move || heavy(threads)).join().unwrap());
+    // Otherwise the rest would hold whatever `use_threads` does.
+    assert!(alone[0] != alone[1], "the number of threads changes nothing here: the work is too small");
+    for round in 0..8 {
+        let together = std::thread::scope(|scope| {
+            [1, 2, 3].map(|threads| scope.spawn(move || heavy(threads))).map(|thread| thread.join().unwrap())
+        });
+        for (threads, (alone, together)) in alone.iter().zip(&together).enumerate() {
+            let bits = |all: &[f32]| all.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert!(
+                bits(alone) == bits(together),
+                "round {round}: {} threads beside others give other bytes",
+                threads + 1
+            );
+        }
+    }
+}
