@@ -89,7 +89,8 @@ const fn output(name: &'static str, file: &'static str, doc: &'static str) -> Ou
 impl Kind for Generate {
     const NAME: &'static str = "generate";
     // 1: first version.
-    const VERSION: u32 = 1;
+    // 2: more kinds of sentences and events for the base's domain; premises of one event; more negations.
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "Makes Russian data from a seed: documents with entities, premise–hypothesis pairs, and plain text.";
     const EXAMPLE: &'static str = "data:\n  uses: generate\n  with:\n    seed: 1\n    nerus_train: 400\n";

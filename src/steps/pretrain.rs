@@ -222,7 +222,8 @@ mod defaults {
 impl Kind for Pretrain {
     const NAME: &'static str = "pretrain";
     /// 1: AdamW on all weights in f32, blocks of text and rows of prompts by turns.
-    const VERSION: u32 = 1;
+    /// 2: the inputs of `prompts` take turns too.
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Trains a small Llama from random weights on running text and on prompts";
     const EXAMPLE: &'static str =
         "base:\n  uses: pretrain\n  in: { tokenizer: tokenizer, text: corpus.text }\n  with: { steps: 600 }\n";
@@ -234,7 +235,12 @@ impl Kind for Pretrain {
             named: false,
             doc: "Plain text files, or folders of .txt files: one paragraph a line",
         },
-        Input { name: "prompts", arity: Arity::Any, named: false, doc: "Rows made by `tokenize` with this tokenizer" },
+        Input {
+            name: "prompts",
+            arity: Arity::Any,
+            named: false,
+            doc: "Rows made by `tokenize` with this tokenizer; several inputs take turns",
+        },
     ];
     const OUTPUTS: &'static [Output] = &[
         Output { name: "model", file: "model", doc: "The base: a folder in Hugging Face's layout" },

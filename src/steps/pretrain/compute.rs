@@ -52,11 +52,11 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
         "parameters": parameters,
         "vocab_size": config.vocab_size,
         "text_tokens": diet.text.len(),
-        "prompt_rows": diet.prompts.as_ref().map_or(0, |(tokens, _)| tokens.rows()),
+        "prompt_rows": diet.prompts.iter().map(|(tokens, _)| tokens.rows()).sum::<usize>(),
         "steps": curve.points.len(),
         "tokens": curve.tokens(),
         "target_tokens": curve.target_tokens(),
-        "prompt_padding_share": diet.prompts.as_ref().map(|(_, plan)| plan.padding_share()),
+        "prompt_padding_shares": diet.prompts.iter().map(|(_, plan)| plan.padding_share()).collect::<Vec<_>>(),
         "first_loss": curve.first_loss(),
         "last_loss": curve.last_loss(),
         "dtype": "f32",
@@ -91,9 +91,12 @@ fn config(params: &Params, encoder: &Encoder) -> Result<ModelConfig> {
 
 fn diet(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifact) -> Result<Diet> {
     let prompts = prompts(params, cx, encoder, tokenizer)?;
-    let prompt_share = if prompts.is_some() { params.prompt_share } else { 0.0 };
+    let prompt_share = if prompts.is_empty() { 0.0 } else { params.prompt_share };
     let prompt_steps = Diet::prompt_steps(params.steps, prompt_share);
-    let epoch = |what: &'static str| move |epoch| crate::step::stream(params.seed, &format!("{what} of epoch {epoch}"));
+    let epoch = |what: &str| {
+        let what = what.to_owned();
+        move |epoch| crate::step::stream(params.seed, &format!("{what} of epoch {epoch}"))
+    };
 
     let width = params.sequence_length as usize;
     let text = text::stream(cx, encoder, cx.inputs("text"))?;
@@ -105,25 +108,24 @@ fn diet(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifact) 
     let length = Length::Steps(params.steps - prompt_steps);
     let blocks = Plan::new(&vec![width; text.len() / width], limits, 1, length, epoch("blocks"))?;
 
-    let prompts = match prompts {
-        None => None,
-        Some(tokens) => {
-            let lengths: Vec<usize> = (0..tokens.rows()).map(|row| tokens.row(row).len()).collect();
-            let limit = params.batch_tokens as usize;
-            // As many rows as fit on average: the limit that counts is that of the ids.
-            let mean = (tokens.ids.len() / tokens.rows().max(1)).max(1);
-            let limits = Limits { rows: (2 * limit / mean).max(1), tokens: Some(limit) };
-            let plan = Plan::new(&lengths, limits, 1, Length::Steps(prompt_steps), epoch("prompts"))?;
-            Some((tokens, plan))
-        }
-    };
+    let limit = params.batch_tokens as usize;
+    let turns = prompt_steps.div_ceil(prompts.len().max(1) as u64);
+    let prompts = prompts.into_iter().enumerate().map(|(task, tokens)| {
+        let lengths: Vec<usize> = (0..tokens.rows()).map(|row| tokens.row(row).len()).collect();
+        // As many rows as fit on average: the limit that counts is that of the ids.
+        let mean = (tokens.ids.len() / tokens.rows().max(1)).max(1);
+        let limits = Limits { rows: (2 * limit / mean).max(1), tokens: Some(limit) };
+        let plan = Plan::new(&lengths, limits, 1, Length::Steps(turns), epoch(&format!("prompts {task}")))?;
+        Ok((tokens, plan))
+    });
+    let prompts = prompts.collect::<Result<_>>()?;
     Ok(Diet { text, width, blocks, prompts, prompt_share, prompt_loss: params.prompt_loss == PromptLoss::All })
 }
 
-/// The rows of all prompts, one artifact after the other.
-fn prompts(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifact) -> Result<Option<Tokens>> {
+/// The rows of all prompts, a task each.
+fn prompts(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifact) -> Result<Vec<Tokens>> {
     let digest = Digest::of_file(&tokenizer_file(&tokenizer.path))?;
-    let mut all: Option<Tokens> = None;
+    let mut all = Vec::new();
     for artifact in cx.inputs("prompts") {
         let tokens = Tokens::read(&artifact.path)?;
         if tokens.info.tokenizer != digest.as_str() || tokens.info.vocab_size > encoder.size() as u64 {
@@ -136,10 +138,7 @@ fn prompts(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifac
                 .expected(format!("at most `max_position_embeddings` {}", params.model.max_position_embeddings))
                 .help("give `tokenize` a smaller `max_length`, or raise `model.max_position_embeddings`"));
         }
-        match &mut all {
-            None => all = Some(tokens),
-            Some(all) => all.append(&tokens),
-        }
+        all.push(tokens);
     }
     Ok(all)
 }
