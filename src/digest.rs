@@ -149,7 +149,7 @@ mod tests {
     fn a_file_of_several_blocks_is_followed_and_can_be_left() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("большой файл");
-        let bytes: Vec<u8> = (0..2 * BLOCK + 7).map(|i| (i * i >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..2 * BLOCK + 7).map(|i| ((i * i) >> 3) as u8).collect();
         fs::write(&path, &bytes).unwrap();
         let mut told = Vec::new();
         let digest = Digest::of_path_watched(&path, &mut |read| {

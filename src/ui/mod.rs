@@ -7,12 +7,14 @@ mod lines;
 pub mod problem;
 mod text;
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
+use crate::error::{Problem, Result};
 use crate::event::{Event, Stamped};
 use bars::Bars;
 use lines::Lines;
-pub use text::{cut, duration, table};
+pub use text::{count, duration, table};
+use text::{cut, wrap};
 
 /// What the user asked to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,9 +141,25 @@ pub fn fitted(line: &str) -> String {
     width(&console::Term::stdout()).map_or_else(|| line.to_owned(), |columns| cut(line, columns))
 }
 
+/// A line for stdout, broken between words if that is a terminal; its other lines are indented.
+pub fn wrapped(line: &str, indent: usize) -> String {
+    width(&console::Term::stdout()).map_or_else(|| line.to_owned(), |columns| wrap(line, columns, indent).join("\n"))
+}
+
 fn width(term: &console::Term) -> Option<usize> {
     // A terminal that does not know its size says 0.
     term.size_checked().map(|(_, columns)| usize::from(columns)).filter(|columns| *columns >= 20)
+}
+
+/// A text on stdout as it is, with nothing added. A reader that leaves early, such as `head`, is no failure.
+pub fn whole(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Problem::new(format!("cannot write the result: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A line on stdout. A reader that has gone away is not an error of ours.
