@@ -12,6 +12,11 @@ pub mod tokenize;
 pub mod tokenizer;
 pub mod train;
 
+#[cfg(feature = "torch")]
+mod base;
+mod optimiser;
+mod prompted;
+
 #[cfg(not(feature = "torch"))]
 use crate::error::Problem;
 use crate::step::{AnyKind, kind};
