@@ -182,12 +182,12 @@ fn answer_nerus(params: &Params, cx: &mut Context, items: &[nerus::Item], genera
 
 #[cfg(not(feature = "torch"))]
 fn answer_terra(_: &Params, _: &mut Context, _: &[terra::Item], _: bool) -> Result<()> {
-    Err(super::without_torch())
+    Err(super::without_torch::problem())
 }
 
 #[cfg(not(feature = "torch"))]
 fn answer_nerus(_: &Params, _: &mut Context, _: &[nerus::Item], _: bool) -> Result<()> {
-    Err(super::without_torch())
+    Err(super::without_torch::problem())
 }
 
 /// Writes the result of TERRa and records its figures.

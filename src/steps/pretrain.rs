@@ -11,6 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::optimiser::optimised;
+#[cfg(not(feature = "torch"))]
+use super::without_torch as compute;
 use crate::error::{Path, Problem, Result};
 use crate::ml::config::Start;
 use crate::step::{Arity, Context, Input, Kind, Machine, Output, Share};
@@ -249,13 +251,7 @@ impl Kind for Pretrain {
         Share::All
     }
 
-    #[cfg(feature = "torch")]
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
         compute::run(params, cx)
-    }
-
-    #[cfg(not(feature = "torch"))]
-    fn run(_params: &Params, _cx: &mut Context) -> Result<()> {
-        Err(super::without_torch())
     }
 }

@@ -12,6 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::optimiser::optimised;
+#[cfg(not(feature = "torch"))]
+use super::without_torch as compute;
 use crate::error::{Path, Problem, Result};
 use crate::ml::adapters::AdapterParams;
 use crate::ml::device::Dtype;
@@ -130,13 +132,7 @@ impl Kind for Train {
         Share::Half
     }
 
-    #[cfg(feature = "torch")]
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
         compute::run(params, cx)
-    }
-
-    #[cfg(not(feature = "torch"))]
-    fn run(_params: &Params, _cx: &mut Context) -> Result<()> {
-        Err(super::without_torch())
     }
 }
