@@ -12,8 +12,13 @@ pub mod tokenize;
 pub mod tokenizer;
 pub mod train;
 
+#[cfg(feature = "torch")]
+mod base;
+mod optimiser;
+mod prompted;
 #[cfg(not(feature = "torch"))]
-use crate::error::Problem;
+mod without_torch;
+
 use crate::step::{AnyKind, kind};
 
 /// Every step kind, in the order of a pipeline.
@@ -33,10 +38,4 @@ pub static KINDS: &[&dyn AnyKind] = &[
 /// The kind of this name.
 pub fn find(name: &str) -> Option<&'static dyn AnyKind> {
     KINDS.iter().copied().find(|kind| kind.name() == name)
-}
-
-/// Why a step that computes cannot run in this binary.
-#[cfg(not(feature = "torch"))]
-fn without_torch() -> Problem {
-    Problem::new("this binary was built without libtorch").help("build with the default features")
 }

@@ -11,15 +11,18 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::optimiser::optimised;
+#[cfg(not(feature = "torch"))]
+use super::without_torch as compute;
 use crate::error::{Path, Problem, Result};
 use crate::ml::adapters::AdapterParams;
 use crate::ml::device::Dtype;
-use crate::ml::train::schedule::Schedule;
 use crate::step::{Arity, Context, Input, Kind, Machine, Output, Share};
 
 /// See the module.
 pub struct Train;
 
+optimised! {
 /// The adapters and how they are trained.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -46,37 +49,10 @@ pub struct Params {
     #[serde(default = "defaults::accumulation")]
     #[schemars(range(min = 1, max = 65_536))]
     pub accumulation: u32,
-    /// The highest learning rate.
-    #[serde(default = "defaults::lr")]
-    #[schemars(range(min = 0.0, max = 10.0))]
-    pub lr: f64,
-    /// How the learning rate moves after the warm-up: `constant`, `linear` or `cosine`.
-    #[serde(default = "defaults::schedule")]
-    pub schedule: Schedule,
-    /// Share of the steps over which the learning rate rises from 0; not used where `warmup_steps` is given.
-    #[serde(default = "defaults::warmup_ratio")]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub warmup_ratio: f64,
-    /// Steps over which the learning rate rises from 0.
+    /// Steps over which the learning rate rises from 0, instead of `warmup_ratio`.
     #[serde(default)]
     #[schemars(range(min = 0, max = 10_000_000))]
     pub warmup_steps: Option<u64>,
-    /// AdamW's β₁ and β₂.
-    #[serde(default = "defaults::betas")]
-    #[schemars(inner(range(min = 0.0, max = 0.999_999)))]
-    pub betas: [f64; 2],
-    /// AdamW's ε.
-    #[serde(default = "defaults::eps")]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub eps: f64,
-    /// AdamW's decoupled weight decay, on every tensor of the adapters.
-    #[serde(default)]
-    #[schemars(range(min = 0.0, max = 10.0))]
-    pub weight_decay: f64,
-    /// The largest norm of the gradient of a step; 0 leaves it as it is.
-    #[serde(default = "defaults::clip")]
-    #[schemars(range(min = 0.0, max = 1_000_000.0))]
-    pub clip: f64,
     /// Seed of the adapters' first values, of the order of rows, and of dropout.
     #[serde(default = "defaults::seed")]
     pub seed: u64,
@@ -84,10 +60,9 @@ pub struct Params {
     #[serde(default)]
     pub dtype: Dtype,
 }
+}
 
 mod defaults {
-    use super::Schedule;
-
     pub fn epochs() -> u64 {
         3
     }
@@ -100,20 +75,11 @@ mod defaults {
     pub fn lr() -> f64 {
         1e-3
     }
-    pub fn schedule() -> Schedule {
-        Schedule::Cosine
-    }
-    pub fn warmup_ratio() -> f64 {
-        0.05
-    }
     pub fn betas() -> [f64; 2] {
         [0.9, 0.999]
     }
-    pub fn eps() -> f64 {
-        1e-8
-    }
-    pub fn clip() -> f64 {
-        1.0
+    pub fn weight_decay() -> f64 {
+        0.0
     }
     pub fn seed() -> u64 {
         42
@@ -166,13 +132,7 @@ impl Kind for Train {
         Share::Half
     }
 
-    #[cfg(feature = "torch")]
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
         compute::run(params, cx)
-    }
-
-    #[cfg(not(feature = "torch"))]
-    fn run(_params: &Params, _cx: &mut Context) -> Result<()> {
-        Err(super::without_torch())
     }
 }

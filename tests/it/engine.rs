@@ -232,7 +232,7 @@ fn execute(
     hear: &mut dyn FnMut(&Event),
 ) -> Ran {
     let machine = Machine { device: "cpu".into(), cores: 2, bf16: false };
-    let options = Options { run: run::name(), slots, machine, cancel: cancel.clone() };
+    let options = Options { run: run::name(), sets: Vec::new(), slots, machine, cancel: cancel.clone() };
     let mut events = Vec::new();
     let summary = exec::run(pipeline, store, &options, &mut |event| {
         hear(&event);
@@ -577,7 +577,7 @@ fn the_plan_tells_what_a_run_then_does_and_writes_nothing() {
         let machine = Machine { device: "cpu".into(), cores: 2, bf16: false };
         let store = project.store();
         let decider = Decider { pipeline: &pipeline, store: &store, machine: &machine };
-        let (_, planned) = exec::plan(&decider);
+        let (_, planned) = exec::plan(&decider, &|_, _| {});
         let word = |verdict: &Verdict| match verdict {
             Verdict::Reuse(_) => "reuse".to_owned(),
             Verdict::Run => "run".to_owned(),
@@ -608,7 +608,7 @@ fn an_explanation_names_the_step_that_changed() {
     let machine = Machine { device: "cpu".into(), cores: 2, bf16: false };
     let store = project.store();
     let decider = Decider { pipeline: &pipeline, store: &store, machine: &machine };
-    let (_, planned) = exec::plan(&decider);
+    let (_, planned) = exec::plan(&decider, &|_, _| {});
     let end = pipeline.steps.iter().position(|step| step.id == "end").unwrap();
     let causes = exec::causes(&decider, &planned, end);
     let lines: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.step, cause.why.join(", "))).collect();

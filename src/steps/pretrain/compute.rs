@@ -11,10 +11,8 @@ use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::ml::config::ModelConfig;
 use crate::ml::tokens::Tokens;
-use crate::ml::train::adamw::AdamWOptions;
 use crate::ml::train::base::{Diet, train_base};
 use crate::ml::train::batch::{Length, Limits, Plan};
-use crate::ml::train::fit::Fit;
 use crate::ml::{device, models, weights};
 use crate::step::{Artifact, Context};
 use crate::steps::train::compute::{say, write_json};
@@ -31,12 +29,7 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
 
     let target = device::torch_device(&cx.machine().device);
     let model = models::fresh(&config, params.start, &mut cx.rng(params.seed, "weights"), target)?;
-    let warmup = (params.steps as f64 * params.warmup_ratio).round() as u64;
-    let clip = (params.clip > 0.0).then_some(params.clip);
-    let options = Fit { lr: params.lr, schedule: params.schedule, warmup, steps: params.steps, clip };
-    let adamw =
-        AdamWOptions { betas: (params.betas[0], params.betas[1]), eps: params.eps, weight_decay: params.weight_decay };
-    let curve = train_base(model.as_ref(), &diet, &options, adamw, &mut Listener(cx))?;
+    let curve = train_base(model.as_ref(), &diet, &params.fit(params.steps, None), params.adamw(), &mut Listener(cx))?;
 
     let folder = cx.output("model");
     fs::create_dir_all(&folder).map_err(|e| Problem::io("create", &folder, &e))?;
