@@ -12,6 +12,8 @@ pub mod dropout;
 #[cfg(feature = "torch")]
 pub mod generate;
 #[cfg(feature = "torch")]
+pub mod linear;
+#[cfg(feature = "torch")]
 pub mod models;
 #[cfg(feature = "torch")]
 pub mod random;

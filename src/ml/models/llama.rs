@@ -9,6 +9,7 @@ use super::{Architecture, Input, KvCache, Model, Point, Site};
 use crate::ml::adapters::{Arm, At};
 use crate::ml::config::ModelConfig;
 use crate::ml::dropout::Dropout;
+use crate::ml::linear::Linear;
 use crate::ml::weights::{Shapes, Tensors};
 
 /// The entry of `MODELS`.
@@ -42,19 +43,6 @@ fn shapes(config: &ModelConfig) -> Shapes {
 /// Old checkpoints carry the rotary table; tied ones may carry the head twice.
 fn ignored(config: &ModelConfig, name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq") || (config.tie_word_embeddings && name == "lm_head.weight")
-}
-
-/// y = W x + b, and what an adapter makes of it.
-struct Linear {
-    weight: Tensor, // [outputs, inputs]
-    bias: Option<Tensor>,
-    site: usize,
-}
-
-impl Linear {
-    fn forward(&self, x: &Tensor, arm: &Arm, dropout: Option<&Dropout>) -> Tensor {
-        arm.linear(self.site, x, x.linear(&self.weight, self.bias.as_ref()), dropout)
-    }
 }
 
 /// x / rms(x) · w, the quotient in f32.
@@ -201,8 +189,8 @@ fn build(config: &ModelConfig, tensors: Tensors) -> Box<dyn Model> {
         let mut linears = config.projections().into_iter().map(|(module, inputs, outputs)| {
             let name = format!("model.layers.{layer}.{module}");
             let bias = tensors.get(&format!("{name}.bias")).map(Tensor::shallow_clone);
-            let linear = Linear { weight: weight(&name), bias, site: sites.len() };
-            sites.push(Site { name, layer, point: Point::Linear { inputs, outputs } });
+            let linear = Linear::new(weight(&name), bias, false, sites.len());
+            sites.push(Site { name, layer, point: Point::Linear { inputs, outputs, fan_in_fan_out: false } });
             linear
         });
         let mut next = || linears.next().expect("seven projections");

@@ -35,6 +35,8 @@ pub enum Point {
         inputs: i64,
         /// Width of y.
         outputs: i64,
+        /// True if the checkpoint's weight is [inputs, outputs]: transformers' `Conv1D`; the word is PEFT's.
+        fan_in_fan_out: bool,
     },
     /// residual + attention, [.., hidden].
     AfterAttention {
