@@ -120,7 +120,7 @@ fn whole(number: f64) -> Value {
 /// The projections that these targets mean, and their positions; every target must mean at least one.
 fn sites<'a>(model: &'a dyn Model, wanted: &[String], layers: &[i64]) -> Result<Vec<(usize, &'a Site, i64, i64)>> {
     let linear = |site: &Site| match site.point {
-        Point::Linear { inputs, outputs } => Some((inputs, outputs)),
+        Point::Linear { inputs, outputs, .. } => Some((inputs, outputs)),
         _ => None,
     };
     let all = || model.sites().iter().enumerate().filter_map(|(i, s)| linear(s).map(|(a, b)| (i, s, a, b)));
