@@ -145,6 +145,14 @@ pub fn load_as(folder: &Path, config: &ModelConfig, device: Device, dtype: Kind)
     Ok((model.build)(config, tensors))
 }
 
+/// A model of names and shapes alone, whose weights are all zero and take no memory.
+pub fn hollow(config: &ModelConfig) -> Result<Box<dyn Model>> {
+    let model = find(config)?;
+    let zero = Tensor::zeros([1], (Kind::Float, Device::Cpu));
+    let tensors = (model.shapes)(config).into_iter().map(|(name, shape)| (name, zero.expand(shape, false))).collect();
+    Ok((model.build)(config, tensors))
+}
+
 /// Fails unless every id is a row of the model's embedding: libtorch panics at others.
 pub fn check_ids<'a>(model: &dyn Model, ids: impl IntoIterator<Item = &'a i64>) -> Result<()> {
     let vocab_size = model.config().vocab_size;

@@ -46,7 +46,12 @@ impl Engine {
         cx.note(format!("the base computes on {} in {}", machine.device, precision.name()));
         let base = models::load(&model.path, device::torch_device(&machine.device), precision.kind())?;
         let adapters = match cx.optional("adapter") {
-            Some(adapter) => Adapters::load(&adapter.path, base.as_ref())?,
+            Some(adapter) => {
+                let adapters = Adapters::load(&adapter.path, base.as_ref())?;
+                adapters.check_base(&model.path)?;
+                adapters.notes().iter().for_each(|note| cx.warn(note.clone()));
+                adapters
+            }
             None => Adapters::none(),
         };
         let mut stop = config.eos_token_ids.clone();

@@ -10,7 +10,7 @@ use super::Params;
 use super::listener::Listener;
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
-use crate::ml::adapters::Arm;
+use crate::ml::adapters::{Arm, Base};
 use crate::ml::config::ModelConfig;
 use crate::ml::device::Dtype;
 use crate::ml::tokens::Tokens;
@@ -19,7 +19,7 @@ use crate::ml::train::arms::{Recipe, train_arm};
 use crate::ml::train::batch::{Length, Limits, Plan};
 use crate::ml::train::curve::Curve;
 use crate::ml::train::fit::Fit;
-use crate::ml::{device, models};
+use crate::ml::{device, models, weights};
 use crate::step::{Artifact, Context};
 
 /// See [`super::Train`].
@@ -46,7 +46,8 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     let folder = cx.output("adapter");
     fs::create_dir_all(&folder).map_err(|e| Problem::io("create", &folder, &e))?;
     // Digest, not path or step name: the adapter says which base it is for, and its bytes do not depend on names.
-    arm.save(&folder, base.digest.as_str())?;
+    let fingerprint = weights::fingerprint(&base.path)?;
+    arm.save(&folder, Base { name: base.digest.as_str(), fingerprint: Some(fingerprint.as_str()) })?;
     curve.write(&cx.output("curve.csv"))?;
     let summary = json!({
         "trainable_parameters": arm.trainable_parameters(),
