@@ -4,6 +4,9 @@
 pub mod adapters;
 pub mod config;
 pub mod device;
+pub mod memory;
+pub mod models;
+pub mod shapes;
 pub mod tokens;
 pub mod train;
 
@@ -13,8 +16,6 @@ pub mod dropout;
 pub mod generate;
 #[cfg(feature = "torch")]
 pub mod linear;
-#[cfg(feature = "torch")]
-pub mod models;
 #[cfg(feature = "torch")]
 pub mod random;
 #[cfg(feature = "torch")]

@@ -13,14 +13,15 @@ use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
+use super::memory;
+pub use super::shapes::Shapes;
+use super::shapes::count;
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 
 /// Tensors by their names.
 pub type Tensors = BTreeMap<String, Tensor>;
 
-/// Names and shapes that an architecture needs.
-pub type Shapes = BTreeMap<String, Vec<i64>>;
 
 /// One safetensors file, mapped.
 pub struct Mapped {
@@ -194,13 +195,16 @@ fn identity(files: &[PathBuf], dtype: Kind, device: Device) -> Result<String> {
 }
 
 /// The weights of a checkpoint, exactly those of `shapes`: a tensor more, a tensor less or another shape is an
-/// error that lists both sides. `ignored` tells which extra tensors do no harm.
+/// error that lists both sides. `ignored` tells which extra tensors do no harm. `base` is the module that holds
+/// everything but the head: a checkpoint that was saved without a head lacks it in all names. Fails if the tensors
+/// do not fit into memory.
 ///
 /// The base of one experiment is read once in a process: the last checkpoint stays resident, and whoever reads it
 /// again shares its memory, as long as its files are the same.
 pub fn read_checkpoint(
     folder: &Path,
     shapes: &Shapes,
+    base: &str,
     ignored: impl Fn(&str) -> bool,
     dtype: Kind,
     device: Device,
@@ -225,11 +229,19 @@ pub fn read_checkpoint(
             }
         }
     }
+    let base = format!("{base}.");
+    let bare = !found.keys().any(|tensor| tensor.starts_with(&base));
+    let rename = |tensor: &str| if bare { format!("{base}{tensor}") } else { tensor.to_owned() };
+    let mut found: Shapes = found.into_iter().map(|(tensor, shape)| (rename(&tensor), shape)).collect();
     found.retain(|tensor, _| shapes.contains_key(tensor) || !ignored(tensor));
     cover(shapes, &found).map_err(|problem| problem.in_file(folder.display().to_string(), None))?;
+    if device == Device::Cpu {
+        memory::check("the weights of the model", count(shapes), dtype.elt_size_in_bytes() as u128)?;
+    }
     let mut tensors = Tensors::new();
     for file in &mapped {
-        tensors.extend(file.wanted(|tensor| shapes.contains_key(tensor), Some(dtype), device)?);
+        let read = file.wanted(|tensor| shapes.contains_key(&rename(tensor)), Some(dtype), device)?;
+        tensors.extend(read.into_iter().map(|(tensor, values)| (rename(&tensor), values)));
     }
     *resident = Some((identity, share(&tensors)));
     Ok(tensors)

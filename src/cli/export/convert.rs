@@ -67,7 +67,7 @@ fn convert(args: &Args, format: Format, folder: &Path) -> Result<()> {
             let model = models::load_as(base, &config, device::torch_device("cpu"), Precision::F32.kind())?;
             (model, Some(weights::fingerprint(base)?))
         }
-        _ => (models::hollow(&config)?, None),
+        _ => (models::hollow(&config), None),
     };
     let arm = load(args, model.as_ref())?;
     if let Some(base) = args.base.as_ref().filter(|_| fingerprint.is_some()) {
@@ -102,7 +102,7 @@ fn merged(args: &Args, folder: &Path) -> Result<()> {
     device::use_threads(device.cores);
     let config = ModelConfig::read(base)?;
     // What can be refused is refused before anything large is read.
-    let hollow = models::hollow(&config)?;
+    let hollow = models::hollow(&config);
     let arm = load(args, hollow.as_ref())?;
     arm.mergeable()?;
     arm.check_base(base)?;

@@ -17,9 +17,8 @@ pub fn parameter_count(params: &AdapterParams, config: &ModelConfig) -> Result<u
 /// The chosen projections: whole name, width in, width out.
 fn chosen(selector: &Selector, wanted: Option<&[i64]>, config: &ModelConfig) -> Result<Vec<(String, i64, i64)>> {
     layers(wanted, config)?;
-    let name = |layer: i64, module: &str| format!("model.layers.{layer}.{module}");
     let all: Vec<(String, i64, i64, i64)> = (0..config.num_hidden_layers)
-        .flat_map(|layer| config.projections().into_iter().map(move |(m, i, o)| (name(layer, m), layer, i, o)))
+        .flat_map(|layer| config.projections().into_iter().map(move |(m, i, o)| (config.module(layer, m), layer, i, o)))
         .collect();
     if let Some(unknown) = selector.idle(all.iter().map(|(name, ..)| name.as_str())).first() {
         return Err(Problem::new(format!("the model has no projection `{unknown}`")));

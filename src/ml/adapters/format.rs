@@ -143,11 +143,10 @@ fn adapterhub(adapters: &[Attached], model: &ModelConfig, base: &str) -> Result<
             (name, json!({"architecture": "union", "configs": configs}), tensors)
         }
     };
-    let class = model.to_value().pointer("/architectures/0").cloned().unwrap_or_default();
     let whole = json!({
         "config": config,
         "hidden_size": model.hidden_size,
-        "model_class": class,
+        "model_class": model.class,
         "model_name": base,
         "model_type": model.model_type,
         "name": name,

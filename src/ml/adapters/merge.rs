@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 use super::arm::{Arm, Frozen};
 use crate::error::{Problem, Result};
 use crate::ml::device::Precision;
-use crate::ml::models::{self, Input, Model, Point, check_ids};
+use crate::ml::models::{self, Input, Model, Point, check_ids, check_length};
 use crate::ml::weights::{self, Mapped};
 
 /// The file beside the merged weights that says how they came about.
@@ -129,7 +129,8 @@ pub fn merge(merge: &Merge, tell: &mut dyn FnMut(&str) -> Result<()>) -> Result<
     for precision in precisions.iter().rev() {
         tell(&format!("the adapter on its base in {}", precision.name()))?;
         let model = models::load(merge.base, merge.device, precision.kind())?;
-        check_ids(model.as_ref(), merge.probes.iter().flatten())?;
+        check_ids(model.as_ref(), merge.probes.iter().flatten().copied())?;
+        check_length(model.as_ref(), merge.probes.iter().map(Vec::len).max().unwrap_or(0))?;
         let arm = Arm::load(merge.adapter, model.as_ref())?;
         let bare = logits(model.as_ref(), &Arm::none(), merge.probes, tell)?;
         let adapted = logits(model.as_ref(), &arm, merge.probes, tell)?;

@@ -4,6 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ml::config::Activation;
+
 /// The function inside a bottleneck, by AdapterHub's names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -19,10 +21,6 @@ pub enum NonLinearity {
     Tanh,
     /// GELU by tanh, as GPT-2 has it.
     GeluNew,
-    /// The same, computed in one step.
-    GeluPytorchTanh,
-    /// The same with the constant rounded to 0.7978845608.
-    GeluFast,
     /// x σ(1.702 x).
     QuickGelu,
     /// GELU, kept within ±10.
@@ -45,45 +43,54 @@ pub enum NonLinearity {
 }
 
 impl NonLinearity {
+    const ALL: [Self; 14] = [
+        Self::Relu,
+        Self::Gelu,
+        Self::Swish,
+        Self::Tanh,
+        Self::GeluNew,
+        Self::QuickGelu,
+        Self::Gelu10,
+        Self::LeakyRelu,
+        Self::Linear,
+        Self::Mish,
+        Self::Relu2,
+        Self::Relu6,
+        Self::Sigmoid,
+        Self::Laplace,
+    ];
+
     /// By any of the names that AdapterHub reads; those with parameters of their own are not among them.
     pub fn named(name: &str) -> Option<Self> {
         let name = name.to_lowercase();
-        let same = match name.as_str() {
-            "silu" => "swish",
-            "leakyrelu" => "leaky_relu",
-            "gelu_python" => "gelu",
-            "gelu_accurate" | "gelu_python_tanh" => "gelu_new",
-            other => other,
-        };
-        serde_json::from_value(serde_json::Value::from(same)).ok()
+        let name = if name == "leakyrelu" { "leaky_relu" } else { &name };
+        let (_, meant) = Activation::NAMES.iter().find(|(known, _)| *known == name)?;
+        Self::ALL.into_iter().find(|own| own.activation() == *meant)
     }
 
     /// f(x).
     #[cfg(feature = "torch")]
     pub fn apply(self, x: &tch::Tensor) -> tch::Tensor {
+        crate::ml::models::activate(self.activation(), x)
+    }
+
+    /// The same among the functions of models.
+    fn activation(self) -> Activation {
         match self {
-            Self::Relu => x.relu(),
-            Self::Gelu => x.gelu("none"),
-            Self::Swish => x.silu(),
-            Self::Tanh => x.tanh(),
-            Self::GeluNew => {
-                let inner = (x + x.pow_tensor_scalar(3.0) * 0.044715) * (2.0 / std::f64::consts::PI).sqrt();
-                x * 0.5 * (inner.tanh() + 1.0)
-            }
-            Self::GeluPytorchTanh => x.gelu("tanh"),
-            Self::GeluFast => {
-                let inner = x * 0.797_884_560_8 * (x * x * 0.044715 + 1.0);
-                x * 0.5 * (inner.tanh() + 1.0)
-            }
-            Self::QuickGelu => x * (x * 1.702).sigmoid(),
-            Self::Gelu10 => x.gelu("none").clamp(-10.0, 10.0),
-            Self::LeakyRelu => x.leaky_relu(),
-            Self::Linear => x.shallow_clone(),
-            Self::Mish => x.mish(),
-            Self::Relu2 => x.relu().square(),
-            Self::Relu6 => x.relu6(),
-            Self::Sigmoid => x.sigmoid(),
-            Self::Laplace => (((x - 0.707107) / (0.282095 * 2.0_f64.sqrt())).erf() + 1.0) * 0.5,
+            Self::Relu => Activation::Relu,
+            Self::Gelu => Activation::Gelu,
+            Self::Swish => Activation::Silu,
+            Self::Tanh => Activation::Tanh,
+            Self::GeluNew => Activation::GeluTanh,
+            Self::QuickGelu => Activation::QuickGelu,
+            Self::Gelu10 => Activation::ClippedGelu,
+            Self::LeakyRelu => Activation::LeakyRelu,
+            Self::Linear => Activation::Linear,
+            Self::Mish => Activation::Mish,
+            Self::Relu2 => Activation::SquaredRelu,
+            Self::Relu6 => Activation::Relu6,
+            Self::Sigmoid => Activation::Sigmoid,
+            Self::Laplace => Activation::Laplace,
         }
     }
 }
@@ -105,5 +112,8 @@ mod tests {
             assert_eq!(NonLinearity::named(name), Some(same));
         }
         assert_eq!(NonLinearity::named("prelu"), None);
+        for (name, _) in Activation::NAMES {
+            assert!(NonLinearity::named(name).is_some(), "{name}");
+        }
     }
 }

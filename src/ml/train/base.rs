@@ -16,6 +16,10 @@ use crate::ml::adapters::Arm;
 use crate::ml::models::Model;
 use crate::ml::tokens::Tokens;
 
+/// Bytes that a training keeps for each weight, all in f32: its value, the gradient of the step, that of a
+/// micro-batch as it comes and in one piece, and AdamW's two moments. Activations come on top.
+pub const BYTES_PER_WEIGHT: u128 = 6 * 4;
+
 /// What a base is trained on.
 pub struct Diet {
     /// Running text, cut into blocks of `width` ids one after the other; what is left at the end is not used.

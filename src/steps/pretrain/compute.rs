@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path as FilePath;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Params, PromptLoss, text};
 use crate::digest::Digest;
@@ -12,10 +12,10 @@ use crate::error::{Problem, Result};
 use crate::ml::config::ModelConfig;
 use crate::ml::tokens::Tokens;
 use crate::ml::train::adamw::AdamWOptions;
-use crate::ml::train::base::{Diet, train_base};
+use crate::ml::train::base::{BYTES_PER_WEIGHT, Diet, train_base};
 use crate::ml::train::batch::{Length, Limits, Plan};
 use crate::ml::train::fit::Fit;
-use crate::ml::{device, models, weights};
+use crate::ml::{device, memory, models, shapes, weights};
 use crate::step::{Artifact, Context};
 use crate::steps::train::compute::{say, write_json};
 use crate::steps::train::listener::Listener;
@@ -26,7 +26,9 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     device::use_threads(cx.threads());
     let tokenizer = cx.input("tokenizer")?.clone();
     let encoder = Encoder::open(&tokenizer.path, &tokenizer.label())?;
-    let config = config(params, &encoder)?;
+    let config = ModelConfig::from_value(&config(params, &encoder))?;
+    let weights = shapes::count(&models::tensors::shapes(&config));
+    memory::check("the weights, gradients and moments of the training", weights, BYTES_PER_WEIGHT)?;
     let diet = diet(params, cx, &encoder, &tokenizer)?;
 
     let target = device::torch_device(&cx.machine().device);
@@ -67,26 +69,35 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     Ok(())
 }
 
-/// The configuration as transformers writes it, read back as every other one.
-fn config(params: &Params, encoder: &Encoder) -> Result<ModelConfig> {
+/// `config.json` as transformers 4 writes it, which is read as every other one.
+fn config(params: &Params, encoder: &Encoder) -> Value {
     let shape = &params.model;
-    ModelConfig::from_value(&json!({
-        "model_type": "llama",
-        "vocab_size": encoder.size(),
-        "hidden_size": shape.hidden_size,
-        "intermediate_size": shape.intermediate_size,
-        "num_hidden_layers": shape.num_hidden_layers,
-        "num_attention_heads": shape.num_attention_heads,
-        "num_key_value_heads": shape.num_key_value_heads.unwrap_or(shape.num_attention_heads),
-        "max_position_embeddings": shape.max_position_embeddings,
-        "rope_theta": shape.rope_theta,
-        "rms_norm_eps": shape.rms_norm_eps,
+    json!({
+        "architectures": ["LlamaForCausalLM"],
         "attention_bias": shape.attention_bias,
-        "tie_word_embeddings": shape.tie_word_embeddings,
+        "attention_dropout": 0.0,
         "bos_token_id": encoder.prefix().first(),
         "eos_token_id": encoder.eos().first(),
+        "head_dim": shape.hidden_size / shape.num_attention_heads,
+        "hidden_act": "silu",
+        "hidden_size": shape.hidden_size,
+        "initializer_range": 0.02,
+        "intermediate_size": shape.intermediate_size,
+        "max_position_embeddings": shape.max_position_embeddings,
+        "mlp_bias": false,
+        "model_type": "llama",
+        "num_attention_heads": shape.num_attention_heads,
+        "num_hidden_layers": shape.num_hidden_layers,
+        "num_key_value_heads": shape.num_key_value_heads.unwrap_or(shape.num_attention_heads),
         "pad_token_id": encoder.eos().first().filter(|_| encoder.prefix().is_empty()).or(Some(&0)),
-    }))
+        "rms_norm_eps": shape.rms_norm_eps,
+        "rope_scaling": null,
+        "rope_theta": shape.rope_theta,
+        "tie_word_embeddings": shape.tie_word_embeddings,
+        "torch_dtype": "float32",
+        "use_cache": true,
+        "vocab_size": encoder.size(),
+    })
 }
 
 fn diet(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifact) -> Result<Diet> {
