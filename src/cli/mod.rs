@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod explain;
+pub mod export;
 mod grid;
 pub mod help;
 pub mod plan;
@@ -68,6 +69,7 @@ enum Verb {
     Help(help::Args),
     Schema(schema::Args),
     Render(render::Args),
+    Export(export::Args),
 }
 
 /// Which pipeline, with which parameters.
@@ -161,6 +163,7 @@ pub fn main() -> ExitCode {
         Verb::Help(args) => help::main(&args),
         Verb::Schema(args) => schema::main(&args),
         Verb::Render(args) => render::main(&args),
+        Verb::Export(args) => export::main(&args),
     };
     exit.into()
 }

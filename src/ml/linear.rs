@@ -25,6 +25,8 @@ impl Linear {
 
     /// x [.., inputs] → [.., outputs], with what the arm's adapters make of it.
     pub fn forward(&self, x: &Tensor, arm: &Arm, dropout: Option<&Dropout>) -> Tensor {
+        let given = arm.input(self.site, x);
+        let x = given.as_ref().unwrap_or(x);
         arm.linear(self.site, x, self.base(x), dropout)
     }
 

@@ -1,4 +1,4 @@
-//! The step kind `train`: trains LoRA, a bottleneck MLP, or both together on a frozen base.
+//! The step kind `train`: trains LoRA, DoRA, IA3, a bottleneck MLP, or two of them together on a frozen base.
 //! It does not know how a step of training works (`ml::train`) nor how good the result is (`evaluate`).
 
 #[cfg(feature = "torch")]
@@ -27,7 +27,7 @@ optimised! {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// The adapters: `lora`, `mlp`, or both.
+    /// The adapters: `lora`, `ia3`, `mlp`, or `mlp` with one of the others.
     pub adapter: AdapterParams,
     /// How many times every row is seen; not used where `steps` is given.
     #[serde(default = "defaults::epochs")]
@@ -89,8 +89,9 @@ mod defaults {
 impl Kind for Train {
     const NAME: &'static str = "train";
     /// 1: AdamW on LoRA and bottleneck adapters, loss on answers.
-    const VERSION: u32 = 1;
-    const SUMMARY: &'static str = "Trains LoRA, a bottleneck MLP, or both together on a frozen base";
+    /// 2: a side-car beside the adapter; LoRA and MLP together as AdapterHub's `union`.
+    const VERSION: u32 = 2;
+    const SUMMARY: &'static str = "Trains LoRA, DoRA, IA3, a bottleneck MLP, or two together on a frozen base";
     const EXAMPLE: &'static str = "lora:\n  uses: train\n  in: { model: base, data: tokens }\n  with:\n    adapter: { lora: { rank: 4, alpha: 8 } }\n    epochs: 3\n";
     const INPUTS: &'static [Input] = &[
         Input {
@@ -102,18 +103,14 @@ impl Kind for Train {
         Input { name: "data", arity: Arity::One, named: false, doc: "Rows made by `tokenize` with the same tokenizer" },
     ];
     const OUTPUTS: &'static [Output] = &[
-        Output { name: "adapter", file: "adapter", doc: "The adapter in PEFT's layout, AdapterHub's, or both" },
+        Output { name: "adapter", file: "adapter", doc: "The adapter in PEFT's format, or in AdapterHub's where PEFT has none" },
         Output { name: "curve", file: "curve.csv", doc: "Loss, learning rate and gradient norm of every step" },
         Output { name: "summary", file: "summary.json", doc: "Sizes, first and last loss, dtype" },
     ];
     type Params = Params;
 
     fn check(params: &Params) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if params.adapter.lora.is_none() && params.adapter.mlp.is_none() {
-            let problem = Problem::new("there is no adapter to train").at(Path::root().key("adapter"));
-            problems.push(problem.expected("`lora`, `mlp`, or both"));
-        }
+        let mut problems = params.adapter.check(&Path::root().key("adapter"));
         if let (Some(steps), Some(warmup)) = (params.steps, params.warmup_steps)
             && warmup > steps
         {

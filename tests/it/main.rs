@@ -11,12 +11,16 @@ mod engine;
 mod evaluate;
 #[cfg(feature = "torch")]
 mod evaluate_torch;
+#[cfg(feature = "torch")]
+mod export;
 mod golden_metrics;
 #[cfg(feature = "torch")]
 mod golden_models;
 mod golden_tables;
 #[cfg(feature = "torch")]
 mod golden_train;
+#[cfg(feature = "torch")]
+mod interop;
 #[cfg(feature = "torch")]
 mod ml_laws;
 mod report;

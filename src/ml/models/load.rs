@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use rand_chacha::ChaCha8Rng;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use super::decoder::Decoder;
 use super::{Model, start, tensors};
@@ -33,6 +33,13 @@ pub fn fresh(config: &ModelConfig, how: Start, rng: &mut ChaCha8Rng, device: Dev
     let drawn = start::start(how, config, &shapes, rng)?;
     let drawn = drawn.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect();
     Ok(Box::new(Decoder::new(config, drawn)))
+}
+
+/// A model of names and shapes alone, whose weights are all zero and take no memory.
+pub fn hollow(config: &ModelConfig) -> Box<dyn Model> {
+    let zero = Tensor::zeros([1], (Kind::Float, Device::Cpu));
+    let tensors = tensors::shapes(config).into_iter().map(|(name, shape)| (name, zero.expand(shape, false)));
+    Box::new(Decoder::new(config, tensors.collect()))
 }
 
 /// Fails unless every id is a row of the model's embedding: libtorch panics at others.

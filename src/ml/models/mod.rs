@@ -27,7 +27,9 @@ use std::path::Path;
 use serde_json::Value;
 
 #[cfg(feature = "torch")]
-pub use self::load::{check_ids, check_length, fresh, load, load_as};
+pub(in crate::ml) use self::decoder::activate;
+#[cfg(feature = "torch")]
+pub use self::load::{check_ids, check_length, fresh, hollow, load, load_as};
 #[cfg(feature = "torch")]
 pub use self::model::{Input, KvCache, Model, Point, Site};
 use super::config::fields::Fields;

@@ -46,7 +46,12 @@ impl Engine {
 
         let (base, _) = base::load(model, &config, params.dtype, cx)?;
         let adapters = match cx.optional("adapter") {
-            Some(adapter) => Adapters::load(&adapter.path, base.as_ref())?,
+            Some(adapter) => {
+                let adapters = Adapters::load(&adapter.path, base.as_ref())?;
+                adapters.check_base(&model.path)?;
+                adapters.notes().iter().for_each(|note| cx.warn(note.clone()));
+                adapters
+            }
             None => Adapters::none(),
         };
         let mut stop = config.eos_token_ids.clone();

@@ -10,13 +10,13 @@ use super::Params;
 use super::listener::Listener;
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
-use crate::ml::adapters::Arm;
+use crate::ml::adapters::{Arm, Base};
 use crate::ml::config::ModelConfig;
-use crate::ml::device;
 use crate::ml::tokens::Tokens;
 use crate::ml::train::arms::{Recipe, train_arm};
 use crate::ml::train::batch::{Length, Limits, Plan};
 use crate::ml::train::curve::Curve;
+use crate::ml::{device, weights};
 use crate::step::{Artifact, Context};
 use crate::steps;
 
@@ -39,7 +39,8 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     let folder = cx.output("adapter");
     fs::create_dir_all(&folder).map_err(|e| Problem::io("create", &folder, &e))?;
     // Digest, not path or step name: the adapter says which base it is for, and its bytes do not depend on names.
-    arm.save(&folder, base.digest.as_str())?;
+    let fingerprint = weights::fingerprint(&base.path)?;
+    arm.save(&folder, Base { name: base.digest.as_str(), fingerprint: Some(fingerprint.as_str()) })?;
     curve.write(&cx.output("curve.csv"))?;
     let summary = json!({
         "trainable_parameters": arm.trainable_parameters(),

@@ -84,7 +84,8 @@ impl FeedForward {
 /// Constants of transformers' `laplace`.
 const LAPLACE: (f64, f64) = (0.707_107, 0.282_095);
 
-fn activate(activation: Activation, x: &Tensor) -> Tensor {
+/// f(x).
+pub fn activate(activation: Activation, x: &Tensor) -> Tensor {
     match activation {
         Activation::Silu => x.silu(),
         Activation::Gelu => x.gelu("none"),

@@ -10,6 +10,7 @@ mod sight;
 
 use tch::{Device, Kind, Tensor};
 
+pub use self::block::activate;
 use self::block::Block;
 use self::build::Builder;
 use self::norm::Norm;
