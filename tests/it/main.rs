@@ -17,12 +17,14 @@ mod golden_models;
 mod golden_tables;
 #[cfg(feature = "torch")]
 mod golden_train;
+mod interface;
 #[cfg(feature = "torch")]
 mod ml_laws;
 mod report;
 mod spec;
 mod support;
 mod tasks;
+mod terminal;
 #[cfg(feature = "torch")]
 mod training;
 mod wrapper;
