@@ -27,4 +27,6 @@ mod tasks;
 mod terminal;
 #[cfg(feature = "torch")]
 mod training;
+#[cfg(feature = "torch")]
+mod whole;
 mod wrapper;
