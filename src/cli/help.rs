@@ -69,7 +69,7 @@ fn table(rows: impl Iterator<Item = (String, String)>) -> String {
 }
 
 fn describe(kind: &dyn AnyKind) -> String {
-    let mut text = format!("{}: {}\n", kind.name(), kind.summary());
+    let mut text = ui::wrapped(&format!("{}: {}", kind.name(), kind.summary()), 2) + "\n";
     if !kind.inputs().is_empty() {
         let rows = kind
             .inputs()

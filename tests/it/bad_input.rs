@@ -178,6 +178,35 @@ fn a_tokenizer_that_does_not_fit_the_model() {
     failed(model(100).path(), &["tokenizer.json", "does not fit the model", "embedding has 100 rows"]);
 }
 
+/// Ids mean nothing under another tokenizer, and nothing would fail: so `train` refuses them.
+#[cfg(feature = "torch")]
+#[test]
+fn rows_of_another_tokenizer_than_the_models() {
+    let root = model(512);
+    let yaml = "name: bad\ntargets: [last]\nsteps:\n  model: { uses: download, with: { source: model } }\n  \
+        data: { uses: download, with: { source: data } }\n  text: { uses: download, with: { source: text } }\n  \
+        other: { uses: tokenizer, in: { text: text }, with: { vocab_size: 400 } }\n  \
+        tokens: { uses: tokenize, in: { data: data, tokenizer: other }, with: { task: terra } }\n  \
+        last: { uses: train, in: { model: model, data: tokens }, with: { adapter: { lora: {} } } }\n";
+    fs::write(root.path().join("pipelines/bad.yaml"), yaml).expect("written");
+    // Not the text that the model's own tokenizer has seen.
+    fs::write(root.path().join("text"), "Пётр читает газету у окна.\n".repeat(20)).expect("written");
+    failed(
+        root.path(),
+        &["was tokenized with another tokenizer than that of the model model", "connect the `tokenizer` input"],
+    );
+}
+
+#[test]
+fn terras_own_test_split_is_refused_with_its_name() {
+    let Some(data) = crate::support::data() else { return };
+    let source = data.canonicalize().expect("a folder").join("terra/test.jsonl");
+    let yaml = evaluate("terra").replace("source: data }", &format!("source: {} }}", source.display()));
+    let root = project(&[("pipelines/bad.yaml", yaml.as_bytes()), ("model/config.json", b"{}")]);
+    let named = format!("{} has no labels: row 0 (line 1) has none", source.display());
+    failed(root.path(), &[&named, "evaluate on val"]);
+}
+
 /// The binary behind `mount`, a shell command, in a name space of its own; `None` where that is not allowed.
 fn mounted(root: &Path, mount: &str) -> Option<Output> {
     let inside = |script: &str| {

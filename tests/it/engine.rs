@@ -1,7 +1,7 @@
 //! The laws of the cache and of running, with small step kinds made for it, in one process and in several.
 //! `command` holds the same through the binary.
 
-mod command;
+pub mod command;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -19,6 +19,7 @@ mod golden_models;
 mod golden_tables;
 #[cfg(feature = "torch")]
 mod golden_train;
+mod interface;
 #[cfg(feature = "torch")]
 mod interop;
 #[cfg(feature = "torch")]
@@ -27,6 +28,9 @@ mod report;
 mod spec;
 mod support;
 mod tasks;
+mod terminal;
 #[cfg(feature = "torch")]
 mod training;
+#[cfg(feature = "torch")]
+mod whole;
 mod wrapper;

@@ -16,13 +16,14 @@ steps:
   parts: { uses: split, in: { data: documents }, with: { seed: '${params.seed}', dev: 0.2, test: 0.2 } }
 ";
 
-struct Project {
+/// A project in a folder with an awkward name: a CoNLL-U file of so many documents, brought in and parted.
+pub struct Project {
     _folder: tempfile::TempDir,
-    root: PathBuf,
+    pub root: PathBuf,
 }
 
 impl Project {
-    fn new(documents: usize) -> Self {
+    pub fn new(documents: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("проект с пробелом");
         fs::create_dir_all(root.join("данные")).unwrap();
@@ -32,17 +33,17 @@ impl Project {
         Self { _folder: folder, root }
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipe"));
         command.current_dir(&self.root).env_remove("PIPE_CACHE").args(args);
         command
     }
 
-    fn pipe(&self, args: &[&str]) -> Output {
+    pub fn pipe(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
-    fn run(&self, more: &[&str]) -> Output {
+    pub fn run(&self, more: &[&str]) -> Output {
         self.pipe(&[&["run", "pipelines/части.yaml"], more].concat())
     }
 
@@ -54,7 +55,7 @@ impl Project {
     }
 }
 
-fn conllu(documents: usize) -> String {
+pub fn conllu(documents: usize) -> String {
     let one = |id: usize| {
         format!(
             "# newdoc id = {id}\n# sent_id = {id}_0\n# text = Анна{id} в Москве.\n\
@@ -65,11 +66,11 @@ fn conllu(documents: usize) -> String {
     (0..documents).map(one).collect()
 }
 
-fn stdout(output: &Output) -> String {
+pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn stderr(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
