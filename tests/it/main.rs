@@ -19,6 +19,8 @@ mod golden_tables;
 mod golden_train;
 #[cfg(feature = "torch")]
 mod ml_laws;
+#[cfg(feature = "torch")]
+mod model_laws;
 mod report;
 mod spec;
 mod support;
