@@ -24,6 +24,8 @@ mod interface;
 mod interop;
 #[cfg(feature = "torch")]
 mod ml_laws;
+#[cfg(feature = "torch")]
+mod model_laws;
 mod report;
 mod spec;
 mod support;

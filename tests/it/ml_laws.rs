@@ -60,7 +60,11 @@ pub(crate) fn configs() -> Vec<Value> {
     // Those whose projections have the names of `LORA` and the others; `fused` holds the rest.
     let names = MODELS.iter().map(|model| model.name).filter(|name| !["gpt2", "gpt_neox"].contains(name));
     let plain = names.map(|name| (name, json!({})));
-    [("llama", json!({})), ("llama", bent)].into_iter().chain(plain.filter(|(name, _)| *name != "llama")).map(make).collect()
+    [("llama", json!({})), ("llama", bent)]
+        .into_iter()
+        .chain(plain.filter(|(name, _)| *name != "llama"))
+        .map(make)
+        .collect()
 }
 
 /// A random checkpoint in a folder, with larger weights than at the beginning of a training.

@@ -30,6 +30,10 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     same_tokenizer(&tokens, data, &base, &config)?;
 
     let (model, precision) = steps::base::load(&base, &config, params.dtype, cx)?;
+    if !config.dropout.is_empty() {
+        let options: Vec<String> = config.dropout.iter().map(|(name, share)| format!("`{name}` {share}")).collect();
+        cx.note(format!("the base is frozen: its own dropout ({}) is not applied", options.join(", ")));
+    }
     let arm = Arm::init(&params.adapter, model.as_ref(), &mut cx.rng(params.seed, "adapter"))?;
 
     let plan = plan(params, cx, &tokens)?;
