@@ -55,10 +55,10 @@ pub fn check_ids(model: &dyn Model, ids: impl IntoIterator<Item = i64>) -> Resul
 /// Fails if the model cannot take a text of so many ids: it has no more places, or what it computes would change.
 pub fn check_length(model: &dyn Model, longest: usize) -> Result<()> {
     match model.config().longest() {
-        Some((limit, option)) if longest as i64 > limit => {
-            Err(Problem::new(format!("a text of {longest} ids is longer than the model's {limit} (`{option}`)"))
-                .help("cut the texts: `max_length` where they are tokenized, `max_new_tokens` where they are continued"))
-        }
+        Some((limit, option)) if longest as i64 > limit => Err(Problem::new(format!(
+            "a text of {longest} ids is longer than the model's {limit} (`{option}`)"
+        ))
+        .help("cut the texts: `max_length` where they are tokenized, `max_new_tokens` where they are continued")),
         _ => Ok(()),
     }
 }

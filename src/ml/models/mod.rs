@@ -141,8 +141,9 @@ impl ModelConfig {
         if let Positions::Rotary { rope, .. } = &self.positions
             && rope.width() > self.head_dim
         {
-            return Err(Problem::new(format!("`head_dim` is {}", self.head_dim))
-                .expected("an even number, for rotary pairs"));
+            return Err(
+                Problem::new(format!("`head_dim` is {}", self.head_dim)).expected("an even number, for rotary pairs")
+            );
         }
         if self.num_hidden_layers > 4096 {
             return Err(Problem::new(format!("{} layers", self.num_hidden_layers)).expected("at most 4096"));
