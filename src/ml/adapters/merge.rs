@@ -298,11 +298,9 @@ fn copy_others(merge: &Merge, bytes: usize) -> Result<()> {
         match name {
             "config.json" if merge.dtype.is_some() => edit(&from, &to, |config| {
                 let dtype = if merge.dtype == Some(Precision::F32) { "float32" } else { "bfloat16" };
-                for field in ["torch_dtype", "dtype"] {
-                    if config.get(field).is_some() {
-                        config[field] = Value::from(dtype);
-                    }
-                }
+                // transformers 5 calls it `dtype`.
+                let field = if config.get("dtype").is_some() { "dtype" } else { "torch_dtype" };
+                config[field] = Value::from(dtype);
             })?,
             "model.safetensors.index.json" => {
                 edit(&from, &to, |index| index["metadata"]["total_size"] = Value::from(bytes))?;
