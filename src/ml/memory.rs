@@ -14,7 +14,8 @@ fn check_against(what: &str, values: u128, size: u128, available: Option<u128>) 
     let bytes = values.saturating_mul(size);
     match available {
         Some(free) if bytes > free => {
-            let what = format!("{what} take {}: {values} numbers of {size} bytes, and {} are free", gb(bytes), gb(free));
+            let what =
+                format!("{what} take {}: {values} numbers of {size} bytes, and {} are free", gb(bytes), gb(free));
             Err(Problem::new(what).help("take a smaller model, a smaller `dtype`, or a machine with more memory"))
         }
         _ => Ok(()),

@@ -230,7 +230,10 @@ pub fn read_checkpoint(
     }
     let base = format!("{base}.");
     let bare = !found.keys().any(|tensor| tensor.starts_with(&base));
-    let rename = |tensor: &str| if bare { format!("{base}{tensor}") } else { tensor.to_owned() };
+    let rename = |tensor: &str| {
+        let whole = format!("{base}{tensor}");
+        if bare && shapes.contains_key(&whole) { whole } else { tensor.to_owned() }
+    };
     let mut found: Shapes = found.into_iter().map(|(tensor, shape)| (rename(&tensor), shape)).collect();
     found.retain(|tensor, _| shapes.contains_key(tensor) || !ignored(tensor));
     cover(shapes, &found).map_err(|problem| problem.in_file(folder.display().to_string(), None))?;

@@ -38,10 +38,19 @@ fn lists(value: &Value) -> Vec<Vec<i64>> {
     value.as_array().expect("lists of ids").iter().map(ids).collect()
 }
 
-/// A model of the golden tree, if its architecture is supported.
+/// A model of the golden tree. One whose manifest calls it optional may be refused, by the name of its architecture
+/// or of an option.
 fn model(folder: &Path, dtype: Kind) -> Option<Box<dyn Model>> {
-    let llama = json(&folder.join("config.json"))["model_type"] == "llama";
-    llama.then(|| load(folder, Device::Cpu, dtype).unwrap_or_else(|e| panic!("{}: {e}", folder.display())))
+    match load(folder, Device::Cpu, dtype) {
+        Ok(model) => Some(model),
+        Err(problem) => {
+            let manifest = folder.join("manifest.json");
+            let optional = manifest.exists() && json(&manifest)["optional"] == true;
+            assert!(optional && problem.what.contains('`'), "{}: {problem}", folder.display());
+            eprintln!("refused: {}: {problem}", folder.display());
+            None
+        }
+    }
 }
 
 /// The largest difference at real positions, less what the size of the right values allows.
@@ -135,19 +144,13 @@ fn base(golden: &Path, manifest: &Value) -> PathBuf {
 #[test]
 fn models_compute_what_transformers_computes() {
     let Some(golden) = support::golden() else { return };
-    let (mut compared, mut refused) = (0, 0);
+    let mut compared = 0;
     for case in cases(&golden, "model") {
         let manifest = json(&case.join("manifest.json"));
-        let Some(model) = model(&case, Kind::Float) else {
-            let family = json(&case.join("config.json"))["model_type"].as_str().expect("a name").to_owned();
-            let problem = load(&case, Device::Cpu, Kind::Float).err().expect("not supported").to_string();
-            assert!(problem.contains(&format!("`{family}`")), "{problem}");
-            refused += 1;
-            continue;
-        };
+        let Some(model) = model(&case, Kind::Float) else { continue };
         compared += check(&case, &case.join("inputs.safetensors"), &manifest, model.as_ref(), &Arm::none());
     }
-    assert!(compared > 0 && refused > 0, "{compared} compared, {refused} refused");
+    assert!(compared > 0);
 }
 
 #[test]
@@ -178,7 +181,7 @@ fn every_dialect_of_a_configuration_says_the_same() {
 #[test]
 fn bf16_is_as_close_as_bf16_can_be() {
     let Some(golden) = support::golden() else { return };
-    let mut compared = 0;
+    let (mut compared, mut clear_places) = (0, 0);
     for case in cases(&golden, "model") {
         let path = case.join("expected_lowprec.safetensors");
         if !path.exists() {
@@ -202,15 +205,12 @@ fn bf16_is_as_close_as_bf16_can_be() {
                 clear = clear.logical_and(&mask);
             }
             let wrong = ours.argmax(-1, false).ne_tensor(&right.argmax(-1, false)).logical_and(&clear);
-            assert!(
-                clear.any().int64_value(&[]) == 1 && wrong.any().int64_value(&[]) == 0,
-                "{} {name}",
-                case.display()
-            );
+            assert_eq!(wrong.any().int64_value(&[]), 0, "{} {name}", case.display());
+            clear_places += clear.sum(Kind::Int64).int64_value(&[]);
             compared += 1;
         }
     }
-    assert!(compared > 0);
+    assert!(compared > 0 && clear_places > 0, "{compared} compared, {clear_places} places where noise decides nothing");
 }
 
 /// Every case of an adapter's kind on a supported base.

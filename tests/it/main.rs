@@ -23,6 +23,8 @@ mod golden_train;
 mod interop;
 #[cfg(feature = "torch")]
 mod ml_laws;
+#[cfg(feature = "torch")]
+mod model_laws;
 mod report;
 mod spec;
 mod support;

@@ -121,7 +121,8 @@ impl<'a> Fields<'a> {
         let found = Activation::NAMES.iter().find(|(known, _)| *known == wanted);
         found.map(|(_, activation)| *activation).ok_or_else(|| {
             let known: Vec<&str> = Activation::NAMES.iter().map(|(name, _)| *name).collect();
-            Problem::new(format!("`{name}: {wanted}` is not supported")).expected(format!("one of {}", known.join(", ")))
+            Problem::new(format!("`{name}: {wanted}` is not supported"))
+                .expected(format!("one of {}", known.join(", ")))
         })
     }
 

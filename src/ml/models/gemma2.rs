@@ -1,9 +1,9 @@
 //! Gemma 2 (transformers' `modeling_gemma2.py`): a Gemma with norms behind each sub-layer, bent scores and logits, and
 //! a window in every other block. It does not know how anything is computed.
 
+use super::Architecture;
 use super::gemma::{self, GEMMA};
 use super::llama::{Like, NAMES};
-use super::Architecture;
 use crate::error::Result;
 use crate::ml::config::fields::Fields;
 use crate::ml::config::{Activation, ModelConfig, Names};

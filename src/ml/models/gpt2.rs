@@ -4,9 +4,7 @@
 use super::Architecture;
 use crate::error::{Problem, Result};
 use crate::ml::config::fields::Fields;
-use crate::ml::config::{
-    Activation, Attention, ModelConfig, Names, Norm, NormKind, Positions, Projection, Role,
-};
+use crate::ml::config::{Activation, Attention, ModelConfig, Names, Norm, NormKind, Positions, Projection, Role};
 
 /// The entry of `MODELS`.
 pub const ARCHITECTURE: Architecture = Architecture { name: "gpt2", class: "GPT2LMHeadModel", read };

@@ -4,9 +4,7 @@
 use super::Architecture;
 use crate::error::{Problem, Result};
 use crate::ml::config::fields::Fields;
-use crate::ml::config::{
-    Activation, Attention, ModelConfig, Names, Norm, NormKind, Projection, Role, rope,
-};
+use crate::ml::config::{Activation, Attention, ModelConfig, Names, Norm, NormKind, Projection, Role, rope};
 
 /// The entry of `MODELS`.
 pub const ARCHITECTURE: Architecture = Architecture { name: "gpt_neox", class: "GPTNeoXForCausalLM", read };
@@ -55,11 +53,7 @@ fn read(this: &Architecture, fields: &Fields) -> Result<ModelConfig> {
         bos_token_id: fields.ids("bos_token_id", Some(0))?.first().copied(),
         eos_token_ids: fields.ids("eos_token_id", Some(2))?,
         pad_token_id: fields.ids("pad_token_id", None)?.first().copied(),
-        positions: rope::read_partial(
-            fields,
-            &rope::Defaults { theta: 1e4, head_dim, max_position_embeddings },
-            0.25,
-        )?,
+        positions: rope::read_partial(fields, &rope::Defaults { theta: 1e4, head_dim, max_position_embeddings }, 0.25)?,
         embedding_scale: None,
         norm: Norm { kind: NormKind::Layer, eps: fields.positive("layer_norm_eps", 1e-5)? },
         attention: Attention::default(),

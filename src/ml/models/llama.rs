@@ -80,8 +80,7 @@ pub(super) fn like(this: &Architecture, fields: &Fields, like: &Like) -> Result<
     let shared = fields.switched_size("num_key_value_heads", like.key_value_heads)?.unwrap_or(heads);
     let head_dim = fields.switched_size("head_dim", like.head_dim)?.unwrap_or(hidden_size / heads);
     let max_position_embeddings = fields.size("max_position_embeddings", Some(like.max_position_embeddings))?;
-    let positions =
-        (like.rotary)(fields, &rope::Defaults { theta: like.theta, head_dim, max_position_embeddings })?;
+    let positions = (like.rotary)(fields, &rope::Defaults { theta: like.theta, head_dim, max_position_embeddings })?;
     let (h, q, kv, f) = (hidden_size, heads * head_dim, shared * head_dim, intermediate_size);
     let [qkv, output, mlp] = like.biases;
     let project = |role, module, inputs, outputs, bias| Projection { role, module, inputs, outputs, bias };

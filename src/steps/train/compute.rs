@@ -37,6 +37,10 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
         cx.note(format!("the base computes in {}, the adapters in f32", precision.name()));
     }
     let model = models::load(&base.path, device::torch_device(&machine.device), precision.kind())?;
+    if !config.dropout.is_empty() {
+        let options: Vec<String> = config.dropout.iter().map(|(name, share)| format!("`{name}` {share}")).collect();
+        cx.note(format!("the base is frozen: its own dropout ({}) is not applied", options.join(", ")));
+    }
     let arm = Arm::init(&params.adapter, model.as_ref(), &mut cx.rng(params.seed, "adapter"))?;
 
     let plan = plan(params, cx, &tokens)?;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::Pass;
 use super::norm::Norm;
@@ -54,11 +54,17 @@ impl Attention {
             (k, v) = (k.narrow(2, from, last), v.narrow(2, from, last));
         }
         let groups = self.heads / self.key_value_heads;
-        let (k, v) = (repeat(&k, groups), repeat(&v, groups));
+        // The CPU's kernel reads shared heads where they lie, with the same bits as of repeated ones; but it adds up
+        // their gradients in another order.
+        let shared = groups > 1
+            && self.softcap.is_none()
+            && k.device() == Device::Cpu
+            && !(k.requires_grad() || v.requires_grad());
+        let (k, v) = if shared { (k, v) } else { (repeat(&k, groups), repeat(&v, groups)) };
         let out = match self.softcap {
             None => {
                 let (mask, causal) = (sight.mask.as_ref(), sight.causal);
-                Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, causal, self.scale, false)
+                Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, causal, self.scale, shared)
             }
             Some(cap) => self.bent(&q, &k, &v, sight, cap),
         };
@@ -81,7 +87,8 @@ impl Attention {
             let all = self.linear(Role::Stacked, x, pass).chunk(3, -1);
             all.iter().map(|part| split(part, self.heads, self.head_dim)).collect()
         } else {
-            let roles = [(Role::Query, self.heads), (Role::Key, self.key_value_heads), (Role::Value, self.key_value_heads)];
+            let roles =
+                [(Role::Query, self.heads), (Role::Key, self.key_value_heads), (Role::Value, self.key_value_heads)];
             roles.map(|(role, heads)| split(&self.linear(role, x, pass), heads, self.head_dim)).into()
         };
         parts.try_into().expect("three parts")
