@@ -84,7 +84,7 @@ impl Mapped {
     }
 
     /// The same for the tensors with these names.
-    fn wanted(&self, wanted: impl Fn(&str) -> bool, dtype: Option<Kind>, device: Device) -> Result<Tensors> {
+    pub fn wanted(&self, wanted: impl Fn(&str) -> bool, dtype: Option<Kind>, device: Device) -> Result<Tensors> {
         let parsed = self.parsed()?;
         let mut tensors = Tensors::new();
         for (name, view) in parsed.tensors().into_iter().filter(|(name, _)| wanted(name)) {

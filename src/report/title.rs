@@ -48,6 +48,8 @@ fn default(name: &str) -> Option<&'static str> {
         BASE => Some("Базовая модель"),
         "lora" => Some("LoRA"),
         "mlp" => Some("MLP"),
+        "dora" => Some("DoRA"),
+        "ia3" => Some("IA3"),
         "both" | "lora_mlp" => Some("LoRA + MLP"),
         _ => None,
     }

@@ -103,7 +103,11 @@ impl Kind for Train {
         Input { name: "data", arity: Arity::One, named: false, doc: "Rows made by `tokenize` with the same tokenizer" },
     ];
     const OUTPUTS: &'static [Output] = &[
-        Output { name: "adapter", file: "adapter", doc: "The adapter in PEFT's format, or in AdapterHub's where PEFT has none" },
+        Output {
+            name: "adapter",
+            file: "adapter",
+            doc: "The adapter in PEFT's format, or in AdapterHub's where PEFT has none",
+        },
         Output { name: "curve", file: "curve.csv", doc: "Loss, learning rate and gradient norm of every step" },
         Output { name: "summary", file: "summary.json", doc: "Sizes, first and last loss, dtype" },
     ];

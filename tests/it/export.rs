@@ -87,17 +87,23 @@ fn each_way_of_adapting_goes_where_a_format_has_a_word_for_it() {
     for (name, yaml) in named.into_iter().chain([("both", both.as_str()), ("apart", apart.as_str())]) {
         desk.adapter(name, yaml);
         for (format, refused) in [
-            ("peft", match name {
-                "mlp" => Some("no bottleneck"),
-                "both" | "apart" => Some("several kinds"),
-                _ => None,
-            }),
-            ("adapterhub", match name {
-                "dora" => Some("DoRA"),
-                "ia3" => Some("scales what a projection gives"),
-                "apart" => Some("o_proj"),
-                _ => None,
-            }),
+            (
+                "peft",
+                match name {
+                    "mlp" => Some("no bottleneck"),
+                    "both" | "apart" => Some("several kinds"),
+                    _ => None,
+                },
+            ),
+            (
+                "adapterhub",
+                match name {
+                    "dora" => Some("DoRA"),
+                    "ia3" => Some("scales what a projection gives"),
+                    "apart" => Some("o_proj"),
+                    _ => None,
+                },
+            ),
         ] {
             let output = format!("{name}.{format}");
             // Its own side-car tells the base.
@@ -129,7 +135,16 @@ fn peft_files_have_the_minimal_fields() {
         let config = json_of(&desk.path(name).join("adapter_config.json"));
         config.as_object().unwrap().keys().cloned().collect::<Vec<_>>()
     };
-    let lora = ["base_model_name_or_path", "bias", "lora_alpha", "lora_dropout", "peft_type", "r", "target_modules", "task_type"];
+    let lora = [
+        "base_model_name_or_path",
+        "bias",
+        "lora_alpha",
+        "lora_dropout",
+        "peft_type",
+        "r",
+        "target_modules",
+        "task_type",
+    ];
     assert_eq!(fields("plain", "lora: { rank: 2 }"), lora);
     let ia3 = ["base_model_name_or_path", "feedforward_modules", "peft_type", "target_modules", "task_type"];
     assert_eq!(fields("ia3", IA3), ia3);
@@ -157,9 +172,8 @@ fn a_merge_is_certified_and_kept_only_if_it_is_good() {
     write_file(&desk.path("narrow/model.safetensors"), &narrow).unwrap();
     fs::copy(desk.path("base/config.json"), desk.path("narrow/config.json")).unwrap();
     fs::remove_file(desk.path("weak/pipe_adapter.json")).unwrap();
-    let merge = |more: &[&str]| {
-        desk.export(&[&["weak", "--format", "merged", "--base", "narrow", "-o", "out"], more].concat())
-    };
+    let merge =
+        |more: &[&str]| desk.export(&[&["weak", "--format", "merged", "--base", "narrow", "-o", "out"], more].concat());
     let (code, stdout, told) = merge(&[]);
     assert_eq!((code, stdout.as_str()), (1, ""), "{told}");
     assert!(told.contains("loses") && told.contains("--dtype f32") && !desk.path("out").exists(), "{told}");
@@ -218,7 +232,11 @@ fn what_is_asked_wrongly_is_told_and_nothing_is_touched() {
     let (code, _, told) = desk.export(&["lora", "--format", "adapterhub", "--base", "config", "-o", "hub"]);
     assert_eq!(code, 0, "{told}");
     let config = json_of(&desk.path("hub/adapter_config.json"));
-    assert_eq!(config.pointer("/config/intermediate_lora"), Some(&json!(true)), "down_proj is AdapterHub's intermediate");
+    assert_eq!(
+        config.pointer("/config/intermediate_lora"),
+        Some(&json!(true)),
+        "down_proj is AdapterHub's intermediate"
+    );
     assert_eq!(config.pointer("/config/leave_out"), Some(&json!([0])));
     assert_eq!(config.pointer("/config/attn_matrices"), Some(&json!(["q", "v"])));
 }

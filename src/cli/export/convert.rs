@@ -97,7 +97,10 @@ fn kept_config(adapter: &Path) -> Result<ModelConfig> {
 }
 
 fn merged(args: &Args, folder: &Path) -> Result<()> {
-    let base = args.base.as_ref().ok_or_else(|| Problem::new("a merge needs the base's weights").help("name its folder with --base"))?;
+    let base = args
+        .base
+        .as_ref()
+        .ok_or_else(|| Problem::new("a merge needs the base's weights").help("name its folder with --base"))?;
     let device = device::device(&args.device)?;
     device::use_threads(device.cores);
     let config = ModelConfig::read(base)?;

@@ -7,8 +7,8 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use super::format::{Base, Format, Plan, Written};
 use super::fields::Fields;
+use super::format::{Base, Format, Plan, Written};
 use super::{AdapterParams, format, ia3, lora, mlp, read, sidecar};
 use crate::error::{Problem, Result};
 use crate::ml::config::ModelConfig;

@@ -88,7 +88,10 @@ mod tests {
         for (yaml, count) in [
             ("lora: { rank: 4, use_dora: true }", 2_097_152 + 32 * 2 * 4096),
             ("lora: { rank: 4, target_modules: all-linear }", 32 * 4 * (4 * 8192 + 3 * (4096 + 11008))),
-            ("lora: { rank: 4, target_modules: '.*q_proj', rank_pattern: { layers.0.self_attn.q_proj: 8 } }", 8192 * 132),
+            (
+                "lora: { rank: 4, target_modules: '.*q_proj', rank_pattern: { layers.0.self_attn.q_proj: 8 } }",
+                8192 * 132,
+            ),
             ("ia3: {}", 32 * (4096 + 4096 + 11008)),
             ("ia3: { feedforward_modules: [], layers: [1] }", 3 * 4096),
             ("mlp: { config: double_seq_bn, hidden_size: 2, layers: [3] }", 2 * (4 * 4096 + 2 + 4096)),

@@ -96,7 +96,9 @@ impl<'a> Fields<'a> {
     pub fn targets(&self, name: &str) -> Result<Option<Targets>> {
         let Some(value) = self.get(name).filter(|value| !is_empty(value)) else { return Ok(None) };
         let targets = serde_json::from_value(value.clone());
-        targets.map(Some).map_err(|_| wrong(name, value, "a list of module names, `all-linear`, or a regular expression"))
+        targets
+            .map(Some)
+            .map_err(|_| wrong(name, value, "a list of module names, `all-linear`, or a regular expression"))
     }
 
     /// A mapping from keys to numbers in the order of the file; none if it is not named.

@@ -1,6 +1,7 @@
 //! Adapters merged into the weights of their base, as a checkpoint of its own, with a certificate of what the merge
 //! changed: on probe inputs, in each dtype. It does not know how an adapter merges, nor where probes come from.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -169,13 +170,20 @@ fn compare(dtype: Precision, bare: &Tensor, adapted: &Tensor, merged: &Tensor) -
 }
 
 /// The logits at every position of the probes, [N, V] f32 on the CPU.
-fn logits(model: &dyn Model, arm: &Arm, probes: &[Vec<i64>], tell: &mut dyn FnMut(&str) -> Result<()>) -> Result<Tensor> {
+fn logits(
+    model: &dyn Model,
+    arm: &Arm,
+    probes: &[Vec<i64>],
+    tell: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<Tensor> {
     let mut rows = Vec::new();
     for probe in probes {
         tell("")?;
         let ids = Tensor::from_slice(probe).unsqueeze(0).to_device(model.device());
         let input = Input { ids: &ids, mask: None, dropout: None };
-        rows.push(tch::no_grad(|| model.logits(&model.hidden(&input, arm, None)).squeeze_dim(0).to_device(Device::Cpu)));
+        rows.push(tch::no_grad(|| {
+            model.logits(&model.hidden(&input, arm, None)).squeeze_dim(0).to_device(Device::Cpu)
+        }));
     }
     if rows.is_empty() {
         return Err(Problem::new("there is no probe to compare the merge on"));
@@ -190,71 +198,80 @@ fn write(
     arm: &Arm,
     tell: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<(Precision, usize)> {
-    let files = weights::files(merge.base)?;
-    let sites: std::collections::BTreeMap<String, (usize, bool)> = model
-        .sites()
-        .iter()
-        .enumerate()
-        .filter_map(|(i, site)| match site.point {
-            Point::Linear { fan_in_fan_out, .. } => Some((site.name.clone(), (i, fan_in_fan_out))),
-            _ => None,
-        })
-        .collect();
-    let mut all = weights::Tensors::new();
+    let paths = weights::files(merge.base)?;
+    let files = paths.iter().map(|path| Mapped::open(path)).collect::<Result<Vec<_>>>()?;
+    let checkpoint = Checkpoint::of(&files, model)?;
     let (mut projections, mut half, mut bytes) = (0, false, 0);
-    for (at, file) in files.iter().enumerate() {
+    for (at, (path, file)) in paths.iter().zip(&files).enumerate() {
         tell(&format!("merging file {} of {}", at + 1, files.len()))?;
-        let mut tensors = Mapped::open(file)?.tensors(None, Device::Cpu)?;
-        let names: Vec<String> = tensors.keys().cloned().collect();
-        for name in &names {
-            let Some(module) = name.strip_suffix(".weight") else { continue };
-            let Some(&(site, transposed)) = sites.get(module) else { continue };
-            let bias = format!("{module}.bias");
-            // A bias may lie in another file of the base.
-            let frozen = Frozen {
-                weight: oriented(&tensors[name], transposed).to_kind(Kind::Float),
-                bias: tensors.get(&bias).or_else(|| all.get(&bias)).map(|bias| bias.to_kind(Kind::Float)),
-            };
-            let had_bias = frozen.bias.is_some();
-            let changed = tch::no_grad(|| arm.merge(site, frozen))?;
-            let kind = tensors[name].kind();
-            let weight = oriented(&changed.weight, transposed).to_kind(kind).contiguous();
-            if weight.equal(&tensors[name]) && !bias_changed(&changed.bias, tensors.get(&bias)) {
-                continue;
+        let mut tensors = Vec::new();
+        for (name, stored) in file.tensors(None, Device::Cpu)? {
+            let kept = stored_as(&stored, merge.dtype);
+            // Rounded once, to what is stored: on the way through a narrow base a wide merge would lose everything.
+            let merged = checkpoint.merged(&files, &name, arm)?.map(|tensor| tensor.to_kind(kept.kind()).contiguous());
+            let changed = merged.filter(|tensor| !tensor.equal(&kept));
+            if changed.is_some() && name.ends_with(".weight") {
+                projections += 1;
+                half |= kept.kind() == Kind::BFloat16;
             }
-            projections += 1;
-            half |= kind == Kind::BFloat16;
-            tensors.insert(name.clone(), weight);
-            if let Some(changed) = changed.bias.filter(|_| had_bias) {
-                let old = tensors.get(&bias).ok_or_else(|| {
-                    Problem::new(format!("`{name}` and `{bias}` lie in two files of the base"))
-                        .help("put the checkpoint into one file")
-                })?;
-                let changed = changed.to_kind(old.kind());
-                tensors.insert(bias, changed);
-            }
+            tensors.push((name, changed.unwrap_or(kept)));
         }
-        let kept: Vec<(String, Tensor)> =
-            tensors.into_iter().map(|(name, tensor)| (name, stored_as(&tensor, merge.dtype))).collect();
-        bytes += kept.iter().map(|(_, t)| t.numel() * t.kind().elt_size_in_bytes()).sum::<usize>();
-        let name = file.file_name().ok_or_else(|| Problem::new(format!("{} has no name", file.display())))?;
-        weights::write_file(&merge.output.join(name), &kept)?;
-        all.clear();
+        bytes += tensors.iter().map(|(_, t)| t.numel() * t.kind().elt_size_in_bytes()).sum::<usize>();
+        let name = path.file_name().ok_or_else(|| Problem::new(format!("{} has no name", path.display())))?;
+        weights::write_file(&merge.output.join(name), &tensors)?;
     }
     copy_others(merge, bytes)?;
     let stored = merge.dtype.unwrap_or(if half { Precision::Bf16 } else { Precision::F32 });
     Ok((stored, projections))
 }
 
-fn oriented(weight: &Tensor, transposed: bool) -> Tensor {
-    if transposed { weight.tr() } else { weight.shallow_clone() }
+/// Where the projections of a model lie in its checkpoint's files.
+struct Checkpoint {
+    /// Number and layout of a projection's site, by the name that its module has in the files.
+    sites: BTreeMap<String, (usize, bool)>,
+    /// The file of each tensor.
+    places: BTreeMap<String, usize>,
 }
 
-fn bias_changed(now: &Option<Tensor>, then: Option<&Tensor>) -> bool {
-    match (now, then) {
-        (Some(now), Some(then)) => !now.to_kind(then.kind()).equal(then),
-        _ => false,
+impl Checkpoint {
+    fn of(files: &[Mapped], model: &dyn Model) -> Result<Self> {
+        let mut places = BTreeMap::new();
+        for (at, file) in files.iter().enumerate() {
+            places.extend(file.shapes()?.into_keys().map(|name| (name, at)));
+        }
+        // A checkpoint that was saved without a head lacks the first part of all names.
+        let base = format!("{}.", model.config().names.base);
+        let bare = !places.keys().any(|name| name.starts_with(&base));
+        let named = |name: &str| if bare { name.strip_prefix(&base).unwrap_or(name).to_owned() } else { name.to_owned() };
+        let sites = model.sites().iter().enumerate().filter_map(|(i, site)| match site.point {
+            Point::Linear { fan_in_fan_out, .. } => Some((named(&site.name), (i, fan_in_fan_out))),
+            _ => None,
+        });
+        Ok(Self { sites: sites.collect(), places })
     }
+
+    /// What a tensor of a projection, its weight or its bias, is with the arm in it, f32; `None` for other tensors.
+    fn merged(&self, files: &[Mapped], name: &str, arm: &Arm) -> Result<Option<Tensor>> {
+        let Some((module, part)) = name.rsplit_once('.').filter(|(_, part)| ["weight", "bias"].contains(part)) else {
+            return Ok(None);
+        };
+        let Some(&(site, transposed)) = self.sites.get(module) else { return Ok(None) };
+        // Weight and bias may lie in two files.
+        let (weight, bias) = (format!("{module}.weight"), format!("{module}.bias"));
+        let read = |name: &str| {
+            let Some(&at) = self.places.get(name) else { return Ok(None) };
+            let mut found = files[at].wanted(|tensor| tensor == name, Some(Kind::Float), Device::Cpu)?;
+            Ok(found.remove(name))
+        };
+        let stored = read(&weight)?.ok_or_else(|| Problem::new(format!("the base has no tensor `{weight}`")))?;
+        let frozen = Frozen { weight: oriented(&stored, transposed), bias: read(&bias)? };
+        let merged = tch::no_grad(|| arm.merge(site, frozen))?;
+        Ok(if part == "weight" { Some(oriented(&merged.weight, transposed)) } else { merged.bias })
+    }
+}
+
+fn oriented(weight: &Tensor, transposed: bool) -> Tensor {
+    if transposed { weight.tr() } else { weight.shallow_clone() }
 }
 
 fn stored_as(tensor: &Tensor, dtype: Option<Precision>) -> Tensor {
@@ -281,11 +298,9 @@ fn copy_others(merge: &Merge, bytes: usize) -> Result<()> {
         match name {
             "config.json" if merge.dtype.is_some() => edit(&from, &to, |config| {
                 let dtype = if merge.dtype == Some(Precision::F32) { "float32" } else { "bfloat16" };
-                for field in ["torch_dtype", "dtype"] {
-                    if config.get(field).is_some() {
-                        config[field] = Value::from(dtype);
-                    }
-                }
+                // transformers 5 calls it `dtype`.
+                let field = if config.get("dtype").is_some() { "dtype" } else { "torch_dtype" };
+                config[field] = Value::from(dtype);
             })?,
             "model.safetensors.index.json" => {
                 edit(&from, &to, |index| index["metadata"]["total_size"] = Value::from(bytes))?;
@@ -298,8 +313,9 @@ fn copy_others(merge: &Merge, bytes: usize) -> Result<()> {
 
 fn edit(from: &Path, to: &Path, change: impl FnOnce(&mut Value)) -> Result<()> {
     let text = fs::read_to_string(from).map_err(|e| Problem::io("read", from, &e))?;
-    let mut value: Value = serde_json::from_str(&text)
-        .map_err(|e| Problem::new(format!("not JSON: {e}")).in_file(from.display().to_string(), Some(e.line() as u64)))?;
+    let mut value: Value = serde_json::from_str(&text).map_err(|e| {
+        Problem::new(format!("not JSON: {e}")).in_file(from.display().to_string(), Some(e.line() as u64))
+    })?;
     change(&mut value);
     fs::write(to, format!("{value:#}\n")).map_err(|e| Problem::io("write", to, &e))
 }

@@ -46,12 +46,15 @@ impl Bottleneck {
             _ => h.shallow_clone(),
         };
         let inner = h.linear(&self.tensors[DOWN_WEIGHT], part(DOWN_BIAS));
-        let mut up = config.non_linearity.apply(&inner).linear(&self.tensors[UP_WEIGHT], part(UP_BIAS));
-        if let Some(dropout) = dropout.filter(|_| config.stochastic_depth > 0.0 && !config.is_parallel) {
+        let up = config.non_linearity.apply(&inner).linear(&self.tensors[UP_WEIGHT], part(UP_BIAS));
+        let up = match dropout.filter(|_| config.stochastic_depth > 0.0 && !config.is_parallel) {
             // Whole rows of the batch are dropped.
-            let rows = Tensor::ones([up.size()[0], 1, 1], (Kind::Float, up.device()));
-            up = up * dropout.apply(&rows, config.stochastic_depth);
-        }
+            Some(dropout) => {
+                let rows = Tensor::ones([up.size()[0], 1, 1], (Kind::Float, up.device()));
+                up * dropout.apply(&rows, config.stochastic_depth)
+            }
+            None => up,
+        };
         let scaled = match config.scaling {
             Scaling::Fixed(number) => up * number,
             Scaling::Learned | Scaling::Channel => up * &self.tensors[SCALING],

@@ -308,9 +308,13 @@ impl AdapterParams {
             let at = at.key("lora");
             wrong(at.key("target_modules"), named(&lora.target_modules).and(lora.selector().map(drop)));
             let large = lora.rank_pattern.iter().find(|(_, rank)| !(1..=4096).contains(*rank));
-            let large = large.map(|(key, rank)| Problem::new(format!("the rank of `{key}` is {rank}")).expected("1 to 4096"));
+            let large =
+                large.map(|(key, rank)| Problem::new(format!("the rank of `{key}` is {rank}")).expected("1 to 4096"));
             wrong(at.key("rank_pattern"), large.map_or(Ok(()), Err));
-            wrong(at.key("rank_pattern"), Patterns::new(lora.rank_pattern.keys().map(|key| (key.as_str(), ()))).map(drop));
+            wrong(
+                at.key("rank_pattern"),
+                Patterns::new(lora.rank_pattern.keys().map(|key| (key.as_str(), ()))).map(drop),
+            );
             wrong(
                 at.key("alpha_pattern"),
                 Patterns::new(lora.alpha_pattern.keys().map(|key| (key.as_str(), ()))).map(drop),

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tch::Kind;
 
-use super::fields::{Fields, wrong};
 use super::arm::{ADAPTERS, Attached};
+use super::fields::{Fields, wrong};
 
 use super::format::{CONFIG, Format, Plan, Taken};
 use super::sidecar;
@@ -220,8 +220,10 @@ fn tensors(
         let Some(other) = tensors.remove(alias) else { continue };
         let known = tensors.entry(name.clone()).or_insert_with(|| other.shallow_clone());
         if known.size() != other.size() || !known.equal(&other) {
-            return Err(shown(Problem::new(format!("`{alias}` is another tensor than `{name}`"))
-                .expected("the same values under both names")));
+            return Err(shown(
+                Problem::new(format!("`{alias}` is another tensor than `{name}`"))
+                    .expected("the same values under both names"),
+            ));
         }
     }
     Ok(tensors)
@@ -241,7 +243,9 @@ mod tests {
 
     #[test]
     fn old_versions_are_read_as_adapterhub_reads_them() {
-        for (version, old) in [("1.0.1", true), ("0.2.2", true), ("1.1.0", false), ("1.1.0.dev0", true), ("1.3.0", false)] {
+        for (version, old) in
+            [("1.0.1", true), ("0.2.2", true), ("1.1.0", false), ("1.1.0.dev0", true), ("1.3.0", false)]
+        {
             assert_eq!(before_1_1(version), old, "{version}");
         }
         let fixed = |version: &str, config: Value| {

@@ -33,13 +33,7 @@ struct SideCar {
 }
 
 /// Writes it beside the tensors in `file`.
-pub fn write(
-    folder: &Path,
-    file: &Path,
-    adapters: &[Attached],
-    model: &ModelConfig,
-    base: Option<&str>,
-) -> Result<()> {
+pub fn write(folder: &Path, file: &Path, adapters: &[Attached], model: &ModelConfig, base: Option<&str>) -> Result<()> {
     let all = SideCar {
         format: FORMAT.to_owned(),
         base: base.map(str::to_owned),
@@ -115,9 +109,8 @@ fn difference(now: &Value, then: &Value, place: &str) -> Option<(String, String,
         (Value::Object(now), Value::Object(then)) => {
             let keys: std::collections::BTreeSet<&String> = now.keys().chain(then.keys()).collect();
             let none = Value::Null;
-            keys.into_iter().find_map(|key| {
-                difference(now.get(key).unwrap_or(&none), then.get(key).unwrap_or(&none), &join(key))
-            })
+            keys.into_iter()
+                .find_map(|key| difference(now.get(key).unwrap_or(&none), then.get(key).unwrap_or(&none), &join(key)))
         }
         (Value::Number(a), Value::Number(b)) if a.as_f64() == b.as_f64() => None,
         _ if now == then => None,

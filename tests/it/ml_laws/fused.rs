@@ -12,7 +12,8 @@ use super::{checkpoint, params, plain, rng, trained};
 
 /// Configurations, and the names of their stacked projection and of the one out of the feed-forward block.
 fn families() -> [(Value, &'static str, &'static str); 2] {
-    let gpt2 = json!({"model_type": "gpt2", "vocab_size": 41, "n_embd": 24, "n_layer": 2, "n_head": 4, "n_positions": 64});
+    let gpt2 =
+        json!({"model_type": "gpt2", "vocab_size": 41, "n_embd": 24, "n_layer": 2, "n_head": 4, "n_positions": 64});
     let neox = json!({"model_type": "gpt_neox", "vocab_size": 41, "hidden_size": 24, "intermediate_size": 40,
         "num_hidden_layers": 2, "num_attention_heads": 4});
     [(gpt2, "c_attn", "mlp.c_proj"), (neox, "query_key_value", "dense_4h_to_h")]
@@ -32,7 +33,11 @@ fn every_way_of_adapting_fits_projections_of_every_layout() {
             (format!("lora: {{ rank: 2, alpha: 5, use_dora: true, target_modules: [{stacked}, {down}] }}"), true, true),
             ("lora: { rank: 1, alpha: 2, target_modules: all-linear, layers: [1] }".to_owned(), true, true),
             (format!("ia3: {{ target_modules: [{stacked}, {down}], feedforward_modules: [{down}] }}"), true, true),
-            (format!("ia3: {{ target_modules: [{stacked}, {down}], feedforward_modules: [], layers: [0] }}"), true, true),
+            (
+                format!("ia3: {{ target_modules: [{stacked}, {down}], feedforward_modules: [], layers: [0] }}"),
+                true,
+                true,
+            ),
             ("mlp: { config: double_seq_bn, hidden_size: 3 }".to_owned(), false, false),
             ("mlp: { config: par_bn, hidden_size: 3, layers: [1] }".to_owned(), false, true),
         ] {

@@ -8,15 +8,21 @@ use pipe::ml::adapters::Arm;
 use pipe::ml::adapters::merge::{Certificate, Limits, Merge, merge};
 use pipe::ml::device::Precision;
 use pipe::ml::models::{Model, load};
-use pipe::ml::weights::read_file;
+use pipe::ml::weights::{read_file, write_file};
 use serde_json::Value;
 use tch::{Device, Kind};
 
-use super::{DORA, IA3, IA3_OUT, LORA, MLP, PATTERNS, REGEX, far, on_every_model, plain, trained};
+use super::{DORA, IA3, IA3_OUT, LORA, MLP, PATTERNS, REGEX, checkpoint, configs, far, on_every_model, plain, trained};
 
 const STRICT: Limits = Limits { lost: 1e-4, flipped: 0.0 };
 
-fn merged(yaml: &str, model: &dyn Model, base: &Path, dtype: Option<Precision>, into: &Path) -> pipe::error::Result<Certificate> {
+fn merged(
+    yaml: &str,
+    model: &dyn Model,
+    base: &Path,
+    dtype: Option<Precision>,
+    into: &Path,
+) -> pipe::error::Result<Certificate> {
     let adapter = tempfile::tempdir().unwrap();
     trained(yaml, model).save(adapter.path(), "base").unwrap();
     let probes = [vec![1, 5, 9, 40, 0, 7], vec![3, 3, 2, 11, 12, 13]];
@@ -73,4 +79,30 @@ fn a_bottleneck_is_not_merged() {
             assert!(trained(&yaml, model).mergeable().is_err());
         }
     });
+}
+
+#[test]
+fn a_bias_in_another_file_than_its_weight_is_merged_too() {
+    let base = tempfile::tempdir().unwrap();
+    // The second configuration has biases.
+    checkpoint(&configs()[1], base.path());
+    let path = base.path().join("model.safetensors");
+    let (biases, others): (Vec<_>, Vec<_>) =
+        read_file(&path, None, Device::Cpu).unwrap().into_iter().partition(|(name, _)| name.ends_with(".bias"));
+    assert!(!biases.is_empty());
+    fs::remove_file(path).unwrap();
+    write_file(&base.path().join("a.safetensors"), &biases).unwrap();
+    write_file(&base.path().join("b.safetensors"), &others).unwrap();
+    let map: Value = [(&biases, "a.safetensors"), (&others, "b.safetensors")]
+        .into_iter()
+        .flat_map(|(part, file)| part.iter().map(move |(name, _)| (name.clone(), Value::from(file))))
+        .collect();
+    let index = serde_json::json!({"metadata": {"total_size": 0}, "weight_map": map});
+    fs::write(base.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
+
+    let model = load(base.path(), Device::Cpu, Kind::Float).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    merged(IA3_OUT, model.as_ref(), base.path(), None, folder.path()).unwrap().judge(STRICT).unwrap();
+    let size = |name: &str| fs::metadata(folder.path().join(name)).unwrap().len();
+    assert!(size("a.safetensors") > 0 && size("b.safetensors") > 0);
 }

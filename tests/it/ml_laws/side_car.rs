@@ -37,13 +37,25 @@ fn a_changed_adapter_is_refused_and_without_side_car_nobody_would_know() {
             write_file(&path, &tensors.into_iter().collect::<Vec<_>>()).unwrap();
         };
         let cases: [(&str, Change, &[&str]); 7] = [
-            (LORA, |f| edit(&f.join("adapter_config.json"), |c| c["lora_alpha"] = json!(16)), &["scale", "down_proj", "5.33", "2.33"]),
+            (
+                LORA,
+                |f| edit(&f.join("adapter_config.json"), |c| c["lora_alpha"] = json!(16)),
+                &["scale", "down_proj", "5.33", "2.33"],
+            ),
             (LORA, |f| edit(&f.join("adapter_config.json"), |c| c["use_rslora"] = json!(true)), &["scale"]),
             (LORA, without_v, &["v_proj", "is missing"]),
             (LORA, one_value, &["other values"]),
             (MLP, |f| edit(&f.join("adapter_config.json"), |c| c["config"]["scaling"] = json!(2.0)), &["scaling"]),
-            (MLP, |f| edit(&f.join("adapter_config.json"), |c| c["config"]["non_linearity"] = json!("relu")), &["gelu"]),
-            (MLP, |f| edit(&f.join("adapter_config.json"), |c| c["config"]["original_ln_before"] = json!(false)), &["original_ln_before"]),
+            (
+                MLP,
+                |f| edit(&f.join("adapter_config.json"), |c| c["config"]["non_linearity"] = json!("relu")),
+                &["gelu"],
+            ),
+            (
+                MLP,
+                |f| edit(&f.join("adapter_config.json"), |c| c["config"]["original_ln_before"] = json!(false)),
+                &["original_ln_before"],
+            ),
         ];
         for (yaml, change, named) in cases {
             let folder = tempfile::tempdir().unwrap();
@@ -84,7 +96,8 @@ fn another_base_is_refused_however_it_is_split() {
 
         // The same weights in two files.
         let other = tempfile::tempdir().unwrap();
-        let tensors: Vec<_> = read_file(&base.join("model.safetensors"), None, Device::Cpu).unwrap().into_iter().collect();
+        let tensors: Vec<_> =
+            read_file(&base.join("model.safetensors"), None, Device::Cpu).unwrap().into_iter().collect();
         let (one, two) = tensors.split_at(tensors.len() / 2);
         write_file(&other.path().join("a.safetensors"), one).unwrap();
         write_file(&other.path().join("b.safetensors"), two).unwrap();
@@ -110,7 +123,8 @@ fn a_side_car_that_is_none_is_refused_by_line() {
         let folder = tempfile::tempdir().unwrap();
         trained(LORA, model).save(folder.path(), "base").unwrap();
         let path = folder.path().join("pipe_adapter.json");
-        for (text, named) in [("{", "pipe_adapter.json:1"), ("{}", "format"), (r#"{"format": 1}"#, "expected a string")] {
+        for (text, named) in [("{", "pipe_adapter.json:1"), ("{}", "format"), (r#"{"format": 1}"#, "expected a string")]
+        {
             fs::write(&path, text).unwrap();
             let problem = Arm::load(folder.path(), model).err().expect("refused").to_string();
             assert!(problem.contains(named), "{problem}");

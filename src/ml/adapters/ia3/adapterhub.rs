@@ -68,8 +68,9 @@ pub(super) fn write(ia3: &Ia3, name: &str) -> Result<Written> {
     ] {
         config.insert(field.to_owned(), value);
     }
-    let tensors = ia3.vectors.values().map(|vector| {
-        (format!("{}.loras.{name}.lora_B", vector.place.name), vector.l.shallow_clone())
-    });
+    let tensors = ia3
+        .vectors
+        .values()
+        .map(|vector| (format!("{}.loras.{name}.lora_B", vector.place.name), vector.l.shallow_clone()));
     Ok(Written { config, tensors: sorted(tensors.collect()) })
 }

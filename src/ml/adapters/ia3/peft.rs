@@ -40,7 +40,9 @@ pub(super) fn tensor_name(module: &str) -> String {
 pub(super) fn plan(fields: &Fields, _name: &str, model: &dyn Model) -> Result<Plan> {
     fields.refuse(&[("modules_to_save", &[])])?;
     if fields.get("feedforward_modules").is_none() {
-        return Err(Problem::new("`feedforward_modules` is missing").help("PEFT writes it resolved; an empty list for none"));
+        return Err(
+            Problem::new("`feedforward_modules` is missing").help("PEFT writes it resolved; an empty list for none")
+        );
     }
     // PEFT compares the ends of names, whole parts or not.
     let inputs = fields.targets("feedforward_modules")?;

@@ -73,8 +73,10 @@ pub(super) fn plan(config: &Fields, name: &str, model: &dyn Model) -> Result<Pla
 pub(super) fn write(lora: &Lora, name: &str) -> Result<Written> {
     let common = &lora.common;
     if common.dora == Some(Dora::Peft) {
-        return Err(Problem::new("AdapterHub's DoRA is another than PEFT's: it takes the norm of W + BA, not of W + s·BA")
-            .help("merge it into the base instead: `--format merged`"));
+        return Err(Problem::new(
+            "AdapterHub's DoRA is another than PEFT's: it takes the norm of W + BA, not of W + s·BA",
+        )
+        .help("merge it into the base instead: `--format merged`"));
     }
     let mut updates = lora.updates.values();
     let first = updates.next().ok_or_else(|| Problem::new("the adapter has no update"))?;

@@ -101,15 +101,16 @@ pub(in crate::ml::adapters) fn selector(fields: &Fields) -> Result<Selector> {
     }
     let containers = fields.names("layers_pattern")?.unwrap_or_default();
     let containers: Vec<String> = containers.into_iter().filter(|name| !name.is_empty()).collect();
-    Selector::new(&wanted)?
-        .without(fields.targets("exclude_modules")?.as_ref())?
-        .within(layers.as_deref(), &containers)
+    Selector::new(&wanted)?.without(fields.targets("exclude_modules")?.as_ref())?.within(layers.as_deref(), &containers)
 }
 
 /// What is said of fields that nobody knows: PEFT ignores them with a warning.
 pub(in crate::ml::adapters) fn unknown(fields: &Fields, known: &[&str]) -> Vec<String> {
     let others = fields.others(known);
-    others.into_iter().map(|name| format!("the field `{name}` of adapter_config.json is not known and ignored")).collect()
+    others
+        .into_iter()
+        .map(|name| format!("the field `{name}` of adapter_config.json is not known and ignored"))
+        .collect()
 }
 
 pub(super) fn plan(fields: &Fields, _name: &str, model: &dyn Model) -> Result<Plan> {
@@ -157,9 +158,7 @@ pub(super) fn plan(fields: &Fields, _name: &str, model: &dyn Model) -> Result<Pl
             let mut take = |part: &str| taken.take(&tensor_name(&place.name, part));
             let (a, b) = (take("lora_A.weight")?, take("lora_B.weight")?);
             let magnitude = match frozen {
-                Some(frozen) => {
-                    Some(Magnitude { m: take("lora_magnitude_vector")?, frozen, norm: RefCell::default() })
-                }
+                Some(frozen) => Some(Magnitude { m: take("lora_magnitude_vector")?, frozen, norm: RefCell::default() }),
                 None => None,
             };
             updates.insert(place.site, Update { place, a, b, alpha, scale, magnitude });
@@ -176,10 +175,8 @@ fn tensor_name(module: &str, part: &str) -> String {
 /// The tensors of an update by PEFT's names.
 pub(super) fn named(update: &Update) -> Vec<(String, Tensor)> {
     let name = |part: &str| tensor_name(&update.place.name, part);
-    let mut tensors = vec![
-        (name("lora_A.weight"), update.a.shallow_clone()),
-        (name("lora_B.weight"), update.b.shallow_clone()),
-    ];
+    let mut tensors =
+        vec![(name("lora_A.weight"), update.a.shallow_clone()), (name("lora_B.weight"), update.b.shallow_clone())];
     tensors.extend(update.magnitude.as_ref().map(|at| (name("lora_magnitude_vector"), at.m.shallow_clone())));
     tensors
 }
@@ -187,8 +184,10 @@ pub(super) fn named(update: &Update) -> Vec<(String, Tensor)> {
 /// The minimal fields of `LoraConfig`.
 pub(super) fn write(lora: &Lora) -> Result<Written> {
     if lora.common.dora == Some(Dora::AdapterHub) {
-        return Err(Problem::new("PEFT's DoRA is another than AdapterHub's: it takes the norm of W + s·BA, not of W + BA")
-            .help("merge it into the base instead: `--format merged`"));
+        return Err(Problem::new(
+            "PEFT's DoRA is another than AdapterHub's: it takes the norm of W + s·BA, not of W + BA",
+        )
+        .help("merge it into the base instead: `--format merged`"));
     }
     let mut config = Map::new();
     let mut set = |name: &str, value: Value| config.insert(name.to_owned(), value);

@@ -64,7 +64,8 @@ pub(super) fn plan(fields: &Fields, name: &str, model: &dyn Model) -> Result<Pla
     let build = move |taken: &mut Taken| {
         let mut bottlenecks = BTreeMap::new();
         for (position, prefix, layer, names) in chosen {
-            let tensors = names.into_iter().map(|(part, full)| Ok((part, taken.take(&full)?))).collect::<Result<_>>()?;
+            let tensors =
+                names.into_iter().map(|(part, full)| Ok((part, taken.take(&full)?))).collect::<Result<_>>()?;
             bottlenecks.insert(position, Bottleneck { prefix, layer, tensors });
         }
         Ok(Box::new(Mlp { config, name, width, blocks, bottlenecks }) as Attached)
@@ -79,9 +80,8 @@ pub(super) fn write(mlp: &Mlp, name: &str) -> Result<Written> {
     config.insert("leave_out".to_owned(), Value::from(left_out));
     config.insert("reduction_factor".to_owned(), reduction_factor(mlp)?);
     let tensors = mlp.bottlenecks.values().flat_map(|bottleneck| {
-        let named = |part: &str, tensor: &tch::Tensor| {
-            (format!("{}.{name}.{part}", bottleneck.prefix), tensor.shallow_clone())
-        };
+        let named =
+            |part: &str, tensor: &tch::Tensor| (format!("{}.{name}.{part}", bottleneck.prefix), tensor.shallow_clone());
         bottleneck.tensors.iter().flat_map(move |(part, tensor)| {
             let twice = alias(part).map(|alias| named(alias, tensor));
             std::iter::once(named(&in_file(part, &mlp.config), tensor)).chain(twice)

@@ -104,7 +104,10 @@ impl BnConfig {
                 .expected("true or false: models without a norm behind the residual have no other"));
         }
         let need = |name: &str| {
-            config.get(name).ok_or_else(|| Problem::new(format!("`{name}` is missing"))).and_then(|_| config.flag(name, false))
+            config
+                .get(name)
+                .ok_or_else(|| Problem::new(format!("`{name}` is missing")))
+                .and_then(|_| config.flag(name, false))
         };
         Ok(Self {
             mh_adapter: need("mh_adapter")?,
@@ -238,7 +241,10 @@ pub(super) fn factor(config: &Fields, layer: i64) -> Result<f64> {
             .ok_or_else(|| Problem::new(format!("`reduction_factor` says nothing of layer {layer}")))?,
         one => one,
     };
-    value.as_f64().filter(|f| *f > 0.0 && f.is_finite()).ok_or_else(|| wrong("reduction_factor", value, "a number above 0"))
+    value
+        .as_f64()
+        .filter(|f| *f > 0.0 && f.is_finite())
+        .ok_or_else(|| wrong("reduction_factor", value, "a number above 0"))
 }
 
 /// The reduction factor that gives a width: an integer where it divides, else a quotient.
@@ -281,9 +287,15 @@ mod tests {
     /// By Python's `int(width // factor)`.
     #[test]
     fn the_width_is_pythons() {
-        for (width, factor, hidden) in
-            [(64, 0.1, 639), (64, 8.0, 8), (64, 7.5, 8), (16, 100.0, 1), (16, 0.1, 159), (4096, 0.3, 13653), (6, 0.2, 29)]
-        {
+        for (width, factor, hidden) in [
+            (64, 0.1, 639),
+            (64, 8.0, 8),
+            (64, 7.5, 8),
+            (16, 100.0, 1),
+            (16, 0.1, 159),
+            (4096, 0.3, 13653),
+            (6, 0.2, 29),
+        ] {
             assert_eq!(bottleneck_width(width, factor), hidden, "{width} // {factor}");
         }
     }

@@ -10,8 +10,8 @@ mod sight;
 
 use tch::{Device, Kind, Tensor};
 
-pub use self::block::activate;
 use self::block::Block;
+pub use self::block::activate;
 use self::build::Builder;
 use self::norm::Norm;
 use self::rotary::{Rotary, Table};
