@@ -36,9 +36,14 @@ impl Digest {
     /// The digest of a folder: blake3 over its files in order of their relative paths, each as
     /// `digest path-with-slashes\n`. Empty folders, times and permissions do not count.
     pub fn of_folder(folder: &Path) -> Result<Self> {
+        Self::of_files(folder, &files_below(folder)?)
+    }
+
+    /// The digest that a folder would have if it held these of its files alone; their names are sorted.
+    pub fn of_files(folder: &Path, names: &[impl AsRef<str>]) -> Result<Self> {
         let mut listing = String::from("pipe folder 1\n");
-        for relative in files_below(folder)? {
-            let digest = Self::of_file(&folder.join(&relative))?;
+        for relative in names.iter().map(AsRef::as_ref) {
+            let digest = Self::of_file(&folder.join(relative))?;
             listing.push_str(&format!("{digest} {relative}\n"));
         }
         Ok(Self::of(listing.as_bytes()))

@@ -16,6 +16,8 @@ use serde_json::Value;
 use crate::digest::Digest;
 use crate::error::{Path, Problem, Result, Segment};
 use crate::event::Say;
+use crate::fetch::{Settings, Watch};
+use crate::lockfile::Locked;
 
 /// How many producers a port takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +140,18 @@ pub trait Kind: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The address of what it reads on another machine, as `pipe.lock` names it. Its content enters the key as
+    /// `pipe.lock` has it, under the name `source`; where it is does not.
+    fn remote(_params: &Self::Params) -> Option<String> {
+        None
+    }
+
+    /// Brings what lies at [`Kind::remote`] to this machine and says what it is. It is asked for while `pipe.lock` does
+    /// not know it; `run` follows, and gets the same bytes or fails.
+    fn fetch(_params: &Self::Params, _cx: &mut Context) -> Result<Locked> {
+        Err(Problem::new(format!("the step kind `{}` cannot fetch anything", Self::NAME)))
+    }
+
     /// A name for what it brings in, for messages of the steps that read it.
     fn origin(_params: &Self::Params) -> Option<String> {
         None
@@ -190,6 +204,10 @@ pub trait AnyStep: Send + Sync {
     fn keyed(&self) -> Value;
     /// See [`Kind::sources`].
     fn sources(&self, root: &FilePath) -> Vec<Source>;
+    /// See [`Kind::remote`].
+    fn remote(&self) -> Option<String>;
+    /// See [`Kind::fetch`].
+    fn fetch(&self, cx: &mut Context) -> Result<Locked>;
     /// See [`Kind::origin`].
     fn origin(&self) -> Option<String>;
     /// See [`Kind::environment`].
@@ -251,6 +269,12 @@ impl<K: Kind> AnyStep for Typed<K> {
     }
     fn sources(&self, root: &FilePath) -> Vec<Source> {
         K::sources(&self.0, root)
+    }
+    fn remote(&self) -> Option<String> {
+        K::remote(&self.0)
+    }
+    fn fetch(&self, cx: &mut Context) -> Result<Locked> {
+        K::fetch(&self.0, cx)
     }
     fn origin(&self) -> Option<String> {
         K::origin(&self.0)
@@ -314,6 +338,15 @@ impl Artifact {
     }
 }
 
+/// How other machines are reached, and what is known of what lies there.
+#[derive(Debug, Clone, Default)]
+pub struct Outside {
+    /// How they are reached.
+    pub settings: Arc<Settings>,
+    /// What `pipe.lock` says of the step's remote source.
+    pub known: Option<Locked>,
+}
+
 /// All that a [`Context`] is made of.
 pub struct Frame {
     /// The step's id.
@@ -337,13 +370,20 @@ pub struct Frame {
 /// All that a running step may touch.
 pub struct Context {
     frame: Frame,
+    outside: Outside,
     figures: BTreeMap<String, f64>,
 }
 
 impl Context {
     /// The engine and tests make contexts; steps only use them.
     pub fn new(frame: Frame) -> Self {
-        Self { frame, figures: BTreeMap::new() }
+        Self { frame, outside: Outside::default(), figures: BTreeMap::new() }
+    }
+
+    /// The same with a way to other machines; without it there is none.
+    #[must_use]
+    pub fn with_outside(self, outside: Outside) -> Self {
+        Self { outside, ..self }
     }
 
     /// The id of this step.
@@ -429,6 +469,23 @@ impl Context {
     /// The threads it may use.
     pub fn threads(&self) -> usize {
         self.frame.threads
+    }
+
+    /// Other machines.
+    pub fn outside(&self) -> &Outside {
+        &self.outside
+    }
+}
+
+impl Watch for Context {
+    fn cancelled(&self) -> bool {
+        Self::cancelled(self)
+    }
+    fn progress(&self, done: u64, total: Option<u64>, text: &str) {
+        Self::progress(self, done, total, "B", text);
+    }
+    fn note(&self, text: String) {
+        Self::note(self, text);
     }
 }
 

@@ -33,7 +33,8 @@ pub fn main(args: &Args) -> Exit {
 fn explain(args: &Args) -> Result<Exit, Exit> {
     let pipeline = args.pipeline.load(std::slice::from_ref(&args.step), &[])?;
     let (store, machine) = (args.cache.store(&pipeline), args.cache.machine()?);
-    let decider = Decider { pipeline: &pipeline, store: &store, machine: &machine };
+    let lock = super::remote::lockfile(std::slice::from_ref(&pipeline))?;
+    let decider = Decider { pipeline: &pipeline, store: &store, machine: &machine, lock: &lock };
     let (_, planned) = exec::plan(&decider);
     for (i, &step) in pipeline.targets.iter().enumerate() {
         if i > 0 {

@@ -6,6 +6,7 @@ pub mod explain;
 mod grid;
 pub mod help;
 pub mod plan;
+mod remote;
 pub mod render;
 pub mod run;
 pub mod schema;

@@ -33,7 +33,8 @@ pub fn main(args: &Args) -> Exit {
 fn plan(args: &Args) -> Result<Exit, Exit> {
     let pipeline = args.pipeline.load(&args.targets, &[])?;
     let (store, machine) = (args.cache.store(&pipeline), args.cache.machine()?);
-    let decider = Decider { pipeline: &pipeline, store: &store, machine: &machine };
+    let lock = super::remote::lockfile(std::slice::from_ref(&pipeline))?;
+    let decider = Decider { pipeline: &pipeline, store: &store, machine: &machine, lock: &lock };
     let (order, planned) = exec::plan(&decider);
     let width = order.iter().map(|&step| pipeline.steps[step].id.chars().count()).max().unwrap_or(0);
     for step in &order {

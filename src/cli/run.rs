@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::{CacheArgs, Exit, PipelineArgs, fail, grid};
+use super::{CacheArgs, Exit, PipelineArgs, fail, grid, remote};
 use crate::error::Problem;
 use crate::event::{Event, Outcome, Stamped};
 use crate::exec::{self, Options, Summary};
+use crate::fetch::Settings;
+use crate::lockfile::Lockfile;
 use crate::run::{self, Log};
 use crate::spec::Pipeline;
 use crate::step::Machine;
@@ -39,6 +41,13 @@ pub struct Args {
     /// combinations, and ends with one table over them.
     #[arg(long = "grid", value_name = "NAME=V1,V2,…")]
     grid: Vec<String>,
+    /// Fetches nothing: remote sources are taken from the caches, or are missing. So does HF_HUB_OFFLINE=1.
+    #[arg(long)]
+    offline: bool,
+    /// Asks the servers anew what the remote sources are, and rewrites `pipe.lock`; with a TARGET, only those that it
+    /// needs.
+    #[arg(long, conflicts_with = "offline")]
+    update: bool,
     /// Tells every event as a line of JSON on stdout.
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
@@ -62,6 +71,9 @@ fn run(args: &Args) -> Result<Exit, Exit> {
     let load = |sets: &Vec<String>| args.pipeline.load(&args.targets, sets);
     let pipelines = combinations.iter().map(load).collect::<Result<Vec<Pipeline>, Exit>>()?;
     let store = args.cache.store(&pipelines[0]);
+    let settings = Arc::new(remote::settings(args.offline, &store)?);
+    let lock = remote::lockfile(&pipelines)?;
+    let lock = Arc::new(if args.update { lock.renewed() } else { lock });
     let mode = match (args.json, args.quiet) {
         (true, _) => Mode::Json,
         (_, true) => Mode::Quiet,
@@ -73,6 +85,8 @@ fn run(args: &Args) -> Result<Exit, Exit> {
         store: &store,
         slots: args.jobs.map_or(machine.cores, usize::from),
         machine,
+        settings,
+        lock,
         cancel: cancel.clone(),
     };
     listen(&runner.ui, cancel)?;
@@ -108,6 +122,8 @@ struct Runner<'a> {
     store: &'a Store,
     slots: usize,
     machine: Machine,
+    settings: Arc<Settings>,
+    lock: Arc<Lockfile>,
     cancel: Arc<AtomicBool>,
 }
 
@@ -122,8 +138,14 @@ impl Runner<'_> {
                 None
             }
         };
-        let options =
-            Options { run: name, slots: self.slots, machine: self.machine.clone(), cancel: self.cancel.clone() };
+        let options = Options {
+            run: name,
+            slots: self.slots,
+            machine: self.machine.clone(),
+            settings: self.settings.clone(),
+            lock: self.lock.clone(),
+            cancel: self.cancel.clone(),
+        };
         let started = Instant::now();
         let ui = &mut self.ui;
         exec::run(pipeline, self.store, &options, &mut |event: Event| {

@@ -6,6 +6,8 @@
 //!                        │                                      ▼
 //! Waiting ── producers done, inputs have digests ──▶ decide ◀───┘
 //!    │                                                 │
+//!    │                                                 ├── remote source, not in pipe.lock ──▶ Unfetched
+//!    │                                                 │       slots free ──▶ Running ──▶ pipe.lock, decide again
 //!    │                                                 ├── record found ──▶ Done   (reused)
 //!    │                                                 ├── cannot be decided ──▶ Failed
 //!    │                                                 └── no record ──▶ Ready ── slots free ──▶ Running
@@ -30,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use decide::{Decider, Decision};
 pub use plan::{Planned, Verdict, plan};
@@ -39,7 +41,9 @@ pub use why::{Cause, causes};
 use crate::digest::{Digest, files_below};
 use crate::error::Problem;
 use crate::event::{Event, Made, Outcome, Say};
+use crate::fetch::Settings;
 use crate::graph::Graph;
+use crate::lockfile::{Locked, Lockfile};
 use crate::spec::Pipeline;
 use crate::step::{Machine, Share};
 use crate::store::{Lookup, Record, Store};
@@ -52,6 +56,10 @@ pub struct Options {
     pub slots: usize,
     /// The machine.
     pub machine: Machine,
+    /// How remote sources are reached.
+    pub settings: Arc<Settings>,
+    /// What they are.
+    pub lock: Arc<Lockfile>,
     /// Set when the user wants to stop.
     pub cancel: Arc<AtomicBool>,
 }
@@ -68,16 +76,26 @@ pub struct Summary {
 enum State {
     Waiting,
     Twin(usize),
+    Unfetched(String),
     Ready(Box<Decision>),
-    Running { slots: usize, key: Digest },
+    Running { slots: usize, what: Work },
     Done,
     Failed,
     Stopped,
 }
 
+/// What a running step is at.
+enum Work {
+    /// Its remote source.
+    Fetch(String),
+    /// The result of this key.
+    Run(Digest),
+}
+
 /// What a worker thread sends back.
 enum Message {
     Said(usize, Say),
+    Fetched(usize, Box<Result<Locked, Problem>>, Duration),
     Ended(usize, Box<Result<Record, Problem>>),
 }
 
@@ -97,11 +115,12 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         pipeline,
         store,
         options,
-        decider: Decider { pipeline, store, machine: &options.machine },
+        decider: Decider { pipeline, store, machine: &options.machine, lock: &options.lock },
         states: order.iter().map(|&step| (step, State::Waiting)).collect(),
         graph,
         order,
         records: BTreeMap::new(),
+        fetched: BTreeMap::new(),
         free: options.slots.max(1),
         first_failure: None,
         counts: Counts::default(),
@@ -129,6 +148,8 @@ struct Run<'a> {
     order: Vec<usize>,
     states: BTreeMap<usize, State>,
     records: BTreeMap<usize, Record>,
+    /// How long the remote sources of steps took.
+    fetched: BTreeMap<usize, Duration>,
     free: usize,
     first_failure: Option<usize>,
     counts: Counts,
@@ -150,6 +171,7 @@ impl<'a> Run<'a> {
             loop {
                 match receiver.recv() {
                     Ok(Message::Said(step, say)) => self.tell(Event::StepSaid { step: self.id(step), say }),
+                    Ok(Message::Fetched(step, result, took)) => break self.fetched(step, *result, took),
                     Ok(Message::Ended(step, result)) => break self.ended(step, *result),
                     Err(_) => return,
                 }
@@ -177,24 +199,44 @@ impl<'a> Run<'a> {
             }
             let waits = match self.states[&step] {
                 State::Waiting => self.graph.producers(step).iter().any(|producer| !self.is_done(*producer)),
-                State::Twin(other) => matches!(self.states[&other], State::Ready(_) | State::Running { .. }),
+                State::Twin(other) => {
+                    matches!(self.states[&other], State::Unfetched(_) | State::Ready(_) | State::Running { .. })
+                }
                 _ => true,
             };
             if waits {
                 continue;
             }
-            let state = match self.decider.decide(step, &self.records) {
-                Err(problem) => self.failed(step, problem),
-                Ok(decision) => match decision.found {
-                    Lookup::Hit(record) => self.reused(step, *record),
-                    Lookup::Miss(_) => match self.with_key(&decision.key) {
-                        Some(other) => State::Twin(other),
-                        None => State::Ready(Box::new(decision)),
-                    },
+            let state = match self.decider.unfetched(step) {
+                Some(address) => match self.with_source(&address) {
+                    Some(other) => State::Twin(other),
+                    None => State::Unfetched(address),
                 },
+                None => self.decided(step),
             };
             self.states.insert(step, state);
         }
+    }
+
+    fn decided(&mut self, step: usize) -> State {
+        match self.decider.decide(step, &self.records) {
+            Err(problem) => self.failed(step, problem),
+            Ok(decision) => match decision.found {
+                Lookup::Hit(record) => self.reused(step, *record),
+                Lookup::Miss(_) => match self.with_key(&decision.key) {
+                    Some(other) => State::Twin(other),
+                    None => State::Ready(Box::new(decision)),
+                },
+            },
+        }
+    }
+
+    /// The step that is fetching this source just now.
+    fn with_source(&self, address: &str) -> Option<usize> {
+        self.order.iter().copied().find(|step| match &self.states[step] {
+            State::Unfetched(other) | State::Running { what: Work::Fetch(other), .. } => other == address,
+            _ => false,
+        })
     }
 
     fn is_done(&self, step: usize) -> bool {
@@ -205,7 +247,7 @@ impl<'a> Run<'a> {
     fn with_key(&self, key: &Digest) -> Option<usize> {
         self.order.iter().copied().find(|step| match &self.states[step] {
             State::Ready(decision) => decision.key == *key,
-            State::Running { key: running, .. } => running == key,
+            State::Running { what: Work::Run(running), .. } => running == key,
             _ => false,
         })
     }
@@ -216,33 +258,66 @@ impl<'a> Run<'a> {
         'a: 's,
     {
         for step in self.order.clone() {
-            let State::Ready(_) = self.states[&step] else { continue };
+            if !matches!(self.states[&step], State::Ready(_) | State::Unfetched(_)) {
+                continue;
+            }
             let slots = slots_of(self.pipeline.steps[step].action.share(), self.options.slots);
             if self.stopping() || slots > self.free {
                 return;
             }
-            let Some(State::Ready(decision)) = self.states.remove(&step) else { return };
-            self.states.insert(step, State::Running { slots, key: decision.key.clone() });
             self.free -= slots;
-            let why = self.decider.why(step, &decision);
-            self.tell(Event::StepStarted { step: self.id(step), key: decision.key.clone(), why });
-            let job = work::Job {
+            let (what, job) = match self.states.remove(&step) {
+                Some(State::Ready(decision)) => (Work::Run(decision.key.clone()), self.job(step, *decision)),
+                Some(State::Unfetched(address)) => {
+                    self.tell(Event::StepFetching { step: self.id(step), source: address.clone() });
+                    (Work::Fetch(address), work::Job::Fetch)
+                }
+                _ => return,
+            };
+            self.states.insert(step, State::Running { slots, what });
+            let worker = work::Worker {
                 step: &self.pipeline.steps[step],
                 position: step,
                 root: self.pipeline.root.clone(),
-                inputs: self.decider.artifacts(step, &self.records),
-                decision: *decision,
                 store: self.store,
                 options: self.options,
             };
             let to = sender.clone();
             let name = self.id(step);
-            let spawned =
-                thread::Builder::new().name(name).stack_size(16 << 20).spawn_scoped(scope, move || job.work(&to));
+            let spawned = thread::Builder::new()
+                .name(name)
+                .stack_size(16 << 20)
+                .spawn_scoped(scope, move || worker.work(job, &to));
             if let Err(error) = spawned {
                 self.ended(step, Err(Problem::new(format!("cannot start a thread: {error}"))));
             }
         }
+    }
+
+    fn job(&mut self, step: usize, decision: Decision) -> work::Job {
+        let why = self.decider.why(step, &decision);
+        self.tell(Event::StepStarted { step: self.id(step), key: decision.key.clone(), why });
+        work::Job::Run {
+            inputs: self.decider.artifacts(step, &self.records),
+            fetched: self.fetched.get(&step).copied().unwrap_or_default(),
+            decision: Box::new(decision),
+        }
+    }
+
+    /// A source that is here has a digest, so that the step can be decided.
+    fn fetched(&mut self, step: usize, result: Result<Locked, Problem>, took: Duration) {
+        let State::Running { slots, what: Work::Fetch(address) } = &self.states[&step] else { return };
+        self.free += slots;
+        let locked = result.and_then(|locked| self.options.lock.put(address, locked));
+        let state = match locked {
+            Ok(_) => {
+                self.fetched.insert(step, took);
+                State::Waiting
+            }
+            Err(problem) if problem.cancelled => State::Stopped,
+            Err(problem) => self.failed(step, problem),
+        };
+        self.states.insert(step, state);
     }
 
     fn ended(&mut self, step: usize, result: Result<Record, Problem>) {
@@ -315,7 +390,8 @@ impl<'a> Run<'a> {
         let interrupted = self.options.cancel.load(Ordering::Relaxed);
         if let Some(first) = self.first_failure {
             for step in self.order.clone() {
-                if matches!(self.states[&step], State::Waiting | State::Twin(_) | State::Ready(_)) {
+                if matches!(self.states[&step], State::Waiting | State::Twin(_) | State::Unfetched(_) | State::Ready(_))
+                {
                     self.counts.skipped += 1;
                     let because = self.id(self.failed_above(step).unwrap_or(first));
                     self.tell(Event::StepSkipped { step: self.id(step), because });

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::decide::{Decider, Decision};
 use crate::error::Problem;
 use crate::graph::Graph;
+use crate::lockfile;
 use crate::store::{Lookup, Record};
 
 /// What would become of a step.
@@ -52,6 +53,10 @@ pub fn plan(decider: &Decider) -> (Vec<usize>, BTreeMap<usize, Planned>) {
 }
 
 fn decide(decider: &Decider, step: usize, records: &mut BTreeMap<usize, Record>) -> Planned {
+    if let Some(address) = decider.unfetched(step) {
+        let why = vec![format!("{address} is not in {} yet", lockfile::NAME)];
+        return Planned { verdict: Verdict::Run, why, decision: None };
+    }
     match decider.decide(step, records) {
         Err(problem) => Planned { why: vec![problem.to_string()], verdict: Verdict::Fail(problem), decision: None },
         Ok(decision) => {

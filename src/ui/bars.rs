@@ -49,7 +49,11 @@ impl Bars {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &stamped.event {
             Event::RunStarted { steps, .. } => state.begin(&self.multi, steps.len()),
-            Event::StepStarted { step, .. } => {
+            Event::StepStarted { step, .. } | Event::StepFetching { step, .. } => {
+                // A step that has fetched goes on under a new bar.
+                if let Some(running) = state.running.remove(step) {
+                    running.bar.finish_and_clear();
+                }
                 let bar = self.multi.add(ProgressBar::new_spinner().with_prefix(step.clone()));
                 bar.set_style(style("  {spinner} {prefix}  {elapsed}  {wide_msg}"));
                 bar.enable_steady_tick(Duration::from_millis(200));
@@ -110,6 +114,8 @@ impl Running {
         let look = (unit.to_owned(), total.is_some());
         if self.look.as_ref() != Some(&look) {
             self.bar.set_style(style(&template(unit, total.is_some())));
+            // What was there before the first word does not count towards the rate: a download may go on in the middle.
+            self.bar.update(|state| state.set_pos(done));
             self.bar.reset_eta();
             self.look = Some(look);
         }

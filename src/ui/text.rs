@@ -15,6 +15,15 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
+/// `13.5 GB`, in powers of ten as download pages count.
+pub fn bytes(n: u64) -> String {
+    let units = [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    match units.into_iter().find(|(unit, _)| n >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", n as f64 / unit as f64),
+        None => format!("{n} B"),
+    }
+}
+
 /// `1 step`, `2 steps`.
 pub fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })

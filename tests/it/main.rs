@@ -17,6 +17,8 @@ mod golden_models;
 mod golden_tables;
 #[cfg(feature = "torch")]
 mod golden_train;
+#[cfg(unix)]
+mod hub;
 #[cfg(feature = "torch")]
 mod ml_laws;
 mod report;
