@@ -162,6 +162,12 @@ pub trait Kind: Send + Sync + 'static {
         to_value(params)
     }
 
+    /// What can be said of its result before it is there, from the parameters and what can be said of its inputs, by
+    /// port. `made` is where its first output lies, if that is there.
+    fn outlook(_params: &Self::Params, _inputs: &BTreeMap<String, Vec<Outlook>>, _made: Option<&FilePath>) -> Outlook {
+        Outlook::default()
+    }
+
     /// What of the machine may change its answer.
     fn environment(_params: &Self::Params, _machine: &Machine) -> BTreeMap<String, String> {
         BTreeMap::new()
@@ -210,6 +216,8 @@ pub trait AnyStep: Send + Sync {
     fn fetch(&self, cx: &mut Context) -> Result<Locked>;
     /// See [`Kind::origin`].
     fn origin(&self) -> Option<String>;
+    /// See [`Kind::outlook`].
+    fn outlook(&self, inputs: &BTreeMap<String, Vec<Outlook>>, made: Option<&FilePath>) -> Outlook;
     /// See [`Kind::environment`].
     fn environment(&self, machine: &Machine) -> BTreeMap<String, String>;
     /// See [`Kind::share`].
@@ -279,6 +287,9 @@ impl<K: Kind> AnyStep for Typed<K> {
     fn origin(&self) -> Option<String> {
         K::origin(&self.0)
     }
+    fn outlook(&self, inputs: &BTreeMap<String, Vec<Outlook>>, made: Option<&FilePath>) -> Outlook {
+        K::outlook(&self.0, inputs, made)
+    }
     fn environment(&self, machine: &Machine) -> BTreeMap<String, String> {
         K::environment(&self.0, machine)
     }
@@ -336,6 +347,17 @@ impl Artifact {
     pub fn label(&self) -> String {
         self.origin.clone().unwrap_or_else(|| format!("the output of step `{}`", self.name))
     }
+}
+
+/// What can be said of a result before it is there.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outlook {
+    /// `config.json` of the model that it is, as far as it is known.
+    pub config: Option<Value>,
+    /// Numbers that are worth knowing before hours are spent, such as `trainable_parameters`.
+    pub facts: BTreeMap<String, u64>,
+    /// What will go wrong.
+    pub problem: Option<Problem>,
 }
 
 /// How other machines are reached, and what is known of what lies there.

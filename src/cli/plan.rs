@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{CacheArgs, Exit, PipelineArgs};
 use crate::exec::{self, Decider, Planned, Verdict};
+use crate::step::Outlook;
 use crate::ui;
 
 /// Tells what would run, and why, without running.
@@ -41,10 +42,13 @@ fn plan(args: &Args) -> Result<Exit, Exit> {
         let (id, plan) = (&pipeline.steps[*step].id, &planned[step]);
         if args.json {
             let key = plan.decision.as_ref().map(|decision| &decision.key);
-            ui::out(&json!({"step": id, "plan": word(plan), "why": plan.why, "key": key}).to_string());
+            ui::out(
+                &json!({"step": id, "plan": word(plan), "why": plan.why, "key": key, "facts": plan.outlook.facts})
+                    .to_string(),
+            );
         } else {
             let text = format!("{:7}  {id:width$}  {}", word(plan), why(plan));
-            ui::out(text.trim_end());
+            ui::out(&(text.trim_end().to_owned() + &foreseen(&plan.outlook)));
         }
     }
     if !args.json {
@@ -69,6 +73,13 @@ fn why(plan: &Planned) -> String {
         Verdict::Fail(problem) => problem.what.clone(),
         Verdict::Run | Verdict::Depends(_) => plan.why.join(", "),
     }
+}
+
+/// `; 2 097 152 trainable parameters`, and what will go wrong.
+fn foreseen(outlook: &Outlook) -> String {
+    let fact = |(name, value): (&String, &u64)| format!("; {} {}", ui::grouped(*value), name.replace('_', " "));
+    let problem = outlook.problem.iter().map(|problem| format!("; it will fail: {}", problem.what));
+    outlook.facts.iter().map(fact).chain(problem).collect()
 }
 
 fn counts<'a>(planned: impl Iterator<Item = &'a Planned>) -> String {

@@ -6,8 +6,7 @@
 //!                        │                                      ▼
 //! Waiting ── producers done, inputs have digests ──▶ decide ◀───┘
 //!    │                                                 │
-//!    │                                                 ├── remote source, not in pipe.lock ──▶ Unfetched
-//!    │                                                 │       slots free ──▶ Running ──▶ pipe.lock, decide again
+//!    │                  into pipe.lock, decide again ◀─┼── remote source that pipe.lock does not know: Fetching
 //!    │                                                 ├── record found ──▶ Done   (reused)
 //!    │                                                 ├── cannot be decided ──▶ Failed
 //!    │                                                 └── no record ──▶ Ready ── slots free ──▶ Running
@@ -17,11 +16,15 @@
 //!                                                       Stopped ◀── Ctrl-C ────────────────────────┘
 //! ```
 //!
+//! What lies on another machine is fetched before its step can be decided, because its content is part of the key.
+//!
 //! After a failure nothing new is started: what runs already is finished and kept, because it may have cost
 //! hours, and the rest waits for the next run. Ready steps start in the order of the graph and none overtakes
 //! another, so that a step that wants the whole machine is not put off by small ones.
 
 mod decide;
+mod fetch;
+mod outlook;
 mod plan;
 mod why;
 mod work;
@@ -43,7 +46,7 @@ use crate::error::Problem;
 use crate::event::{Event, Made, Outcome, Say};
 use crate::fetch::Settings;
 use crate::graph::Graph;
-use crate::lockfile::{Locked, Lockfile};
+use crate::lockfile::Lockfile;
 use crate::spec::Pipeline;
 use crate::step::{Machine, Share};
 use crate::store::{Lookup, Record, Store};
@@ -76,26 +79,18 @@ pub struct Summary {
 enum State {
     Waiting,
     Twin(usize),
-    Unfetched(String),
+    Fetching(String),
     Ready(Box<Decision>),
-    Running { slots: usize, what: Work },
+    Running { slots: usize, key: Digest },
     Done,
     Failed,
     Stopped,
 }
 
-/// What a running step is at.
-enum Work {
-    /// Its remote source.
-    Fetch(String),
-    /// The result of this key.
-    Run(Digest),
-}
-
 /// What a worker thread sends back.
 enum Message {
     Said(usize, Say),
-    Fetched(usize, Box<Result<Locked, Problem>>, Duration),
+    Fetched(usize, Box<fetch::Fetched>),
     Ended(usize, Box<Result<Record, Problem>>),
 }
 
@@ -119,8 +114,8 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         states: order.iter().map(|&step| (step, State::Waiting)).collect(),
         graph,
         order,
-        records: BTreeMap::new(),
         fetched: BTreeMap::new(),
+        records: BTreeMap::new(),
         free: options.slots.max(1),
         first_failure: None,
         counts: Counts::default(),
@@ -147,9 +142,9 @@ struct Run<'a> {
     graph: Graph,
     order: Vec<usize>,
     states: BTreeMap<usize, State>,
-    records: BTreeMap<usize, Record>,
     /// How long the remote sources of steps took.
     fetched: BTreeMap<usize, Duration>,
+    records: BTreeMap<usize, Record>,
     free: usize,
     first_failure: Option<usize>,
     counts: Counts,
@@ -162,16 +157,16 @@ impl<'a> Run<'a> {
         'a: 's,
     {
         loop {
-            self.decide();
+            self.decide(scope, sender);
             self.start(scope, sender);
-            if !self.states.values().any(|state| matches!(state, State::Running { .. })) {
+            if !self.states.values().any(|state| matches!(state, State::Fetching(_) | State::Running { .. })) {
                 return;
             }
             // Words change nothing that has been decided; only an end does.
             loop {
                 match receiver.recv() {
                     Ok(Message::Said(step, say)) => self.tell(Event::StepSaid { step: self.id(step), say }),
-                    Ok(Message::Fetched(step, result, took)) => break self.fetched(step, *result, took),
+                    Ok(Message::Fetched(step, fetched)) => break self.has_fetched(step, *fetched),
                     Ok(Message::Ended(step, result)) => break self.ended(step, *result),
                     Err(_) => return,
                 }
@@ -192,7 +187,10 @@ impl<'a> Run<'a> {
     }
 
     /// Decides all steps whose inputs are known. One pass in order is enough: a hit makes later ones known.
-    fn decide(&mut self) {
+    fn decide<'s>(&mut self, scope: &'s thread::Scope<'s, '_>, sender: &Sender<Message>)
+    where
+        'a: 's,
+    {
         for step in self.order.clone() {
             if self.stopping() {
                 return;
@@ -200,7 +198,7 @@ impl<'a> Run<'a> {
             let waits = match self.states[&step] {
                 State::Waiting => self.graph.producers(step).iter().any(|producer| !self.is_done(*producer)),
                 State::Twin(other) => {
-                    matches!(self.states[&other], State::Unfetched(_) | State::Ready(_) | State::Running { .. })
+                    matches!(self.states[&other], State::Fetching(_) | State::Ready(_) | State::Running { .. })
                 }
                 _ => true,
             };
@@ -208,10 +206,7 @@ impl<'a> Run<'a> {
                 continue;
             }
             let state = match self.decider.unfetched(step) {
-                Some(address) => match self.with_source(&address) {
-                    Some(other) => State::Twin(other),
-                    None => State::Unfetched(address),
-                },
+                Some(address) => self.fetch(scope, sender, step, address),
                 None => self.decided(step),
             };
             self.states.insert(step, state);
@@ -231,14 +226,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The step that is fetching this source just now.
-    fn with_source(&self, address: &str) -> Option<usize> {
-        self.order.iter().copied().find(|step| match &self.states[step] {
-            State::Unfetched(other) | State::Running { what: Work::Fetch(other), .. } => other == address,
-            _ => false,
-        })
-    }
-
     fn is_done(&self, step: usize) -> bool {
         matches!(self.states[&step], State::Done)
     }
@@ -247,7 +234,7 @@ impl<'a> Run<'a> {
     fn with_key(&self, key: &Digest) -> Option<usize> {
         self.order.iter().copied().find(|step| match &self.states[step] {
             State::Ready(decision) => decision.key == *key,
-            State::Running { what: Work::Run(running), .. } => running == key,
+            State::Running { key: running, .. } => running == key,
             _ => false,
         })
     }
@@ -258,66 +245,35 @@ impl<'a> Run<'a> {
         'a: 's,
     {
         for step in self.order.clone() {
-            if !matches!(self.states[&step], State::Ready(_) | State::Unfetched(_)) {
-                continue;
-            }
+            let State::Ready(_) = self.states[&step] else { continue };
             let slots = slots_of(self.pipeline.steps[step].action.share(), self.options.slots);
             if self.stopping() || slots > self.free {
                 return;
             }
+            let Some(State::Ready(decision)) = self.states.remove(&step) else { return };
+            self.states.insert(step, State::Running { slots, key: decision.key.clone() });
             self.free -= slots;
-            let (what, job) = match self.states.remove(&step) {
-                Some(State::Ready(decision)) => (Work::Run(decision.key.clone()), self.job(step, *decision)),
-                Some(State::Unfetched(address)) => {
-                    self.tell(Event::StepFetching { step: self.id(step), source: address.clone() });
-                    (Work::Fetch(address), work::Job::Fetch)
-                }
-                _ => return,
-            };
-            self.states.insert(step, State::Running { slots, what });
-            let worker = work::Worker {
+            let why = self.decider.why(step, &decision);
+            self.tell(Event::StepStarted { step: self.id(step), key: decision.key.clone(), why });
+            let job = work::Job {
                 step: &self.pipeline.steps[step],
                 position: step,
                 root: self.pipeline.root.clone(),
+                inputs: self.decider.artifacts(step, &self.records),
+                decision: *decision,
+                outside: self.outside(step),
+                fetched: self.fetched.get(&step).copied().unwrap_or_default(),
                 store: self.store,
                 options: self.options,
             };
             let to = sender.clone();
             let name = self.id(step);
-            let spawned = thread::Builder::new()
-                .name(name)
-                .stack_size(16 << 20)
-                .spawn_scoped(scope, move || worker.work(job, &to));
+            let spawned =
+                thread::Builder::new().name(name).stack_size(16 << 20).spawn_scoped(scope, move || job.work(&to));
             if let Err(error) = spawned {
                 self.ended(step, Err(Problem::new(format!("cannot start a thread: {error}"))));
             }
         }
-    }
-
-    fn job(&mut self, step: usize, decision: Decision) -> work::Job {
-        let why = self.decider.why(step, &decision);
-        self.tell(Event::StepStarted { step: self.id(step), key: decision.key.clone(), why });
-        work::Job::Run {
-            inputs: self.decider.artifacts(step, &self.records),
-            fetched: self.fetched.get(&step).copied().unwrap_or_default(),
-            decision: Box::new(decision),
-        }
-    }
-
-    /// A source that is here has a digest, so that the step can be decided.
-    fn fetched(&mut self, step: usize, result: Result<Locked, Problem>, took: Duration) {
-        let State::Running { slots, what: Work::Fetch(address) } = &self.states[&step] else { return };
-        self.free += slots;
-        let locked = result.and_then(|locked| self.options.lock.put(address, locked));
-        let state = match locked {
-            Ok(_) => {
-                self.fetched.insert(step, took);
-                State::Waiting
-            }
-            Err(problem) if problem.cancelled => State::Stopped,
-            Err(problem) => self.failed(step, problem),
-        };
-        self.states.insert(step, state);
     }
 
     fn ended(&mut self, step: usize, result: Result<Record, Problem>) {
@@ -390,8 +346,7 @@ impl<'a> Run<'a> {
         let interrupted = self.options.cancel.load(Ordering::Relaxed);
         if let Some(first) = self.first_failure {
             for step in self.order.clone() {
-                if matches!(self.states[&step], State::Waiting | State::Twin(_) | State::Unfetched(_) | State::Ready(_))
-                {
+                if matches!(self.states[&step], State::Waiting | State::Twin(_) | State::Ready(_)) {
                     self.counts.skipped += 1;
                     let because = self.id(self.failed_above(step).unwrap_or(first));
                     self.tell(Event::StepSkipped { step: self.id(step), because });

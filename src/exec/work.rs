@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,90 +16,59 @@ use super::{Message, Options};
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::event::Say;
-use crate::lockfile::Locked;
 use crate::spec::Step;
 use crate::step::{Artifact, Context, Frame, Outside};
 use crate::store::{Draft, Record, Store};
 
-/// A step, and what it works with.
-pub(super) struct Worker<'a> {
+/// Everything that one step needs to run.
+pub(super) struct Job<'a> {
     pub step: &'a Step,
     pub position: usize,
     pub root: PathBuf,
+    pub inputs: BTreeMap<String, Vec<Artifact>>,
+    pub decision: Decision,
+    pub outside: Outside,
+    /// How long its remote source took to fetch.
+    pub fetched: Duration,
     pub store: &'a Store,
     pub options: &'a Options,
-}
-
-/// What is to be done.
-pub(super) enum Job {
-    /// Bring its remote source.
-    Fetch,
-    /// Run it; its remote source, if it has one, took so long.
-    Run { inputs: BTreeMap<String, Vec<Artifact>>, decision: Box<Decision>, fetched: Duration },
 }
 
 /// How often progress is passed on at most: bars are not drawn more often anyway.
 const PROGRESS: Duration = Duration::from_millis(50);
 
-impl Worker<'_> {
-    /// Does it and sends what became of it.
-    pub fn work(self, job: Job, to: &Sender<Message>) {
+impl Job<'_> {
+    /// Runs the step and sends what became of it.
+    pub fn work(self, to: &Sender<Message>) {
         let position = self.position;
-        let message = match job {
-            Job::Fetch => {
-                let started = Instant::now();
-                let result = self.fetch(to);
-                Message::Fetched(position, Box::new(result), started.elapsed())
-            }
-            Job::Run { inputs, decision, fetched } => {
-                Message::Ended(position, Box::new(self.run(inputs, *decision, fetched, to)))
-            }
-        };
+        let result = self.result(to);
         // The loop waits for this message, so nobody is gone who could receive it.
-        let _ = to.send(message);
+        let _ = to.send(Message::Ended(position, Box::new(result)));
     }
 
-    fn context(&self, inputs: BTreeMap<String, Vec<Artifact>>, out: PathBuf, sink: Box<dyn Fn(Say) + Send>) -> Context {
-        let known = self.step.action.remote().and_then(|address| self.options.lock.get(&address));
-        let frame = Frame {
-            step: self.step.id.clone(),
-            inputs,
-            out,
-            root: self.root.clone(),
-            machine: self.options.machine.clone(),
-            threads: self.options.machine.threads(self.step.action.share()),
-            cancel: self.options.cancel.clone(),
-            sink,
-        };
-        Context::new(frame).with_outside(Outside { settings: self.options.settings.clone(), known })
-    }
-
-    fn fetch(&self, to: &Sender<Message>) -> Result<Locked> {
-        // It writes no outputs, and what it says is not part of a result.
-        let sink = sink(self.position, to.clone(), Arc::default());
-        let mut cx = self.context(BTreeMap::new(), PathBuf::new(), sink);
-        let locked = caught(self.step.kind.name(), || self.step.action.fetch(&mut cx))?;
-        cx.check_cancelled()?;
-        Ok(locked)
-    }
-
-    fn run(
-        &self,
-        inputs: BTreeMap<String, Vec<Artifact>>,
-        decision: Decision,
-        fetched: Duration,
-        to: &Sender<Message>,
-    ) -> Result<Record> {
+    fn result(self, to: &Sender<Message>) -> Result<Record> {
         let started = Instant::now();
         let stage = self.store.stage()?;
         let out = stage.out();
         fs::create_dir(&out).map_err(|e| Problem::io("make the folder", &out, &e))?;
         let said = Arc::new(Mutex::new(Vec::new()));
-        let mut cx = self.context(inputs, out, sink(self.position, to.clone(), said.clone()));
+        let mut cx = Context::new(Frame {
+            step: self.step.id.clone(),
+            inputs: self.inputs,
+            out,
+            root: self.root,
+            machine: self.options.machine.clone(),
+            threads: self.options.machine.threads(self.step.action.share()),
+            cancel: self.options.cancel.clone(),
+            sink: sink(self.position, to.clone(), said.clone()),
+        })
+        .with_outside(self.outside);
         caught(self.step.kind.name(), || self.step.action.run(&mut cx))?;
         // A step that left its loop early on Ctrl-C may not have said so.
-        cx.check_cancelled()?;
-        for (source, before) in &decision.sources {
+        if self.options.cancel.load(Ordering::Relaxed) {
+            return Err(Problem::cancelled());
+        }
+        for (source, before) in &self.decision.sources {
             if Digest::of_path(&source.path)? != *before {
                 let what = format!("its input {} changed while the step ran", source.path.display());
                 return Err(Problem::new(what).help("nothing was recorded; run again once the file is complete"));
@@ -111,11 +81,11 @@ impl Worker<'_> {
         }
         let outputs = self.step.kind.outputs().iter();
         let draft = Draft {
-            manifest: decision.manifest,
+            manifest: self.decision.manifest,
             outputs: outputs.map(|output| (output.name.to_owned(), output.file.to_owned())).collect(),
             figures,
             said: said.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            took_ms: (fetched + started.elapsed()).as_millis() as u64,
+            took_ms: (self.fetched + started.elapsed()).as_millis() as u64,
             run: self.options.run.clone(),
             step: self.step.id.clone(),
         };
@@ -124,7 +94,7 @@ impl Worker<'_> {
 }
 
 /// Passes on what a step says, progress not too often, and keeps its notes and warnings for the record.
-fn sink(position: usize, to: Sender<Message>, said: Arc<Mutex<Vec<Say>>>) -> Box<dyn Fn(Say) + Send> {
+pub(super) fn sink(position: usize, to: Sender<Message>, said: Arc<Mutex<Vec<Say>>>) -> Box<dyn Fn(Say) + Send> {
     let last: Cell<Option<Instant>> = Cell::new(None);
     let bad: RefCell<BTreeSet<String>> = RefCell::new(BTreeSet::new());
     Box::new(move |say| {
@@ -158,7 +128,7 @@ thread_local! {
 }
 
 /// Calls `run`; a panic is the failure of this step alone.
-fn caught<T>(kind: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn caught<T>(kind: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     quiet_panics();
     PANIC.set(Some(None));
     let result = panic::catch_unwind(AssertUnwindSafe(run));

@@ -246,6 +246,6 @@ pub(super) fn io_failure(error: &std::io::Error, host: &str) -> Failure {
             let problem = Problem::new(format!("{host} could not prove who it is: {error}"));
             problem.help("behind a proxy that reads along, name its certificates in SSL_CERT_FILE").into()
         }
-        _ => Failure::Broken(format!("the connection to {host} broke: {error}")),
+        _ => Failure::Broken(format!("the connection to {host} failed: {error}")),
     }
 }

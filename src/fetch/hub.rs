@@ -248,7 +248,8 @@ impl Hub<'_> {
             return Err(too_much(&self.repo.to_string(), all, self.request.max_bytes));
         }
         let here: u64 = by_content.keys().map(|etag| length(cache.incomplete(etag))).sum();
-        space::require(cache.folder(), all.saturating_sub(here), &self.repo.to_string())?;
+        let what = format!("fetching {} into {}", self.repo, cache.folder().display());
+        space::require(cache.folder(), all.saturating_sub(here), &what)?;
         Ok(all)
     }
 

@@ -8,13 +8,10 @@ use crate::error::{Problem, Result};
 /// Fails if the disk of a folder, which need not exist yet, has less room than this.
 pub fn require(folder: &Path, bytes: u64, what: &str) -> Result<()> {
     match available(folder) {
-        Some(free) if free < bytes => Err(Problem::new(format!(
-            "{what} needs {} in {}, and {} are free there",
-            size(bytes),
-            folder.display(),
-            size(free)
-        ))
-        .help("free some space on that disk, or put the cache (`--cache`, `HF_HOME`) on another one")),
+        Some(free) if free < bytes => {
+            Err(Problem::new(format!("{what} needs {}, and {} are free there", size(bytes), size(free)))
+                .help("free some space on that disk, or put the cache (`--cache`, `HF_HOME`) on another one"))
+        }
         _ => Ok(()),
     }
 }
@@ -51,10 +48,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let deep = folder.path().join("not/yet/there");
         require(&deep, 1, "x").unwrap();
-        let problem = require(&deep, 1 << 60, "the repository a/b").unwrap_err().to_string();
-        assert!(
-            problem.starts_with("the repository a/b needs 1152921.5 TB in ") && problem.contains("are free"),
-            "{problem}"
-        );
+        let problem = require(&deep, 1 << 60, "a copy in the cache").unwrap_err().to_string();
+        assert!(problem.starts_with("a copy in the cache needs 1152921.5 TB, and "), "{problem}");
     }
 }

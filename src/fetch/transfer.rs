@@ -197,7 +197,9 @@ impl Transfer<'_> {
         if self.bytes.is_none() && !state.counted {
             state.counted = true;
             shared.expect(total);
-            space::require(self.part.parent().unwrap_or(Path::new(".")), total - state.here.min(total), self.name)?;
+            let folder = self.part.parent().unwrap_or(Path::new("."));
+            let what = format!("fetching {} into {}", self.name, folder.display());
+            space::require(folder, total - state.here.min(total), &what)?;
         }
         Ok(())
     }

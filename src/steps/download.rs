@@ -20,7 +20,7 @@ use crate::digest::files_below;
 use crate::error::{Path, Place, Problem, Result};
 use crate::fetch::{self, Address, Brought, Request};
 use crate::lockfile::Locked;
-use crate::step::{Context, Input, Kind, Output, Source as Outside};
+use crate::step::{Context, Input, Kind, Outlook, Output, Source as Outside};
 use pin::Pin;
 use source::Source;
 
@@ -120,6 +120,12 @@ impl Kind for Download {
             Pin::parse(pin)?.verify_fetched(&fetched, &params.source)?;
         }
         Ok(fetched.locked)
+    }
+
+    /// The model that is here, or else what the pipeline says of it.
+    fn outlook(params: &Params, _inputs: &BTreeMap<String, Vec<Outlook>>, made: Option<&FilePath>) -> Outlook {
+        let said = || params.config.clone().map(|fields| Value::Object(fields.into_iter().collect()));
+        Outlook { config: made.and_then(super::config_of).or_else(said), ..Outlook::default() }
     }
 
     fn origin(params: &Params) -> Option<String> {

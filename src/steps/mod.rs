@@ -12,6 +12,10 @@ pub mod tokenize;
 pub mod tokenizer;
 pub mod train;
 
+use std::path::Path;
+
+use serde_json::Value;
+
 #[cfg(not(feature = "torch"))]
 use crate::error::Problem;
 use crate::step::{AnyKind, kind};
@@ -33,6 +37,11 @@ pub static KINDS: &[&dyn AnyKind] = &[
 /// The kind of this name.
 pub fn find(name: &str) -> Option<&'static dyn AnyKind> {
     KINDS.iter().copied().find(|kind| kind.name() == name)
+}
+
+/// `config.json` of a model's folder; nothing if it is no such folder.
+fn config_of(folder: &Path) -> Option<Value> {
+    serde_json::from_slice(&std::fs::read(folder.join("config.json")).ok()?).ok()
 }
 
 /// Why a step that computes cannot run in this binary.

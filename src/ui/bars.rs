@@ -114,8 +114,6 @@ impl Running {
         let look = (unit.to_owned(), total.is_some());
         if self.look.as_ref() != Some(&look) {
             self.bar.set_style(style(&template(unit, total.is_some())));
-            // What was there before the first word does not count towards the rate: a download may go on in the middle.
-            self.bar.update(|state| state.set_pos(done));
             self.bar.reset_eta();
             self.look = Some(look);
         }

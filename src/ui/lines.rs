@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::problem;
-use super::text::{bytes, count, duration, paint, reasons, warning};
+use super::text::{count, duration, paint, reasons, warning};
 use crate::event::{Event, Outcome, Say, Stamped};
 
 /// How often a step without bars tells how far it is, in milliseconds.
@@ -18,14 +18,12 @@ pub struct Lines {
     width: usize,
     why: BTreeMap<String, String>,
     last: BTreeMap<String, u64>,
-    /// When a step's progress was first told, and how far it was then.
-    first: BTreeMap<String, (u64, u64)>,
 }
 
 impl Lines {
     /// Nothing has happened yet.
     pub fn new(color: bool, plain: bool) -> Self {
-        Self { color, plain, width: 0, why: BTreeMap::new(), last: BTreeMap::new(), first: BTreeMap::new() }
+        Self { color, plain, width: 0, why: BTreeMap::new(), last: BTreeMap::new() }
     }
 
     /// The lines that tell an event; none for most of them.
@@ -36,13 +34,13 @@ impl Lines {
                 Vec::new()
             }
             Event::StepFetching { step, source } => {
-                self.begins(step, stamped.at_ms);
+                self.last.insert(step.clone(), stamped.at_ms);
                 if self.plain { vec![self.step("▸", "36", step, "fetches", source)] } else { Vec::new() }
             }
             Event::StepStarted { step, why, .. } => {
                 let why = reasons(why);
                 self.why.insert(step.clone(), why.clone());
-                self.begins(step, stamped.at_ms);
+                self.last.insert(step.clone(), stamped.at_ms);
                 if self.plain { vec![self.step("▸", "36", step, "runs", &why)] } else { Vec::new() }
             }
             Event::StepReused { step, saved_ms, .. } => {
@@ -103,49 +101,21 @@ impl Lines {
             Say::Note { text } => Some(format!("  {step}: {text}")),
             Say::Metric { .. } => None,
             Say::Progress { done, total, unit, text } => {
-                let first = *self.first.entry(step.to_owned()).or_insert((at_ms, *done));
                 let due = self.last.get(step).is_none_or(|last| at_ms.saturating_sub(*last) >= EVERY);
                 if !self.plain || !due {
                     return None;
                 }
                 self.last.insert(step.to_owned(), at_ms);
-                let far = if unit == "B" {
-                    transfer(*done, *total, first, at_ms)
-                } else {
-                    format!("{done}{} {unit}", total.map(|total| format!("/{total}")).unwrap_or_default())
-                };
-                Some(format!("  {step}: {far}  {text}").trim_end().to_owned())
+                let total = total.map(|total| format!("/{total}")).unwrap_or_default();
+                Some(format!("  {step}: {done}{total} {unit}  {text}").trim_end().to_owned())
             }
         }
-    }
-
-    fn begins(&mut self, step: &str, at_ms: u64) {
-        self.last.insert(step.to_owned(), at_ms);
-        self.first.remove(step);
     }
 
     fn step(&self, mark: &str, code: &str, step: &str, what: &str, more: &str) -> String {
         let width = self.width;
         format!("{} {step:width$}  {what:>9}   {more}", paint(mark, code, self.color)).trim_end().to_owned()
     }
-}
-
-/// `1.2 of 13.5 GB  25.0 MB/s, 8 m 12 s left`: what came before the first word does not count towards the rate.
-fn transfer(done: u64, total: Option<u64>, (began, before): (u64, u64), at_ms: u64) -> String {
-    let mut text = match total {
-        Some(total) => format!("{} of {}", bytes(done), bytes(total)),
-        None => bytes(done),
-    };
-    let (came, ms) = (done.saturating_sub(before), at_ms.saturating_sub(began));
-    if came > 0 && ms > 0 {
-        let rate = came as f64 * 1000.0 / ms as f64;
-        text.push_str(&format!("  {}/s", bytes(rate as u64)));
-        if let Some(total) = total {
-            let left = total.saturating_sub(done) as f64 * 1000.0 / rate;
-            text.push_str(&format!(", {} left", duration(left as u64)));
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -199,24 +169,6 @@ mod tests {
         assert_eq!(lines(&mut all, 10_001, progress(2)), ["  lora: 2/9 steps  loss 1.2"]);
         assert!(lines(&mut all, 10_500, progress(3)).is_empty());
         assert_eq!(lines(&mut all, 11_000, finished()), ["✓ lora         42.1 s"]);
-    }
-
-    #[test]
-    fn a_transfer_tells_rate_and_time_left() {
-        let mut all = begun(true);
-        let source = "hf://a/b".to_owned();
-        let begins = lines(&mut all, 0, Event::StepFetching { step: "lora".into(), source });
-        assert_eq!(begins, ["▸ lora        fetches   hf://a/b"]);
-        let progress = |done| {
-            let say =
-                Say::Progress { done, total: Some(13_500_000_000), unit: "B".into(), text: "2 of 9 files".into() };
-            Event::StepSaid { step: "lora".into(), say }
-        };
-        assert!(lines(&mut all, 1000, progress(1_000_000_000)).is_empty());
-        assert_eq!(
-            lines(&mut all, 11_000, progress(1_250_000_000)),
-            ["  lora: 1.2 GB of 13.5 GB  25.0 MB/s, 8 m 10 s left  2 of 9 files"]
-        );
     }
 
     #[test]

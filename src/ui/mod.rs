@@ -11,7 +11,7 @@ use std::io::{IsTerminal, Write};
 use crate::event::{Event, Stamped};
 use bars::Bars;
 use lines::Lines;
-pub use text::{duration, table};
+pub use text::{duration, grouped, table};
 
 /// What the user asked to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

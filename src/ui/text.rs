@@ -15,13 +15,17 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
-/// `13.5 GB`, in powers of ten as download pages count.
-pub fn bytes(n: u64) -> String {
-    let units = [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
-    match units.into_iter().find(|(unit, _)| n >= *unit) {
-        Some((unit, name)) => format!("{:.1} {name}", n as f64 / unit as f64),
-        None => format!("{n} B"),
+/// `2 097 152`.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(' ');
+        }
+        text.push(digit);
     }
+    text
 }
 
 /// `1 step`, `2 steps`.
@@ -78,6 +82,11 @@ mod tests {
         for (ms, text) in cases.into_iter().chain([(185_000, "3 m 05 s"), (3_599_600, "1 h 00 m")]) {
             assert_eq!(duration(ms), text);
         }
+    }
+
+    #[test]
+    fn large_numbers_are_grouped() {
+        assert_eq!([7, 999, 1000, 4_211_200].map(grouped), ["7", "999", "1 000", "4 211 200"]);
     }
 
     #[test]

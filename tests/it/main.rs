@@ -21,6 +21,7 @@ mod golden_train;
 mod hub;
 #[cfg(feature = "torch")]
 mod ml_laws;
+mod profiles;
 mod report;
 mod spec;
 mod support;

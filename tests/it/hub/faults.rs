@@ -236,7 +236,12 @@ fn sizes_are_checked_before_bytes_are_taken() {
     project.server.file("a.bin", b"", &[]);
     project.server.fault("a.bin", 1, Fault::Length(1_000_000_000_000_000_000));
     let refused = project.fails(&[]);
-    assert!(refused.contains("a.bin needs 1000000.0 TB in ") && refused.contains("free some space"), "{refused}");
+    assert!(
+        refused.contains("a.bin into ")
+            && refused.contains("needs 1000000.0 TB, and ")
+            && refused.contains("free some space"),
+        "{refused}"
+    );
 }
 
 #[test]
