@@ -187,9 +187,10 @@ impl<'a> Client<'a> {
 }
 
 impl Answer {
-    /// A header; where the Hub redirects, its own word goes before that of the server behind it.
+    /// A header of the server that answered in the end, or else of the same server when it redirected: the Hub says on
+    /// the way what a file is.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let all = self.before.iter().chain([&self.headers]);
+        let all = std::iter::once(&self.headers).chain(self.before.iter().rev());
         all.filter_map(|headers| headers.get(name)).find_map(|value| value.to_str().ok())
     }
 
