@@ -1,7 +1,7 @@
 //! What the Hub says: which commit a revision is, which files it has, and what each of them is.
 //! It does not fetch files.
 //!
-//! Source: `huggingface_hub` 1.0, `hf_api.py` (`repo_info`) and `file_download.py` (`get_hf_file_metadata`).
+//! Source: `huggingface_hub`, `hf_api.py` (`repo_info`) and `file_download.py` (`get_hf_file_metadata`).
 
 use serde::Deserialize;
 

@@ -8,7 +8,7 @@
 //! .locks/models--owner--name/ETAG.lock               held by the process that fetches (flock, as theirs)
 //! ```
 //!
-//! Source: `huggingface_hub` 1.0, `file_download.py`.
+//! Source: `huggingface_hub`, `file_download.py`; tried both ways with its version 2.4.0.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
