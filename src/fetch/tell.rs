@@ -80,7 +80,7 @@ pub(super) fn web(failure: Failure, url: &str, settings: &Settings) -> Problem {
         401 | 403 | 407 => {
             let hub = Url::parse(&settings.endpoint).is_some_and(|hub| hub.host() == status.host);
             let help = if hub {
-                "write it as `hf://owner/name/file`: then the token in HF_TOKEN is used"
+                "write it as `hf://owner/name/file`: then it is said what is missing"
             } else {
                 "fetch the file yourself and give its path"
             };
