@@ -1,6 +1,6 @@
 # `make test` is the whole suite; `make help` lists the rest. Nothing is installed by hand.
 .DEFAULT_GOAL := help
-.PHONY: help test test-core test-all test-long lint fmt prerequisites
+.PHONY: help test test-core test-all test-long interop lint fmt prerequisites
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -18,6 +18,14 @@ test-all: prerequisites
 
 test-long: prerequisites ## The tests that take minutes (their names start with long_)
 	PIPE_LONG=1 cargo test --release long_ -- --nocapture
+
+interop: prerequisites .interop/ready ## Round trips with PEFT and AdapterHub; installs them and PyTorch, 3 GB, into .interop
+	PIPE_INTEROP_REPORT=bench/interop.md cargo test --test it interop:: -- --nocapture
+
+.interop/ready: tests/interop/requirements.txt
+	python3 -m venv .interop
+	.interop/bin/pip install --quiet -r tests/interop/requirements.txt
+	touch .interop/ready
 
 lint: prerequisites ## Format, clippy and rustdoc, with and without libtorch
 	cargo fmt --check

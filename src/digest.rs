@@ -2,7 +2,8 @@
 //! It does not know the store, nor what a digest is used for.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,12 @@ use crate::error::{Problem, Result};
 #[serde(transparent)]
 pub struct Digest(String);
 
+/// Follows a long reading: told how many bytes were read since the last time; its problem ends the reading.
+pub type Watch<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
+
+/// Bytes that are hashed at once, by all cores: enough that the threads pay, and that a disk is read in one go.
+const BLOCK: u64 = 8 << 20;
+
 impl Digest {
     /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
@@ -22,31 +29,60 @@ impl Digest {
 
     /// The digest of a file, or of a folder: see [`Digest::of_folder`].
     pub fn of_path(path: &Path) -> Result<Self> {
+        Self::of_path_watched(path, &mut |_| Ok(()))
+    }
+
+    /// The same, followed by `watch`.
+    pub fn of_path_watched(path: &Path, watch: Watch) -> Result<Self> {
         let meta = fs::metadata(path).map_err(|e| Problem::io("read", path, &e))?;
-        if meta.is_dir() { Self::of_folder(path) } else { Self::of_file(path) }
+        if meta.is_dir() { Self::folder(path, watch) } else { Self::file(path, watch) }
     }
 
     /// The digest of a file's bytes.
     pub fn of_file(path: &Path) -> Result<Self> {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap_rayon(path).map_err(|e| Problem::io("read", path, &e))?;
-        Ok(Self(hasher.finalize().to_hex().to_string()))
+        Self::file(path, &mut |_| Ok(()))
     }
 
     /// The digest of a folder: blake3 over its files in order of their relative paths, each as
     /// `digest path-with-slashes\n`. Empty folders, times and permissions do not count.
     pub fn of_folder(folder: &Path) -> Result<Self> {
-        Self::of_files(folder, &files_below(folder)?)
+        Self::folder(folder, &mut |_| Ok(()))
+    }
+
+    fn folder(folder: &Path, watch: Watch) -> Result<Self> {
+        Self::of_files_watched(folder, &files_below(folder)?, watch)
     }
 
     /// The digest that a folder would have if it held these of its files alone; their names are sorted.
     pub fn of_files(folder: &Path, names: &[impl AsRef<str>]) -> Result<Self> {
+        Self::of_files_watched(folder, names, &mut |_| Ok(()))
+    }
+
+    fn of_files_watched(folder: &Path, names: &[impl AsRef<str>], watch: Watch) -> Result<Self> {
         let mut listing = String::from("pipe folder 1\n");
         for relative in names.iter().map(AsRef::as_ref) {
-            let digest = Self::of_file(&folder.join(relative))?;
+            let digest = Self::file(&folder.join(relative), watch)?;
             listing.push_str(&format!("{digest} {relative}\n"));
         }
         Ok(Self::of(listing.as_bytes()))
+    }
+
+    /// Read, not mapped: a file that somebody cuts short meanwhile would kill the process that has it mapped.
+    fn file(path: &Path, watch: Watch) -> Result<Self> {
+        let failed = |e: std::io::Error| Problem::io("read", path, &e);
+        let file = File::open(path).map_err(failed)?;
+        let room = file.metadata().map_err(failed)?.len().clamp(1, BLOCK);
+        let mut block = Vec::with_capacity(room as usize);
+        let mut hasher = blake3::Hasher::new();
+        loop {
+            block.clear();
+            (&file).take(BLOCK).read_to_end(&mut block).map_err(failed)?;
+            if block.is_empty() {
+                return Ok(Self(hasher.finalize().to_hex().to_string()));
+            }
+            hasher.update_rayon(&block);
+            watch(block.len() as u64)?;
+        }
     }
 
     /// All 64 digits.
@@ -70,6 +106,16 @@ impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// The size of a file; that of a folder is the sum of its files.
+pub fn bytes_of(path: &Path) -> Result<u64> {
+    let size = |path: &Path| fs::metadata(path).map_err(|e| Problem::io("read", path, &e));
+    let meta = size(path)?;
+    if !meta.is_dir() {
+        return Ok(meta.len());
+    }
+    files_below(path)?.iter().map(|file| Ok(size(&path.join(file))?.len())).sum()
 }
 
 /// The files below a folder as relative paths with `/`, sorted by their bytes. Links are followed;
@@ -102,4 +148,29 @@ pub fn files_below(folder: &Path) -> Result<Vec<String>> {
     walk(folder, "", 0, &mut found)?;
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_several_blocks_is_followed_and_can_be_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("большой файл");
+        let bytes: Vec<u8> = (0..2 * BLOCK + 7).map(|i| ((i * i) >> 3) as u8).collect();
+        fs::write(&path, &bytes).unwrap();
+        let mut told = Vec::new();
+        let digest = Digest::of_path_watched(&path, &mut |read| {
+            told.push(read);
+            Ok(())
+        });
+        assert_eq!(digest.unwrap(), Digest::of(&bytes));
+        assert_eq!(told, [BLOCK, BLOCK, 7]);
+        let left = Digest::of_path_watched(folder.path(), &mut |_| Err(Problem::cancelled()));
+        assert!(left.unwrap_err().cancelled);
+        fs::write(folder.path().join("пустой"), "").unwrap();
+        assert_eq!(bytes_of(folder.path()).unwrap(), bytes.len() as u64);
+        assert_eq!(Digest::of_file(&folder.path().join("пустой")).unwrap(), Digest::of(b""));
+    }
 }

@@ -79,6 +79,9 @@ pub enum Event {
         pipeline: String,
         /// The pipeline's file as the user gave it.
         file: String,
+        /// What was set on the command line, also by `--grid`: `lora.rank=8`.
+        #[serde(default)]
+        sets: Vec<String>,
         /// The ids of the steps that are needed, in order.
         steps: Vec<String>,
     },
@@ -111,7 +114,7 @@ pub enum Event {
         /// Why it runs: `never run before`, or the fields that changed.
         why: Vec<String>,
     },
-    /// A running step said something.
+    /// A step said something. Progress may come before it is started: while its sources are read.
     StepSaid {
         /// The step's id.
         step: String,
@@ -163,6 +166,16 @@ pub enum Event {
         saved_ms: u64,
         /// Files for the user: results of the targets.
         results: Vec<String>,
+    },
+    /// Instead of a run: the command line or the pipeline file is wrong.
+    Refused {
+        /// Everything that is wrong, each with its place.
+        problems: Vec<Problem>,
+    },
+    /// After the runs of a `--grid`.
+    GridFinished {
+        /// The table over the combinations.
+        file: String,
     },
 }
 

@@ -1,4 +1,4 @@
-//! Why a result is what it is: the manifest, the key that is its hash, and the difference of two manifests.
+//! Why a result is what it is: the manifest, and the key that is its hash.
 //! It does not know where records are kept, nor in which order steps run.
 //!
 //! The manifest is a readable JSON document. Everything that can change the answer of a step stands in it and
@@ -7,10 +7,13 @@
 //! order, no spaces, integers in decimal, floats in their shortest decimal form with at least one digit after
 //! the point and without an exponent.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+mod diff;
 
-use serde_json::{Map, Number, Value, json};
+use std::collections::BTreeMap;
+
+use serde_json::{Number, Value, json};
+
+pub use diff::{Difference, diff};
 
 use crate::digest::Digest;
 
@@ -155,107 +158,13 @@ fn canonical_number(number: &Number) -> String {
     }
 }
 
-/// One field in which two manifests differ.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// `params.adapter.lora.rank`, `inputs.data`, `version`.
-    pub path: String,
-    /// The earlier value in readable form; `None` if the field is new.
-    pub old: Option<String>,
-    /// The later value; `None` if the field is gone.
-    pub new: Option<String>,
-}
-
-impl Difference {
-    /// The input port that it is about, if it is about one.
-    pub fn port(&self) -> Option<&str> {
-        let tail = self.path.strip_prefix("inputs.")?;
-        Some(tail.split(['.', '[']).next().unwrap_or(tail))
-    }
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.old, &self.new) {
-            (Some(old), Some(new)) => write!(f, "{}: {old} → {new}", self.path),
-            (None, Some(new)) => write!(f, "{}: {new} is new", self.path),
-            (Some(old), None) => write!(f, "{}: {old} is gone", self.path),
-            (None, None) => write!(f, "{}", self.path),
-        }
-    }
-}
-
-/// The fields in which two manifests' documents differ, in order of their paths.
-pub fn diff(old: &Value, new: &Value) -> Vec<Difference> {
-    let (old, new) = (leaves(old), leaves(new));
-    let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let changed = paths.into_iter().filter(|path| old.get(*path) != new.get(*path));
-    changed
-        .map(|path| Difference { path: path.clone(), old: old.get(path).cloned(), new: new.get(path).cloned() })
-        .collect()
-}
-
-/// Every leaf by its path. A list of plain values is one leaf, because it is read as a whole; the entries of a
-/// named port are told apart by their names, so that one more of them does not look as if all had changed.
-fn leaves(document: &Value) -> BTreeMap<String, String> {
-    fn walk(path: String, value: &Value, found: &mut BTreeMap<String, String>) {
-        match value {
-            Value::Object(map) if !map.is_empty() => {
-                for (key, item) in map {
-                    walk(join(&path, key), item, found);
-                }
-            }
-            Value::Array(items) if items.iter().any(Value::is_object) => {
-                for (i, item) in items.iter().enumerate() {
-                    match named(item) {
-                        Some((name, rest)) => walk(format!("{path}[{name}]"), &rest, found),
-                        None => walk(format!("{path}[{i}]"), item, found),
-                    }
-                }
-            }
-            leaf => {
-                found.insert(path, readable(leaf));
-            }
-        }
-    }
-    let mut found = BTreeMap::new();
-    walk(String::new(), document, &mut found);
-    found
-}
-
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
-
-fn named(item: &Value) -> Option<(String, Value)> {
-    let map = item.as_object()?;
-    let (name, digest) = (map.get("name")?.as_str()?, map.get("digest")?);
-    let rest: Map<String, Value> =
-        map.iter().filter(|(key, _)| *key == "coordinates").map(|(k, v)| (k.clone(), v.clone())).collect();
-    // The digest stands for the entry itself unless there is more to tell.
-    let rest =
-        if rest.is_empty() { digest.clone() } else { json!({"digest": digest, "coordinates": rest["coordinates"]}) };
-    Some((name.to_owned(), rest))
-}
-
-/// A value for a person: digests are cut to what tells them apart, plain text goes without quotes.
-fn readable(value: &Value) -> String {
-    match value {
-        Value::String(text) => match Digest::parse(text) {
-            Some(digest) => format!("{}…", &digest.as_str()[..8]),
-            None if text.is_empty() || text.contains(['\n', '→', '`']) => value.to_string(),
-            None => text.clone(),
-        },
-        Value::Number(number) => number.to_string(),
-        Value::Array(items) => format!("[{}]", items.iter().map(readable).collect::<Vec<_>>().join(", ")),
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
+
+    use super::*;
 
     fn manifest(params: Value) -> Manifest {
         Manifest {
@@ -298,39 +207,6 @@ mod tests {
         others.push(Manifest { environment: BTreeMap::new(), ..base.clone() });
         let keys: BTreeSet<Digest> = others.iter().chain([&base]).map(Manifest::key).collect();
         assert_eq!(keys.len(), others.len() + 1);
-    }
-
-    #[test]
-    fn differences_are_readable() {
-        let mut old = manifest(json!({"lora": {"rank": 4, "layers": [0, 6]}, "gone": "x"}));
-        let mut new = manifest(json!({"lora": {"rank": 8, "layers": [0, 12]}, "added": 0.5}));
-        let entry = |name: &str, text: &[u8]| Entry {
-            digest: Digest::of(text),
-            name: Some(Name { id: name.to_owned(), coordinates: BTreeMap::new() }),
-        };
-        old.inputs.insert("results".into(), Port::Many(vec![entry("a", b"1"), entry("b", b"2")]));
-        new.inputs.insert("results".into(), Port::Many(vec![entry("z", b"0"), entry("a", b"1"), entry("b", b"3")]));
-        let lines: Vec<String> = diff(&old.document(), &new.document()).iter().map(ToString::to_string).collect();
-        let short = |text: &[u8]| Digest::of(text).as_str()[..8].to_owned();
-        assert_eq!(
-            lines,
-            [
-                format!("inputs.results[b]: {}… → {}…", short(b"2"), short(b"3")),
-                format!("inputs.results[z]: {}… is new", short(b"0")),
-                "params.added: 0.5 is new".to_owned(),
-                "params.gone: x is gone".to_owned(),
-                "params.lora.layers: [0, 6] → [0, 12]".to_owned(),
-                "params.lora.rank: 4 → 8".to_owned(),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_difference_knows_its_port() {
-        let port = |path: &str| Difference { path: path.into(), old: None, new: None }.port().map(str::to_owned);
-        assert_eq!(port("inputs.results[lora[rank=4]].digest").as_deref(), Some("results"));
-        assert_eq!(port("inputs.data").as_deref(), Some("data"));
-        assert_eq!(port("params.inputs.data"), None);
     }
 
     fn any_value() -> impl Strategy<Value = Value> {

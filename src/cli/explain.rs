@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::plan::word;
+use super::plan::{self, word};
 use super::{CacheArgs, Exit, PipelineArgs};
 use crate::exec::{self, Decider, Planned, Verdict};
 use crate::store::Record;
@@ -32,17 +32,14 @@ pub fn main(args: &Args) -> Exit {
 
 fn explain(args: &Args) -> Result<Exit, Exit> {
     let pipeline = args.pipeline.load(std::slice::from_ref(&args.step), &[])?;
-    let (store, machine) = (args.cache.store(&pipeline), args.cache.machine()?);
-    let lock = super::remote::lockfile(std::slice::from_ref(&pipeline))?;
-    let decider = Decider { pipeline: &pipeline, store: &store, machine: &machine, lock: &lock };
-    let (_, planned) = exec::plan(&decider);
-    for (i, &step) in pipeline.targets.iter().enumerate() {
-        if i > 0 {
-            ui::out("");
+    plan::with(&pipeline, &args.cache, |decider, _, planned| {
+        for (i, &step) in pipeline.targets.iter().enumerate() {
+            if i > 0 {
+                ui::out("");
+            }
+            one(decider, planned, step);
         }
-        one(&decider, &planned, step);
-    }
-    Ok(Exit::Done)
+    })
 }
 
 fn one(decider: &Decider, planned: &BTreeMap<usize, Planned>, step: usize) {

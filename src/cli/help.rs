@@ -9,9 +9,11 @@ use crate::spec::parameters::rows;
 use crate::spec::{guide, suggest};
 use crate::step::AnyKind;
 use crate::steps::KINDS;
+use crate::ui;
 
 /// Explains a verb, or a step kind: inputs, outputs, parameters.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  pipe help train\n  pipe help run")]
 pub struct Args {
     /// A verb or a step kind; without it, all of them are listed.
     #[arg(value_name = "STEP|VERB")]
@@ -22,12 +24,13 @@ pub struct Args {
 pub fn main(args: &Args) -> Exit {
     let mut command = Cli::command();
     command.build();
-    match text(&mut command, KINDS, args.topic.as_deref()) {
-        Ok(text) => {
-            print!("{text}");
-            Exit::Done
-        }
-        Err(problem) => fail(&problem, Exit::Usage),
+    let text = match text(&mut command, KINDS, args.topic.as_deref()) {
+        Ok(text) => text,
+        Err(problem) => return fail(&problem, Exit::Usage),
+    };
+    match ui::whole(&text) {
+        Ok(()) => Exit::Done,
+        Err(problem) => fail(&problem, Exit::Failed),
     }
 }
 
@@ -61,7 +64,8 @@ fn overview(command: &Command, kinds: &[&dyn AnyKind]) -> String {
 fn table(rows: impl Iterator<Item = (String, String)>) -> String {
     let rows: Vec<(String, String)> = rows.collect();
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    rows.iter().map(|(name, text)| format!("  {name:width$}  {text}").trim_end().to_owned() + "\n").collect()
+    let line = |(name, text): &(String, String)| format!("  {name:width$}  {text}").trim_end().to_owned();
+    rows.iter().map(|row| ui::wrapped(&line(row), width + 4) + "\n").collect()
 }
 
 fn describe(kind: &dyn AnyKind) -> String {
@@ -85,9 +89,9 @@ fn describe(kind: &dyn AnyKind) -> String {
             None if row.required => " [required]".to_owned(),
             None => String::new(),
         };
-        text.push_str(&format!("  {}: {}{default}\n", row.name, row.takes));
+        text.push_str(&(ui::wrapped(&format!("  {}: {}{default}", row.name, row.takes), 6) + "\n"));
         if !row.doc.is_empty() {
-            text.push_str(&format!("      {}\n", row.doc));
+            text.push_str(&(ui::wrapped(&format!("      {}", row.doc), 6) + "\n"));
         }
     }
     let example: String = kind.example().trim().lines().map(|line| format!("  {line}\n")).collect();

@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod explain;
+pub mod export;
 mod grid;
 pub mod help;
 pub mod plan;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::Problem;
-use crate::spec::{self, Pipeline};
+use crate::spec::{self, Pipeline, Problems};
 use crate::step::Machine;
 use crate::store::Store;
 use crate::ui::{self, problem};
@@ -69,6 +70,7 @@ enum Verb {
     Help(help::Args),
     Schema(schema::Args),
     Render(render::Args),
+    Export(export::Args),
 }
 
 /// Which pipeline, with which parameters.
@@ -96,19 +98,33 @@ pub struct CacheArgs {
     pub device: String,
 }
 
+/// What is to be brought up to date, from what, and where.
+#[derive(Debug, Clone, Args)]
+pub struct TargetArgs {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// Steps to bring up to date, with all that they need [default: the targets of the file].
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+    #[command(flatten)]
+    cache: CacheArgs,
+}
+
 impl PipelineArgs {
-    /// Reads the pipeline, with these targets and settings after its own; shows every problem of it.
-    fn load(&self, targets: &[String], sets: &[String]) -> Result<Pipeline, Exit> {
+    /// Reads the pipeline, with these targets and settings after its own.
+    fn read(&self, targets: &[String], sets: &[String]) -> Result<Pipeline, Problems> {
         let options = spec::Options {
             profile: self.profile.clone(),
             sets: self.sets.iter().chain(sets).cloned().collect(),
             targets: targets.to_vec(),
             ..spec::Options::default()
         };
-        spec::load(&self.pipeline, &options).map_err(|problems| {
-            ui::err(problem::render(&problems, ui::colors()).trim_end());
-            Exit::Pipeline
-        })
+        spec::load(&self.pipeline, &options)
+    }
+
+    /// The same; shows every problem of it.
+    fn load(&self, targets: &[String], sets: &[String]) -> Result<Pipeline, Exit> {
+        self.read(targets, sets).map_err(|problems| refuse(&problems))
     }
 }
 
@@ -120,16 +136,21 @@ impl CacheArgs {
         Store::at(self.cache.as_deref().unwrap_or(beside))
     }
 
-    fn machine(&self) -> Result<Machine, Exit> {
-        crate::ml::device::device(&self.device)
-            .map(|device| Machine { device: device.name, cores: device.cores, bf16: device.bf16 })
-            .map_err(|problem| fail(&problem, Exit::Usage))
+    fn machine(&self) -> Result<Machine, Problem> {
+        let device = crate::ml::device::device(&self.device)?;
+        Ok(Machine { device: device.name, cores: device.cores, bf16: device.bf16 })
     }
+}
+
+/// Shows the problems of a pipeline file with its text.
+fn refuse(problems: &Problems) -> Exit {
+    ui::err(problem::render(problems, ui::look()).trim_end());
+    Exit::Pipeline
 }
 
 /// Shows a problem and answers how the command ends.
 fn fail(problem: &Problem, exit: Exit) -> Exit {
-    ui::err(problem::render_one(problem, ui::colors()).trim_end());
+    ui::err(problem::render_one(problem, ui::look()).trim_end());
     exit
 }
 
@@ -143,6 +164,7 @@ pub fn main() -> ExitCode {
         Verb::Help(args) => help::main(&args),
         Verb::Schema(args) => schema::main(&args),
         Verb::Render(args) => render::main(&args),
+        Verb::Export(args) => export::main(&args),
     };
     exit.into()
 }

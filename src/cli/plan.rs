@@ -1,24 +1,28 @@
 //! `pipe plan`: what would run, and why, without running; it writes nothing.
 //! It does not know how that is worked out.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
 use serde_json::json;
 
-use super::{CacheArgs, Exit, PipelineArgs};
+use super::{CacheArgs, Exit, TargetArgs, fail, remote};
+use crate::event::{Event, Stamped};
 use crate::exec::{self, Decider, Planned, Verdict};
+use crate::spec::Pipeline;
 use crate::step::Outlook;
-use crate::ui;
+use crate::store::Store;
+use crate::ui::{self, Mode, Ui};
 
 /// Tells what would run, and why, without running.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  pipe plan pipelines/lora_vs_mlp.yaml --set lora.rank=8")]
+#[command(after_help = "Examples:\n  \
+    pipe plan pipelines/lora_vs_mlp.yaml --set lora.rank=8\n  \
+    pipe plan pipelines/lora_vs_mlp.yaml base --json")]
 pub struct Args {
     #[command(flatten)]
-    pipeline: PipelineArgs,
-    /// Steps to bring up to date, with all that they need [default: the targets of the file].
-    #[arg(value_name = "TARGET")]
-    targets: Vec<String>,
-    #[command(flatten)]
-    cache: CacheArgs,
+    what: TargetArgs,
     /// Tells each step as a line of JSON.
     #[arg(long)]
     json: bool,
@@ -32,28 +36,46 @@ pub fn main(args: &Args) -> Exit {
 }
 
 fn plan(args: &Args) -> Result<Exit, Exit> {
-    let pipeline = args.pipeline.load(&args.targets, &[])?;
-    let (store, machine) = (args.cache.store(&pipeline), args.cache.machine()?);
-    let lock = super::remote::lockfile(std::slice::from_ref(&pipeline))?;
-    let decider = Decider { pipeline: &pipeline, store: &store, machine: &machine, lock: &lock };
-    let (order, planned) = exec::plan(&decider);
-    let width = order.iter().map(|&step| pipeline.steps[step].id.chars().count()).max().unwrap_or(0);
-    for step in &order {
-        let (id, plan) = (&pipeline.steps[*step].id, &planned[step]);
-        if args.json {
-            let key = plan.decision.as_ref().map(|decision| &decision.key);
-            ui::out(
-                &json!({"step": id, "plan": word(plan), "why": plan.why, "key": key, "facts": plan.outlook.facts})
-                    .to_string(),
-            );
-        } else {
-            let text = format!("{:7}  {id:width$}  {}", word(plan), why(plan));
-            ui::out(&(text.trim_end().to_owned() + &foreseen(&plan.outlook)));
+    let pipeline = args.what.pipeline.load(&args.what.targets, &[])?;
+    with(&pipeline, &args.what.cache, |_, order, planned| {
+        let width = order.iter().map(|&step| pipeline.steps[step].id.chars().count()).max().unwrap_or(0);
+        for step in order {
+            let (id, plan) = (&pipeline.steps[*step].id, &planned[step]);
+            if args.json {
+                let key = plan.decision.as_ref().map(|decision| &decision.key);
+                let after: Vec<&str> = plan.after().iter().map(|&step| pipeline.steps[step].id.as_str()).collect();
+                let facts = &plan.outlook.facts;
+                let line = json!({"step": id, "plan": word(plan), "why": plan.why, "after": after, "key": key, "facts": facts});
+                ui::out(&line.to_string());
+            } else {
+                // What is foreseen goes first: the reasons are cut where the terminal ends.
+                let text = format!("{:7}  {id:width$}  {}{}", word(plan), foreseen(&plan.outlook), why(plan));
+                ui::out(&ui::fitted(text.trim_end()));
+            }
         }
-    }
-    if !args.json {
-        ui::err(&counts(planned.values()));
-    }
+        if !args.json {
+            ui::err(&counts(planned.values()));
+        }
+    })
+}
+
+/// Works out the plan of a pipeline, with a bar where sources take long to read, and does something with it.
+pub(super) fn with(
+    pipeline: &Pipeline,
+    cache: &CacheArgs,
+    show: impl FnOnce(&Decider, &[usize], &BTreeMap<usize, Planned>),
+) -> Result<Exit, Exit> {
+    let machine = cache.machine().map_err(|problem| fail(&problem, Exit::Usage))?;
+    let store: Store = cache.store(pipeline);
+    let lock = remote::lockfile(std::slice::from_ref(pipeline)).map_err(|problem| fail(&problem, Exit::Pipeline))?;
+    let decider = Decider { pipeline, store: &store, machine: &machine, lock: &lock };
+    let (ui, begun) = (RefCell::new(Ui::new(Mode::Human)), Instant::now());
+    let (order, planned) = exec::plan(&decider, &|step, say| {
+        let event = Event::StepSaid { step: step.to_owned(), say };
+        ui.borrow_mut().event(&Stamped { at_ms: begun.elapsed().as_millis() as u64, event });
+    });
+    ui.borrow().end();
+    show(&decider, &order, &planned);
     Ok(Exit::Done)
 }
 
@@ -75,10 +97,10 @@ fn why(plan: &Planned) -> String {
     }
 }
 
-/// `; 2 097 152 trainable parameters`, and what will go wrong.
+/// `2 097 152 trainable parameters; `, and what will go wrong.
 fn foreseen(outlook: &Outlook) -> String {
-    let fact = |(name, value): (&String, &u64)| format!("; {} {}", ui::grouped(*value), name.replace('_', " "));
-    let problem = outlook.problem.iter().map(|problem| format!("; it will fail: {}", problem.what));
+    let fact = |(name, value): (&String, &u64)| format!("{} {}; ", ui::grouped(*value), name.replace('_', " "));
+    let problem = outlook.problem.iter().map(|problem| format!("it will fail: {}; ", problem.what));
     outlook.facts.iter().map(fact).chain(problem).collect()
 }
 

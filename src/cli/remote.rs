@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Exit, fail};
 use crate::error::{Problem, Result};
 use crate::fetch::{Proxies, Settings, Token};
 use crate::graph::Graph;
@@ -12,7 +11,7 @@ use crate::spec::Pipeline;
 use crate::store::Store;
 
 /// The settings of the user: options, then the variables that the programs of Hugging Face read, then their files.
-pub fn settings(offline: bool, store: &Store) -> Result<Settings, Exit> {
+pub fn settings(offline: bool, store: &Store) -> Result<Settings> {
     let home = variable("HF_HOME").map(path).or_else(|| {
         let cache =
             variable("XDG_CACHE_HOME").map(path).or_else(|| variable("HOME").map(|home| path(home).join(".cache")));
@@ -24,7 +23,7 @@ pub fn settings(offline: bool, store: &Store) -> Result<Settings, Exit> {
     let settings = Settings {
         offline: offline || flag("HF_HUB_OFFLINE"),
         endpoint: endpoint.trim_end_matches('/').to_owned(),
-        token: token(&home).map_err(|problem| fail(&problem, Exit::Usage))?,
+        token: token(&home)?,
         hub_cache: hub_cache.unwrap_or_else(|| home.join("hub")),
         downloads: store.root().join("downloads"),
         proxies: Proxies {
@@ -38,14 +37,14 @@ pub fn settings(offline: bool, store: &Store) -> Result<Settings, Exit> {
 }
 
 /// `pipe.lock` beside the pipeline, if a step that is needed has a remote source; of several pipelines of one file.
-pub fn lockfile(pipelines: &[Pipeline]) -> Result<Lockfile, Exit> {
+pub fn lockfile(pipelines: &[Pipeline]) -> Result<Lockfile> {
     let remote = |pipeline: &Pipeline| {
         let needed = Graph::of(pipeline).order(&pipeline.targets);
         needed.iter().any(|&step| pipeline.steps[step].action.remote().is_some())
     };
     let Some(pipeline) = pipelines.iter().find(|pipeline| remote(pipeline)) else { return Ok(Lockfile::none()) };
     let beside = pipeline.file.parent().unwrap_or(Path::new(""));
-    Lockfile::read(beside.join(lockfile::NAME)).map_err(|problem| fail(&problem, Exit::Pipeline))
+    Lockfile::read(beside.join(lockfile::NAME))
 }
 
 /// The token of `HF_TOKEN`, or of the file in which `hf auth login` leaves it.

@@ -2,13 +2,14 @@
 //! It does not know what a report is: it reads, asks `report`, and writes.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{Exit, fail};
 use crate::error::{Problem, Result};
 use crate::report::render::render;
 use crate::report::template::Templates;
+use crate::ui;
 
 /// The largest data file that is read.
 const MOST_BYTES: u64 = 256 << 20;
@@ -48,7 +49,7 @@ fn run(args: &Args) -> Result<()> {
     let text = render(&templates, &read(&args.data)?, &args.data.display().to_string())?;
     match &args.output {
         Some(path) => write_whole(path, &text),
-        None => print_whole(&text),
+        None => ui::whole(&text),
     }
 }
 
@@ -62,17 +63,6 @@ fn read(path: &Path) -> Result<String> {
     }
     let bytes = fs::read(path).map_err(|error| Problem::io("read", path, &error))?;
     String::from_utf8(bytes).map_err(|_| Problem::new(format!("{} is not UTF-8", path.display())))
-}
-
-/// Nothing is added, no newline either. A reader that leaves early, such as `head`, is no failure.
-fn print_whole(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Problem::new(format!("cannot write the result: {error}")))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Written aside and moved in, so that no one ever sees half a file.

@@ -3,19 +3,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
-use super::{CacheArgs, Exit, PipelineArgs, fail, grid, remote};
+use super::{Exit, TargetArgs, grid, remote};
 use crate::error::Problem;
 use crate::event::{Event, Outcome, Stamped};
 use crate::exec::{self, Options, Summary};
 use crate::fetch::Settings;
 use crate::lockfile::Lockfile;
 use crate::run::{self, Log};
-use crate::spec::Pipeline;
+use crate::spec::{Pipeline, Problems};
 use crate::step::Machine;
 use crate::store::Store;
-use crate::ui::{Mode, Ui};
+use crate::ui::{Handle, Mode, Ui};
 
 /// Runs a pipeline: only what is not in the cache yet.
 ///
@@ -27,12 +28,7 @@ use crate::ui::{Mode, Ui};
     pipe run pipelines/lora_vs_mlp.yaml --grid lora.rank=2,4,8 --grid mlp.hidden_size=32,64")]
 pub struct Args {
     #[command(flatten)]
-    pipeline: PipelineArgs,
-    /// Steps to bring up to date, with all that they need [default: the targets of the file].
-    #[arg(value_name = "TARGET")]
-    targets: Vec<String>,
-    #[command(flatten)]
-    cache: CacheArgs,
+    what: TargetArgs,
     /// How many steps may run side by side; a step that wants the whole machine still runs alone
     /// [default: the number of cores].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -48,7 +44,7 @@ pub struct Args {
     /// needs.
     #[arg(long, conflicts_with = "offline")]
     update: bool,
-    /// Tells every event as a line of JSON on stdout.
+    /// Tells every event as a line of JSON on stdout, also what is wrong with the pipeline.
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
     /// Tells errors only.
@@ -58,45 +54,57 @@ pub struct Args {
 
 /// Does it.
 pub fn main(args: &Args) -> Exit {
-    match run(args) {
-        Ok(exit) | Err(exit) => exit,
-    }
-}
-
-fn run(args: &Args) -> Result<Exit, Exit> {
-    let axes = grid::axes(&args.grid).map_err(|problem| fail(&problem, Exit::Usage))?;
-    let machine = args.cache.machine()?;
-    // All combinations are read before the first one runs: a mistake in the last must not cost hours.
-    let combinations = grid::combinations(&axes);
-    let load = |sets: &Vec<String>| args.pipeline.load(&args.targets, sets);
-    let pipelines = combinations.iter().map(load).collect::<Result<Vec<Pipeline>, Exit>>()?;
-    let store = args.cache.store(&pipelines[0]);
-    let settings = Arc::new(remote::settings(args.offline, &store)?);
-    let lock = remote::lockfile(&pipelines)?;
-    let lock = Arc::new(if args.update { lock.renewed() } else { lock });
     let mode = match (args.json, args.quiet) {
         (true, _) => Mode::Json,
         (_, true) => Mode::Quiet,
         _ => Mode::Human,
     };
+    let mut ui = Ui::new(mode);
+    match run(args, mode, &mut ui) {
+        Ok(exit) => exit,
+        Err(Refusal::Command(problem)) => refused(&mut ui, vec![problem], Exit::Usage),
+        Err(Refusal::Pipeline(problems)) if mode == Mode::Json => refused(&mut ui, problems.placed(), Exit::Pipeline),
+        Err(Refusal::Pipeline(problems)) => super::refuse(&problems),
+        Err(Refusal::Lock(problem)) => refused(&mut ui, vec![problem], Exit::Pipeline),
+        Err(Refusal::Machine(problem)) => refused(&mut ui, vec![problem], Exit::Failed),
+    }
+}
+
+/// Why there is no run, or no end of it.
+enum Refusal {
+    Command(Problem),
+    Pipeline(Problems),
+    Lock(Problem),
+    Machine(Problem),
+}
+
+fn refused(ui: &mut Ui, problems: Vec<Problem>, exit: Exit) -> Exit {
+    ui.event(&Stamped { at_ms: 0, event: Event::Refused { problems } });
+    exit
+}
+
+fn run(args: &Args, mode: Mode, ui: &mut Ui) -> Result<Exit, Refusal> {
+    let axes = grid::axes(&args.grid).map_err(Refusal::Command)?;
+    let machine = args.what.cache.machine().map_err(Refusal::Command)?;
+    // All combinations are read before the first one runs: a mistake in the last must not cost hours.
+    let combinations = grid::combinations(&axes);
+    let load = |sets: &Vec<String>| args.what.pipeline.read(&args.what.targets, sets).map_err(Refusal::Pipeline);
+    let pipelines = combinations.iter().map(load).collect::<Result<Vec<Pipeline>, Refusal>>()?;
+    let store = args.what.cache.store(&pipelines[0]);
+    let settings = Arc::new(remote::settings(args.offline, &store).map_err(Refusal::Command)?);
+    let lock = remote::lockfile(&pipelines).map_err(Refusal::Lock)?;
+    let lock = Arc::new(if args.update { lock.renewed() } else { lock });
     let cancel = Arc::new(AtomicBool::new(false));
-    let mut runner = Runner {
-        ui: Ui::new(mode),
-        store: &store,
-        slots: args.jobs.map_or(machine.cores, usize::from),
-        machine,
-        settings,
-        lock,
-        cancel: cancel.clone(),
-    };
-    listen(&runner.ui, cancel)?;
+    listen(ui.handle(), cancel.clone()).map_err(Refusal::Machine)?;
+    let slots = args.jobs.map_or(machine.cores, usize::from);
+    let mut runner = Runner { ui, store: &store, slots, machine, settings, lock, cancel, started: Instant::now() };
     let mut rows = Vec::new();
     let mut worst = Exit::Done;
     for (sets, pipeline) in combinations.iter().zip(&pipelines) {
-        if !axes.is_empty() {
+        if !axes.is_empty() && mode == Mode::Human {
             runner.ui.handle().line(&format!("── {} ──", sets.join("  ")));
         }
-        let summary = runner.run(pipeline);
+        let summary = runner.run(pipeline, args.what.pipeline.sets.iter().chain(sets).cloned().collect());
         rows.push(grid::figures(pipeline, &summary.records));
         match summary.outcome {
             Outcome::Done => {}
@@ -109,27 +117,27 @@ fn run(args: &Args) -> Result<Exit, Exit> {
         if mode != Mode::Json {
             crate::ui::out(&table.text());
         }
-        let place = store
-            .publish_text(&pipelines[0].name, "grid.csv", &table.csv())
-            .map_err(|problem| fail(&problem, Exit::Failed))?;
-        runner.ui.handle().line(&format!("the table is in {}", place.display()));
+        let place = store.publish_text(&pipelines[0].name, "grid.csv", &table.csv()).map_err(Refusal::Machine)?;
+        runner.tell(Event::GridFinished { file: place.display().to_string() });
     }
     Ok(worst)
 }
 
 struct Runner<'a> {
-    ui: Ui,
+    ui: &'a mut Ui,
     store: &'a Store,
     slots: usize,
     machine: Machine,
     settings: Arc<Settings>,
     lock: Arc<Lockfile>,
     cancel: Arc<AtomicBool>,
+    /// When the latest run began.
+    started: Instant,
 }
 
 impl Runner<'_> {
     /// One run: every event goes to the log and to the eyes, with the time since its beginning.
-    fn run(&mut self, pipeline: &Pipeline) -> Summary {
+    fn run(&mut self, pipeline: &Pipeline, sets: Vec<String>) -> Summary {
         let name = run::name();
         let mut log = match Log::create(&self.store.runs(), &name) {
             Ok(log) => Some(log),
@@ -140,15 +148,16 @@ impl Runner<'_> {
         };
         let options = Options {
             run: name,
+            sets,
             slots: self.slots,
             machine: self.machine.clone(),
             settings: self.settings.clone(),
             lock: self.lock.clone(),
             cancel: self.cancel.clone(),
         };
-        let started = Instant::now();
-        let ui = &mut self.ui;
-        exec::run(pipeline, self.store, &options, &mut |event: Event| {
+        self.started = Instant::now();
+        let (store, ui, started) = (self.store, &mut *self.ui, self.started);
+        exec::run(pipeline, store, &options, &mut |event: Event| {
             let stamped = Stamped { at_ms: started.elapsed().as_millis() as u64, event };
             if let Some(Err(problem)) = log.as_mut().map(|log| log.write(&stamped)) {
                 // A run is worth more than its log.
@@ -158,17 +167,33 @@ impl Runner<'_> {
             ui.event(&stamped);
         })
     }
+
+    fn tell(&mut self, event: Event) {
+        self.ui.event(&Stamped { at_ms: self.started.elapsed().as_millis() as u64, event });
+    }
 }
 
 /// The first Ctrl-C asks the steps to leave, the second leaves at once: what is half written then lies in the
 /// scratch folder, and the next run clears it away.
-fn listen(ui: &Ui, cancel: Arc<AtomicBool>) -> Result<(), Exit> {
-    let handle = ui.handle();
+fn listen(handle: Handle, cancel: Arc<AtomicBool>) -> Result<(), Problem> {
     let heard = ctrlc::set_handler(move || {
         if cancel.swap(true, Ordering::Relaxed) {
-            std::process::exit(Exit::Interrupted as i32);
+            leave(&handle);
         }
         handle.line("stopping… (again to leave at once)");
     });
-    heard.map_err(|error| fail(&Problem::new(format!("cannot listen to Ctrl-C: {error}")), Exit::Failed))
+    heard.map_err(|error| Problem::new(format!("cannot listen to Ctrl-C: {error}")))
+}
+
+/// Ends the process, whatever its threads do. Whoever draws just then may hold the screen for ever, so it is
+/// cleaned beside, and not waited for long.
+fn leave(handle: &Handle) -> ! {
+    let (done, heard) = channel();
+    let handle = handle.clone();
+    std::thread::spawn(move || {
+        handle.clear();
+        let _ = done.send(());
+    });
+    let _ = heard.recv_timeout(Duration::from_millis(200));
+    std::process::exit(Exit::Interrupted as i32)
 }

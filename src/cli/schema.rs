@@ -7,9 +7,13 @@ use super::{Exit, fail};
 use crate::error::{Problem, Result};
 use crate::spec::editor;
 use crate::steps::KINDS;
+use crate::ui;
 
 /// Prints the JSON Schema of pipeline files.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    pipe schema -o pipelines/pipe.schema.json\n  \
+    pipe schema --check pipelines/pipe.schema.json")]
 pub struct Args {
     /// Writes it to a file.
     #[arg(short, long, value_name = "FILE", conflicts_with = "check")]
@@ -39,9 +43,6 @@ fn write(args: &Args) -> Result<()> {
     }
     match &args.output {
         Some(path) => std::fs::write(path, text).map_err(|error| Problem::io("write", path, &error)),
-        None => {
-            print!("{text}");
-            Ok(())
-        }
+        None => ui::whole(&text),
     }
 }

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::markup::{Sentence, parse};
 use super::template::{Filler, World, fill, slots};
-use super::{Domain, Part, below, chance, lexicon, news, pick_part, tales};
+use super::{Domain, Part, below, chance, lexicon, news, pick, pick_part, tales};
 
 /// The first line of every generated CoNLL-U file.
 pub const HEADER: &str = "# generator = pipe";
@@ -40,13 +40,14 @@ pub fn document(rng: &mut ChaCha8Rng, domain: Domain, part: Part, taken: &BTreeS
         if used.contains(&template) && tries < 200 {
             continue;
         }
-        let world = assign(rng, template, &cast, domain, part);
+        let told = if domain == Domain::Tales { framed(rng, template) } else { template.to_owned() };
+        let world = assign(rng, &told, &cast, domain, part);
         let short: BTreeSet<String> = world
             .iter()
             .filter(|(_, filler)| mentioned.contains(filler) && chance(rng, 60))
             .map(|(slot, _)| slot.clone())
             .collect();
-        let sentence = parse(&fill(template, &world, &|slot| short.contains(slot)));
+        let sentence = parse(&fill(&told, &world, &|slot| short.contains(slot)));
         if taken.contains(&sentence.text()) {
             continue;
         }
@@ -55,6 +56,21 @@ pub fn document(rng: &mut ChaCha8Rng, domain: Domain, part: Part, taken: &BTreeS
         sentences.push(sentence);
     }
     sentences
+}
+
+/// The sentence of a tale with something before or behind it, each in one of three: a base that had seen a name at the
+/// same few places alone would look for names there, not at what stands around them.
+fn framed(rng: &mut ChaCha8Rng, template: &str) -> String {
+    let mut told = template.to_owned();
+    if chance(rng, 33) {
+        let mut letters = told.chars();
+        let first: String = letters.next().into_iter().flat_map(char::to_lowercase).collect();
+        told = format!("{} {first}{}", pick(rng, tales::OPENERS), letters.as_str());
+    }
+    if chance(rng, 33) {
+        told = format!("{}{}.", told.trim_end_matches('.'), pick(rng, tales::CLOSERS));
+    }
+    told
 }
 
 fn assign(

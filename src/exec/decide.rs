@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::sources::Sources;
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::key::{self, Entry, Manifest, Name, Port};
 use crate::lockfile::Lockfile;
 use crate::spec::{Edge, Pipeline, Step};
-use crate::step::{Arity, Artifact, Machine, Source};
+use crate::step::{Arity, Artifact, Machine};
 use crate::store::{Lookup, Record, Store};
 
 /// All that a decision needs besides the records of the producers.
@@ -32,7 +33,7 @@ pub struct Decision {
     /// Its hash.
     pub key: Digest,
     /// The sources as they were when the manifest was made.
-    pub sources: Vec<(Source, Digest)>,
+    pub sources: Sources,
     /// What the store has under the key.
     pub found: Lookup,
 }
@@ -44,14 +45,9 @@ impl Decider<'_> {
         self.lock.get(&address).is_none().then_some(address)
     }
 
-    /// Decides one step; all its producers have records. A source that cannot be read is the problem.
-    pub fn decide(&self, position: usize, records: &BTreeMap<usize, Record>) -> Result<Decision> {
+    /// Decides one step; all its producers have records, and its sources have been read.
+    pub fn decide(&self, position: usize, records: &BTreeMap<usize, Record>, sources: Sources) -> Result<Decision> {
         let step = &self.pipeline.steps[position];
-        let mut sources = Vec::new();
-        for source in step.action.sources(&self.pipeline.root) {
-            let digest = Digest::of_path(&source.path)?;
-            sources.push((source, digest));
-        }
         let mut digests: BTreeMap<String, Digest> =
             sources.iter().map(|(source, digest)| (source.name.clone(), digest.clone())).collect();
         if let Some(address) = step.action.remote() {

@@ -8,9 +8,9 @@ use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::work::{caught, sink};
-use super::{Message, Options, Run, State};
-use crate::error::{Problem, Result};
+use super::work::{caught, pass, sink};
+use super::{Message, Options, Run, State, no_thread};
+use crate::error::Result;
 use crate::event::Event;
 use crate::lockfile::Locked;
 use crate::spec::Step;
@@ -53,7 +53,7 @@ impl<'a> Run<'a> {
         let work = move || bring(&pipeline.steps[step], step, pipeline.root.clone(), options, &to);
         match thread::Builder::new().name(self.id(step)).spawn_scoped(scope, work) {
             Ok(_) => State::Fetching(address),
-            Err(error) => self.failed(step, Problem::new(format!("cannot start a thread: {error}"))),
+            Err(error) => self.failed(step, no_thread(&error)),
         }
     }
 
@@ -91,7 +91,7 @@ fn bring(step: &Step, position: usize, root: PathBuf, options: &Options, to: &Se
         threads: 1,
         cancel: options.cancel.clone(),
         // What it says is not part of a result.
-        sink: sink(position, to.clone(), Arc::default()),
+        sink: sink(pass(position, to.clone()), Arc::default()),
     })
     .with_outside(Outside { settings: options.settings.clone(), known: None });
     let result = caught(step.kind.name(), || step.action.fetch(&mut cx));

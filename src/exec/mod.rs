@@ -2,11 +2,11 @@
 //! It does not know what any step does, nor who listens to its events.
 //!
 //! ```text
-//!                        ┌── the same key is running ──▶ Twin ──┐ that one ended: decide again
-//!                        │                                      ▼
-//! Waiting ── producers done, inputs have digests ──▶ decide ◀───┘
-//!    │                                                 │
-//!    │                  into pipe.lock, decide again ◀─┼── remote source that pipe.lock does not know: Fetching
+//!    ┌────────────── they are read ◀── Reading ◀──────┐ it has sources
+//!    ▼                                                │
+//! Waiting ── producers done, inputs have digests ──▶ decide ◀── that one ended ── Twin
+//!    │                                                 │                            ▲
+//!    │                                                 ├── the same key is running ─┘
 //!    │                                                 ├── record found ──▶ Done   (reused)
 //!    │                                                 ├── cannot be decided ──▶ Failed
 //!    │                                                 └── no record ──▶ Ready ── slots free ──▶ Running
@@ -16,7 +16,11 @@
 //!                                                       Stopped ◀── Ctrl-C ────────────────────────┘
 //! ```
 //!
-//! What lies on another machine is fetched before its step can be decided, because its content is part of the key.
+//! Sources may be many gigabytes, so a thread of their own reads them, while the loop goes on. They are read when
+//! all producers are done, not before: between their reading and the end of the step they must not change.
+//!
+//! What lies on another machine is fetched first, because its content is part of the key: a step whose remote source
+//! `pipe.lock` does not know is Fetching, as it may be Reading.
 //!
 //! After a failure nothing new is started: what runs already is finished and kept, because it may have cost
 //! hours, and the rest waits for the next run. Ready steps start in the order of the graph and none overtakes
@@ -24,13 +28,15 @@
 
 mod decide;
 mod fetch;
+mod finish;
 mod outlook;
 mod plan;
+mod slots;
+pub mod sources;
 mod why;
 mod work;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -41,20 +47,24 @@ pub use decide::{Decider, Decision};
 pub use plan::{Planned, Verdict, plan};
 pub use why::{Cause, causes};
 
-use crate::digest::{Digest, files_below};
-use crate::error::Problem;
+use crate::digest::Digest;
+use crate::error::{Problem, Result};
 use crate::event::{Event, Made, Outcome, Say};
 use crate::fetch::Settings;
 use crate::graph::Graph;
 use crate::lockfile::Lockfile;
 use crate::spec::Pipeline;
-use crate::step::{Machine, Share};
+use crate::step::{Machine, Source};
 use crate::store::{Lookup, Record, Store};
+use slots::slots_of;
+use sources::Sources;
 
 /// How to run.
 pub struct Options {
     /// The run's name.
     pub run: String,
+    /// What was set on the command line.
+    pub sets: Vec<String>,
     /// How many slots the machine is divided into (`-j`), at least one.
     pub slots: usize,
     /// The machine.
@@ -78,8 +88,9 @@ pub struct Summary {
 /// Where a step is; see the drawing at the head of this file.
 enum State {
     Waiting,
-    Twin(usize),
+    Reading,
     Fetching(String),
+    Twin(usize),
     Ready(Box<Decision>),
     Running { slots: usize, key: Digest },
     Done,
@@ -87,11 +98,12 @@ enum State {
     Stopped,
 }
 
-/// What a worker thread sends back.
+/// What a thread sends back.
 enum Message {
     Said(usize, Say),
+    Read(usize, Result<Sources>),
     Fetched(usize, Box<fetch::Fetched>),
-    Ended(usize, Box<Result<Record, Problem>>),
+    Ended(usize, Box<Result<Record>>),
 }
 
 /// Brings the targets of a pipeline up to date and says everything on the way.
@@ -103,6 +115,7 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         run: options.run.clone(),
         pipeline: pipeline.name.clone(),
         file: pipeline.file.display().to_string(),
+        sets: options.sets.clone(),
         steps: order.iter().map(|&step| pipeline.steps[step].id.clone()).collect(),
     });
     let (sender, receiver) = channel();
@@ -114,10 +127,12 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         states: order.iter().map(|&step| (step, State::Waiting)).collect(),
         graph,
         order,
+        sources: BTreeMap::new(),
         fetched: BTreeMap::new(),
         records: BTreeMap::new(),
         free: options.slots.max(1),
         first_failure: None,
+        failed: Arc::default(),
         counts: Counts::default(),
         say,
     };
@@ -142,11 +157,14 @@ struct Run<'a> {
     graph: Graph,
     order: Vec<usize>,
     states: BTreeMap<usize, State>,
+    sources: BTreeMap<usize, Sources>,
     /// How long the remote sources of steps took.
     fetched: BTreeMap<usize, Duration>,
     records: BTreeMap<usize, Record>,
     free: usize,
     first_failure: Option<usize>,
+    /// Set with the first failure, for those who read sources: nobody needs these any more.
+    failed: Arc<AtomicBool>,
     counts: Counts,
     say: &'a mut dyn FnMut(Event),
 }
@@ -159,13 +177,18 @@ impl<'a> Run<'a> {
         loop {
             self.decide(scope, sender);
             self.start(scope, sender);
-            if !self.states.values().any(|state| matches!(state, State::Fetching(_) | State::Running { .. })) {
+            if !self
+                .states
+                .values()
+                .any(|state| matches!(state, State::Reading | State::Fetching(_) | State::Running { .. }))
+            {
                 return;
             }
             // Words change nothing that has been decided; only an end does.
             loop {
                 match receiver.recv() {
                     Ok(Message::Said(step, say)) => self.tell(Event::StepSaid { step: self.id(step), say }),
+                    Ok(Message::Read(step, sources)) => break self.has_read(step, sources),
                     Ok(Message::Fetched(step, fetched)) => break self.has_fetched(step, *fetched),
                     Ok(Message::Ended(step, result)) => break self.ended(step, *result),
                     Err(_) => return,
@@ -205,16 +228,20 @@ impl<'a> Run<'a> {
             if waits {
                 continue;
             }
-            let state = match self.decider.unfetched(step) {
-                Some(address) => self.fetch(scope, sender, step, address),
-                None => self.decided(step),
+            let state = match (self.decider.unfetched(step), self.sources.get(&step).cloned()) {
+                (Some(address), _) => self.fetch(scope, sender, step, address),
+                (None, Some(sources)) => self.decided(step, sources),
+                (None, None) => match self.pipeline.steps[step].action.sources(&self.pipeline.root) {
+                    none if none.is_empty() => self.decided(step, Sources::new()),
+                    some => self.read(scope, sender, step, some),
+                },
             };
             self.states.insert(step, state);
         }
     }
 
-    fn decided(&mut self, step: usize) -> State {
-        match self.decider.decide(step, &self.records) {
+    fn decided(&mut self, step: usize, sources: Sources) -> State {
+        match self.decider.decide(step, &self.records, sources) {
             Err(problem) => self.failed(step, problem),
             Ok(decision) => match decision.found {
                 Lookup::Hit(record) => self.reused(step, *record),
@@ -224,6 +251,44 @@ impl<'a> Run<'a> {
                 },
             },
         }
+    }
+
+    /// Starts to read the sources of a step.
+    fn read<'s>(
+        &mut self,
+        scope: &'s thread::Scope<'s, '_>,
+        sender: &Sender<Message>,
+        step: usize,
+        list: Vec<Source>,
+    ) -> State
+    where
+        'a: 's,
+    {
+        let (to, cancel, failed) = (sender.clone(), self.options.cancel.clone(), self.failed.clone());
+        let read = move || {
+            let say = work::thinned(work::pass(step, to.clone()));
+            let stop = || cancel.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
+            let read = sources::read(list, &mut sources::told("reading its sources", &say, &stop));
+            // The loop waits for this message, so nobody is gone who could receive it.
+            let _ = to.send(Message::Read(step, read));
+        };
+        match thread::Builder::new().name(format!("sources of {}", self.id(step))).spawn_scoped(scope, read) {
+            Ok(_) => State::Reading,
+            Err(error) => self.failed(step, no_thread(&error)),
+        }
+    }
+
+    fn has_read(&mut self, step: usize, sources: Result<Sources>) {
+        let state = match sources {
+            Ok(sources) => {
+                self.sources.insert(step, sources);
+                State::Waiting
+            }
+            // Left because of Ctrl-C or a failure elsewhere.
+            Err(problem) if problem.cancelled => State::Waiting,
+            Err(problem) => self.failed(step, problem),
+        };
+        self.states.insert(step, state);
     }
 
     fn is_done(&self, step: usize) -> bool {
@@ -271,12 +336,12 @@ impl<'a> Run<'a> {
             let spawned =
                 thread::Builder::new().name(name).stack_size(16 << 20).spawn_scoped(scope, move || job.work(&to));
             if let Err(error) = spawned {
-                self.ended(step, Err(Problem::new(format!("cannot start a thread: {error}"))));
+                self.ended(step, Err(no_thread(&error)));
             }
         }
     }
 
-    fn ended(&mut self, step: usize, result: Result<Record, Problem>) {
+    fn ended(&mut self, step: usize, result: Result<Record>) {
         if let State::Running { slots, .. } = self.states[&step] {
             self.free += slots;
         }
@@ -329,6 +394,7 @@ impl<'a> Run<'a> {
     fn failed(&mut self, step: usize, problem: Problem) -> State {
         self.counts.failed += 1;
         self.first_failure.get_or_insert(step);
+        self.failed.store(true, Ordering::Relaxed);
         self.tell(Event::StepFailed { step: self.id(step), problem });
         State::Failed
     }
@@ -340,100 +406,8 @@ impl<'a> Run<'a> {
         });
         made.collect()
     }
-
-    /// Tells which steps were left out, links the results and ends the run.
-    fn finish(mut self, started: Instant) -> Summary {
-        let interrupted = self.options.cancel.load(Ordering::Relaxed);
-        if let Some(first) = self.first_failure {
-            for step in self.order.clone() {
-                if matches!(self.states[&step], State::Waiting | State::Twin(_) | State::Ready(_)) {
-                    self.counts.skipped += 1;
-                    let because = self.id(self.failed_above(step).unwrap_or(first));
-                    self.tell(Event::StepSkipped { step: self.id(step), because });
-                }
-            }
-        }
-        let results = self.publish();
-        let outcome = match self.first_failure {
-            Some(_) => Outcome::Failed,
-            None if interrupted && self.records.len() < self.order.len() => Outcome::Interrupted,
-            None => Outcome::Done,
-        };
-        let Counts { ran, reused, failed, skipped, saved_ms } = self.counts;
-        let took_ms = started.elapsed().as_millis() as u64;
-        self.tell(Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, results });
-        Summary { outcome, records: self.records }
-    }
-
-    /// The failed step that this one needs, if it needs one.
-    fn failed_above(&self, step: usize) -> Option<usize> {
-        let needs: BTreeSet<usize> = self.graph.order(&[step]).into_iter().collect();
-        needs.into_iter().find(|other| matches!(self.states.get(other), Some(State::Failed)))
-    }
-
-    /// Links the results of all steps that are done; answers the files of the targets. Where every step is a
-    /// target, those that no other reads are what the run was for.
-    fn publish(&mut self) -> Vec<String> {
-        let every = self.pipeline.targets.len() == self.order.len();
-        let (mut results, mut warnings) = (Vec::new(), Vec::new());
-        for (&position, record) in &self.records {
-            let step = &self.pipeline.steps[position];
-            let wanted = if every {
-                self.graph.consumers(position).is_empty()
-            } else {
-                self.pipeline.targets.contains(&position)
-            };
-            for output in step.kind.outputs() {
-                let Some(object) = record.outputs.get(output.name) else { continue };
-                let file = output.file;
-                match self.store.publish(&self.pipeline.name, &step.id, file, &object.digest) {
-                    Ok(place) if wanted => results.push(to_open(&place).display().to_string()),
-                    Ok(_) => {}
-                    Err(problem) => {
-                        let text = format!("no link to its result `{file}` could be made: {}", problem.what);
-                        warnings.push(Event::StepSaid { step: step.id.clone(), say: Say::Warning { text } });
-                        if wanted {
-                            results.push(self.store.object(&object.digest).display().to_string());
-                        }
-                    }
-                }
-            }
-        }
-        for warning in warnings {
-            self.tell(warning);
-        }
-        results
-    }
 }
 
-/// What a person wants to open: of a folder with a single file in it, that file.
-fn to_open(place: &Path) -> PathBuf {
-    match files_below(place).unwrap_or_default().as_slice() {
-        [only] => place.join(only),
-        _ => place.to_owned(),
-    }
-}
-
-/// How many of the slots a step takes while it runs.
-fn slots_of(share: Share, slots: usize) -> usize {
-    match share {
-        Share::One => 1,
-        Share::Half => (slots / 2).max(1),
-        Share::All => slots.max(1),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_share_fits_into_any_number_of_slots() {
-        for slots in 1..9 {
-            for share in [Share::One, Share::Half, Share::All] {
-                assert!((1..=slots).contains(&slots_of(share, slots)));
-            }
-        }
-        assert_eq!((slots_of(Share::Half, 8), slots_of(Share::All, 8)), (4, 8));
-    }
+fn no_thread(error: &std::io::Error) -> Problem {
+    Problem::new(format!("cannot start a thread: {error}"))
 }

@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 
 use super::decide::{Decider, Decision};
+use super::sources;
 use crate::error::Problem;
+use crate::event::Say;
 use crate::graph::Graph;
 use crate::lockfile;
+use crate::spec::Step;
 use crate::step::Outlook;
 use crate::store::{Lookup, Record};
 
@@ -34,8 +37,23 @@ pub struct Planned {
     pub outlook: Outlook,
 }
 
-/// The plan for everything that the targets need, by position in the pipeline, and the order of the steps.
-pub fn plan(decider: &Decider) -> (Vec<usize>, BTreeMap<usize, Planned>) {
+impl Planned {
+    fn new(verdict: Verdict, why: Vec<String>, decision: Option<Decision>) -> Self {
+        Self { verdict, why, decision, outlook: Outlook::default() }
+    }
+
+    /// The steps that must run before it can be planned.
+    pub fn after(&self) -> &[usize] {
+        match &self.verdict {
+            Verdict::Depends(on) => on,
+            _ => &[],
+        }
+    }
+}
+
+/// The plan for everything that the targets need, by position in the pipeline, and the order of the steps. Sources
+/// are read, and what they are is told by `say`; nothing else is.
+pub fn plan(decider: &Decider, say: &dyn Fn(&str, Say)) -> (Vec<usize>, BTreeMap<usize, Planned>) {
     let graph = Graph::of(decider.pipeline);
     let order = graph.order(&decider.pipeline.targets);
     let mut records: BTreeMap<usize, Record> = BTreeMap::new();
@@ -44,11 +62,11 @@ pub fn plan(decider: &Decider) -> (Vec<usize>, BTreeMap<usize, Planned>) {
         let unknown: Vec<usize> =
             graph.producers(step).into_iter().filter(|producer| !records.contains_key(producer)).collect();
         let mut plan = if unknown.is_empty() {
-            decide(decider, step, &mut records)
+            decide(decider, step, &mut records, say)
         } else {
             let ids: Vec<&str> = unknown.iter().map(|&step| decider.pipeline.steps[step].id.as_str()).collect();
-            let why = vec![format!("unknown until {} has run", ids.join(", "))];
-            Planned { verdict: Verdict::Depends(unknown), why, decision: None, outlook: Outlook::default() }
+            let why = vec![unknown_until(&ids)];
+            Planned::new(Verdict::Depends(unknown), why, None)
         };
         plan.outlook = decider.outlook(step, &outlooks, records.get(&step));
         outlooks.insert(step, plan.outlook.clone());
@@ -57,18 +75,29 @@ pub fn plan(decider: &Decider) -> (Vec<usize>, BTreeMap<usize, Planned>) {
     (order, planned)
 }
 
-fn decide(decider: &Decider, step: usize, records: &mut BTreeMap<usize, Record>) -> Planned {
-    if let Some(address) = decider.unfetched(step) {
-        let why = vec![format!("{address} is not in {} yet", lockfile::NAME)];
-        return Planned { verdict: Verdict::Run, why, decision: None, outlook: Outlook::default() };
+/// The first of many are enough to see where to look.
+fn unknown_until(ids: &[&str]) -> String {
+    match ids {
+        [] => "unknown".to_owned(),
+        [one] => format!("unknown until {one} has run"),
+        [one, two] => format!("unknown until {one} and {two} have run"),
+        [one, rest @ ..] => format!("unknown until {one} and {} more have run", rest.len()),
     }
-    match decider.decide(step, records) {
-        Err(problem) => Planned {
-            why: vec![problem.to_string()],
-            verdict: Verdict::Fail(problem),
-            decision: None,
-            outlook: Outlook::default(),
-        },
+}
+
+fn decide(decider: &Decider, step: usize, records: &mut BTreeMap<usize, Record>, say: &dyn Fn(&str, Say)) -> Planned {
+    if let Some(address) = decider.unfetched(step) {
+        return Planned::new(Verdict::Run, vec![format!("{address} is not in {} yet", lockfile::NAME)], None);
+    }
+    let Step { id, action, .. } = &decider.pipeline.steps[step];
+    let (say, never) = (|said| say(id, said), || false);
+    let read =
+        sources::read(action.sources(&decider.pipeline.root), &mut sources::told("reading its sources", &say, &never));
+    match read.and_then(|sources| decider.decide(step, records, sources)) {
+        Err(problem) => {
+            let why = vec![problem.to_string()];
+            Planned::new(Verdict::Fail(problem), why, None)
+        }
         Ok(decision) => {
             let why = decider.why(step, &decision);
             let verdict = match &decision.found {
@@ -78,7 +107,19 @@ fn decide(decider: &Decider, step: usize, records: &mut BTreeMap<usize, Record>)
                 }
                 Lookup::Miss(_) => Verdict::Run,
             };
-            Planned { verdict, why, decision: Some(decision), outlook: Outlook::default() }
+            Planned::new(verdict, why, Some(decision))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unknown_until;
+
+    #[test]
+    fn many_producers_are_counted() {
+        assert_eq!(unknown_until(&["a"]), "unknown until a has run");
+        assert_eq!(unknown_until(&["a", "b"]), "unknown until a and b have run");
+        assert_eq!(unknown_until(&["a", "b", "c", "d"]), "unknown until a and 3 more have run");
     }
 }

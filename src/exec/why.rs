@@ -7,6 +7,7 @@ use super::decide::{Decider, Decision};
 use super::plan::{Planned, Verdict};
 use crate::digest::Digest;
 use crate::key::{self, Difference};
+use crate::spec::Edge;
 use crate::store::Lookup;
 
 /// A step further up that makes another one run.
@@ -34,42 +35,79 @@ impl Decider<'_> {
         }
         match self.store.record(&keys.last) {
             None => vec!["its last record is gone from the cache, so what changed is not known".to_owned()],
-            Some(last) => self.differences(position, &last.manifest, decision),
+            Some(last) => match self.lines(position, &key::diff(&last.manifest, &decision.manifest)) {
+                same if same.is_empty() => vec!["its inputs stand in another order".to_owned()],
+                lines => lines,
+            },
         }
     }
 
     /// What differs from the manifest that the step had last, whether or not there is a result for it already.
     pub fn changes(&self, position: usize, decision: &Decision) -> Vec<String> {
-        let step = &self.pipeline.steps[position];
-        let last = self.store.keys(&self.pipeline.name, &step.id).and_then(|keys| self.store.record(&keys.last));
-        last.map(|last| self.differences(position, &last.manifest, decision)).unwrap_or_default()
+        self.lines(position, &self.changed(position, decision))
     }
 
-    fn differences(&self, position: usize, old: &serde_json::Value, decision: &Decision) -> Vec<String> {
-        let line = |difference: Difference| match self.producer(position, &difference) {
+    fn changed(&self, position: usize, decision: &Decision) -> Vec<Difference> {
+        let step = &self.pipeline.steps[position];
+        let last = self.store.keys(&self.pipeline.name, &step.id).and_then(|keys| self.store.record(&keys.last));
+        last.map(|last| key::diff(&last.manifest, &decision.manifest)).unwrap_or_default()
+    }
+
+    fn lines(&self, position: usize, differences: &[Difference]) -> Vec<String> {
+        let line = |difference: &Difference| match self.unnamed_producer(position, difference) {
             Some(id) => format!("{difference} (from step {id})"),
             None => difference.to_string(),
         };
-        key::diff(old, &decision.manifest).into_iter().map(line).collect()
+        differences.iter().map(line).collect()
     }
 
     /// The id of the step behind a field of `inputs`; of an entry that is told by name, the name says it already.
-    fn producer(&self, position: usize, difference: &Difference) -> Option<String> {
-        let edges = self.pipeline.steps[position].inputs.get(difference.port()?)?;
-        let index = match difference.path.rsplit_once('[') {
-            None if edges.len() == 1 => 0,
-            None => return None,
-            Some((_, tail)) => tail.strip_suffix(']')?.parse().ok()?,
+    fn unnamed_producer(&self, position: usize, difference: &Difference) -> Option<&str> {
+        if self.is_named(position, difference.port()?) {
+            return None;
+        }
+        match self.producers(position, difference).as_slice() {
+            [only] => Some(&self.pipeline.steps[*only].id),
+            _ => None,
+        }
+    }
+
+    fn is_named(&self, position: usize, port: &str) -> bool {
+        self.pipeline.steps[position].kind.inputs().iter().any(|input| input.name == port && input.named)
+    }
+
+    /// The steps that a field of `inputs` comes from: that of the entry, or those of the whole port. What is gone
+    /// comes from none.
+    fn producers(&self, position: usize, difference: &Difference) -> Vec<usize> {
+        let step = &self.pipeline.steps[position];
+        let Some((port, edges)) = difference.port().and_then(|port| step.inputs.get_key_value(port)) else {
+            return Vec::new();
         };
-        edges.get(index).map(|edge| self.pipeline.steps[edge.step].id.clone())
+        if difference.new.is_none() {
+            return Vec::new();
+        }
+        let whole = format!("inputs.{port}");
+        let named = self.is_named(position, port);
+        let entry = |(i, edge): (usize, &Edge)| {
+            let name = if named { self.pipeline.steps[edge.step].id.clone() } else { i.to_string() };
+            let of_entry = difference.path.strip_prefix(&format!("{whole}[{name}]"));
+            let is_it =
+                difference.path == whole || of_entry.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            is_it.then_some(edge.step)
+        };
+        // A port of one named entry has its fields without brackets.
+        match edges.as_slice() {
+            [only] => vec![only.step],
+            several => several.iter().enumerate().filter_map(entry).collect(),
+        }
     }
 
     /// What last changed in a step that is up to date: its last two manifests compared.
-    fn last_change(&self, position: usize, key: &Digest) -> Option<Vec<String>> {
+    fn last_change(&self, position: usize, key: &Digest) -> Option<Vec<Difference>> {
         let step = &self.pipeline.steps[position];
         let keys = self.store.keys(&self.pipeline.name, &step.id)?;
         let (new, old) = (self.store.record(&keys.last)?, self.store.record(&keys.before?)?);
-        (new.key == *key).then(|| key::diff(&old.manifest, &new.manifest).iter().map(ToString::to_string).collect())
+        (new.key == *key).then(|| key::diff(&old.manifest, &new.manifest))
     }
 }
 
@@ -86,7 +124,9 @@ pub fn causes(decider: &Decider, planned: &BTreeMap<usize, Planned>, position: u
         seen.push(step);
         let Some(plan) = planned.get(&step) else { continue };
         let why = match &plan.verdict {
-            Verdict::Reuse(record) => decider.last_change(step, &record.key).unwrap_or_default(),
+            Verdict::Reuse(record) => {
+                decider.last_change(step, &record.key).iter().flatten().map(ToString::to_string).collect()
+            }
             Verdict::Depends(_) => Vec::new(),
             Verdict::Run | Verdict::Fail(_) => plan.why.clone(),
         };
@@ -103,16 +143,11 @@ pub fn causes(decider: &Decider, planned: &BTreeMap<usize, Planned>, position: u
 /// The producers whose results are new to a step, or not known yet.
 fn changed_producers(decider: &Decider, planned: &BTreeMap<usize, Planned>, position: usize) -> Vec<usize> {
     let Some(plan) = planned.get(&position) else { return Vec::new() };
-    let step = &decider.pipeline.steps[position];
-    if let Verdict::Depends(on) = &plan.verdict {
-        return on.clone();
-    }
-    let why = match &plan.verdict {
-        Verdict::Reuse(record) => decider.last_change(position, &record.key).unwrap_or_default(),
-        _ => plan.why.clone(),
+    let differences = match (&plan.verdict, &plan.decision) {
+        (Verdict::Depends(on), _) => return on.clone(),
+        (Verdict::Reuse(record), _) => decider.last_change(position, &record.key).unwrap_or_default(),
+        (_, Some(decision)) => decider.changed(position, decision),
+        (_, None) => Vec::new(),
     };
-    let ports = why.iter().filter_map(|line| {
-        Difference { path: line.split(": ").next()?.to_owned(), old: None, new: None }.port().map(str::to_owned)
-    });
-    ports.flat_map(|port| step.inputs.get(&port).into_iter().flatten().map(|edge| edge.step)).collect()
+    differences.iter().flat_map(|difference| decider.producers(position, difference)).collect()
 }

@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::decide::Decision;
+use super::sources::{self, Sources};
 use super::{Message, Options};
-use crate::digest::Digest;
+use crate::digest::bytes_of;
 use crate::error::{Problem, Result};
 use crate::event::Say;
 use crate::spec::Step;
@@ -48,6 +49,7 @@ impl Job<'_> {
 
     fn result(self, to: &Sender<Message>) -> Result<Record> {
         let started = Instant::now();
+        let say = thinned(pass(self.position, to.clone()));
         let stage = self.store.stage()?;
         let out = stage.out();
         fs::create_dir(&out).map_err(|e| Problem::io("make the folder", &out, &e))?;
@@ -60,7 +62,7 @@ impl Job<'_> {
             machine: self.options.machine.clone(),
             threads: self.options.machine.threads(self.step.action.share()),
             cancel: self.options.cancel.clone(),
-            sink: sink(self.position, to.clone(), said.clone()),
+            sink: sink(pass(self.position, to.clone()), said.clone()),
         })
         .with_outside(self.outside);
         caught(self.step.kind.name(), || self.step.action.run(&mut cx))?;
@@ -68,12 +70,8 @@ impl Job<'_> {
         if self.options.cancel.load(Ordering::Relaxed) {
             return Err(Problem::cancelled());
         }
-        for (source, before) in &self.decision.sources {
-            if Digest::of_path(&source.path)? != *before {
-                let what = format!("its input {} changed while the step ran", source.path.display());
-                return Err(Problem::new(what).help("nothing was recorded; run again once the file is complete"));
-            }
-        }
+        let cancelled = || self.options.cancel.load(Ordering::Relaxed);
+        unchanged(&self.decision.sources, &mut sources::told("reading its sources again", &say, &cancelled))?;
         let (figures, bad): (BTreeMap<_, _>, BTreeMap<_, _>) =
             cx.figures().clone().into_iter().partition(|(_, value)| value.is_finite());
         for (name, value) in bad {
@@ -89,15 +87,42 @@ impl Job<'_> {
             run: self.options.run.clone(),
             step: self.step.id.clone(),
         };
-        self.store.commit(&stage, draft)
+        let mut done = 0;
+        let never = || false;
+        let mut tell = sources::told("keeping the result", &say, &never);
+        let total = bytes_of(&stage.out()).unwrap_or_default();
+        self.store.commit(&stage, draft, &mut |bytes| {
+            done += bytes;
+            tell(done, total.max(done))
+        })
     }
 }
 
-/// Passes on what a step says, progress not too often, and keeps its notes and warnings for the record.
-pub(super) fn sink(position: usize, to: Sender<Message>, said: Arc<Mutex<Vec<Say>>>) -> Box<dyn Fn(Say) + Send> {
+/// A result must not be recorded under the key of other sources than it was made from.
+fn unchanged(before: &Sources, watch: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
+    let list = before.iter().map(|(source, _)| source.clone()).collect();
+    let now = sources::read(list, watch)?;
+    match now.iter().zip(before).find(|(now, before)| now != before) {
+        None => Ok(()),
+        Some(((source, _), _)) => {
+            let what = format!("its input {} changed while the step ran", source.path.display());
+            Err(Problem::new(what).help("nothing was recorded; run again once the file is complete"))
+        }
+    }
+}
+
+/// Sends what a step says to the loop.
+pub(super) fn pass(position: usize, to: Sender<Message>) -> impl Fn(Say) + Send + 'static {
+    move |say| {
+        let _ = to.send(Message::Said(position, say));
+    }
+}
+
+/// Passes on what a step says, progress not too often.
+pub(super) fn thinned(pass: impl Fn(Say) + Send + 'static) -> impl Fn(Say) + Send + 'static {
     let last: Cell<Option<Instant>> = Cell::new(None);
     let bad: RefCell<BTreeSet<String>> = RefCell::new(BTreeSet::new());
-    Box::new(move |say| {
+    move |say| {
         let say = match say {
             Say::Progress { done, total, .. } if total != Some(done) => {
                 if last.get().is_some_and(|last| last.elapsed() < PROGRESS) {
@@ -115,11 +140,18 @@ pub(super) fn sink(position: usize, to: Sender<Message>, said: Arc<Mutex<Vec<Say
             }
             say => say,
         };
+        pass(say);
+    }
+}
+
+/// Passes on what a step says, and keeps its notes and warnings for the record.
+pub(super) fn sink(pass: impl Fn(Say) + Send + 'static, said: Arc<Mutex<Vec<Say>>>) -> Box<dyn Fn(Say) + Send> {
+    Box::new(thinned(move |say| {
         if matches!(say, Say::Note { .. } | Say::Warning { .. }) {
             said.lock().unwrap_or_else(PoisonError::into_inner).push(say.clone());
         }
-        let _ = to.send(Message::Said(position, say));
-    })
+        pass(say);
+    }))
 }
 
 thread_local! {
@@ -184,7 +216,7 @@ mod tests {
     fn progress_is_thinned_out_but_its_end_is_not() {
         let (to, from) = std::sync::mpsc::channel();
         let said = Arc::new(Mutex::new(Vec::new()));
-        let sink = sink(0, to, said.clone());
+        let sink = sink(pass(0, to), said.clone());
         for done in 0..=1000 {
             sink(Say::Progress { done, total: Some(1000), unit: String::new(), text: String::new() });
         }

@@ -98,15 +98,20 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// What `auto` is on this device for a base of this hidden size. A rule, not a measurement, so that the same
-    /// machine always answers the same.
-    pub fn choose(self, device_name: &str, bf16_is_native: bool, hidden_size: i64) -> Precision {
+    /// The precision on this device for a base of this hidden size, and why `auto` is that. A rule, not a
+    /// measurement, so that the same machine always answers the same.
+    pub fn choose(self, device: &str, bf16_is_native: bool, hidden_size: i64) -> (Precision, Option<String>) {
         match self {
-            Self::F32 => Precision::F32,
-            Self::Bf16 => Precision::Bf16,
-            Self::Auto if device_name.starts_with("cuda") => Precision::Bf16,
-            Self::Auto if bf16_is_native && hidden_size >= BF16_FROM => Precision::Bf16,
-            Self::Auto => Precision::F32,
+            Self::F32 => (Precision::F32, None),
+            Self::Bf16 => (Precision::Bf16, None),
+            Self::Auto if device.starts_with("cuda") => (Precision::Bf16, Some("GPUs multiply it fastest".to_owned())),
+            Self::Auto if !bf16_is_native => {
+                (Precision::F32, Some("this processor does not multiply bf16 natively".to_owned()))
+            }
+            Self::Auto if hidden_size < BF16_FROM => {
+                (Precision::F32, Some(format!("bf16 is slower below a hidden size of {BF16_FROM}")))
+            }
+            Self::Auto => (Precision::Bf16, Some("this processor multiplies it natively".to_owned())),
         }
     }
 }
@@ -145,10 +150,15 @@ mod tests {
 
     #[test]
     fn auto_is_bf16_only_where_it_pays() {
-        assert_eq!(Dtype::Auto.choose("cuda:0", false, 64), Precision::Bf16);
-        assert_eq!(Dtype::Auto.choose("cpu", true, 64), Precision::F32);
-        assert_eq!(Dtype::Auto.choose("cpu", true, 4096), Precision::Bf16);
-        assert_eq!(Dtype::Auto.choose("cpu", false, 4096), Precision::F32);
-        assert_eq!(Dtype::Bf16.choose("cpu", false, 64), Precision::Bf16);
+        let auto = |device, native, hidden| {
+            let (precision, why) = Dtype::Auto.choose(device, native, hidden);
+            assert!(why.is_some());
+            precision
+        };
+        assert_eq!(auto("cuda:0", false, 64), Precision::Bf16);
+        assert_eq!(auto("cpu", true, 64), Precision::F32);
+        assert_eq!(auto("cpu", true, 4096), Precision::Bf16);
+        assert_eq!(auto("cpu", false, 4096), Precision::F32);
+        assert_eq!(Dtype::Bf16.choose("cpu", false, 64), (Precision::Bf16, None));
     }
 }

@@ -4,7 +4,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::adapters::Arm;
-use super::models::{Input, KvCache, Model, check_ids};
+use super::models::{Input, KvCache, Model, check_ids, check_length};
 use crate::error::{Problem, Result};
 
 /// What came after a prompt.
@@ -32,7 +32,10 @@ pub fn greedy(
     if let Some(at) = prompts.iter().position(Vec::is_empty) {
         return Err(Problem::new(format!("prompt {} is empty", at + 1)));
     }
-    check_ids(model, prompts.iter().flatten())?;
+    check_ids(model, prompts.iter().flatten().copied())?;
+    // The last id is chosen, not read.
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+    check_length(model, longest.saturating_add(max_new_tokens).saturating_sub(1))?;
     let mut answers = vec![Generated { ids: Vec::new(), stopped: false }; prompts.len()];
     // Prompts of like length together: less padding. The sort is stable, so batches do not depend on chance.
     let mut order: Vec<usize> = (0..prompts.len()).collect();

@@ -4,6 +4,9 @@
 pub mod adapters;
 pub mod config;
 pub mod device;
+pub mod memory;
+pub mod models;
+pub mod shapes;
 pub mod tokens;
 pub mod train;
 
@@ -12,7 +15,7 @@ pub mod dropout;
 #[cfg(feature = "torch")]
 pub mod generate;
 #[cfg(feature = "torch")]
-pub mod models;
+pub mod linear;
 #[cfg(feature = "torch")]
 pub mod random;
 #[cfg(feature = "torch")]

@@ -21,6 +21,20 @@ pub fn normal(rng: &mut ChaCha8Rng, shape: &[i64], std: f64) -> Tensor {
     Tensor::from_slice(&values).view(shape)
 }
 
+/// N(0, std) drawn again until it lies within so many standard deviations, f32.
+pub fn truncated_normal(rng: &mut ChaCha8Rng, shape: &[i64], std: f64, within: f64) -> Tensor {
+    let count = shape.iter().product::<i64>() as usize;
+    let mut values = Vec::with_capacity(count);
+    while values.len() < count {
+        let u = 1.0 - unit(rng);
+        let number = (-2.0 * u.ln()).sqrt() * (2.0 * std::f64::consts::PI * unit(rng)).cos();
+        if number.abs() <= within {
+            values.push((number * std) as f32);
+        }
+    }
+    Tensor::from_slice(&values).view(shape)
+}
+
 /// U(-bound, bound), f32.
 pub fn uniform(rng: &mut ChaCha8Rng, shape: &[i64], bound: f64) -> Tensor {
     let count = shape.iter().product::<i64>() as usize;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 use super::adapters::Arm;
-use super::models::{Input, Model, check_ids};
+use super::models::{Input, Model, check_ids, check_length};
 use crate::error::{Problem, Result};
 
 /// How likely a continuation is.
@@ -34,7 +34,9 @@ pub fn log_likelihoods(
     if let Some(at) = items.iter().position(|item| item.0.is_empty() || item.1.is_empty()) {
         return Err(Problem::new(format!("item {} has an empty context or continuation", at + 1)));
     }
-    check_ids(model, items.iter().flat_map(|(context, continuation)| context.iter().chain(continuation)))?;
+    check_ids(model, items.iter().flat_map(|(context, continuation)| context.iter().chain(continuation)).copied())?;
+    // The last id is only predicted.
+    check_length(model, items.iter().map(|(context, answer)| context.len() + answer.len() - 1).max().unwrap_or(0))?;
     // What a row reads is everything but the last id, which is only predicted.
     let mut readers: BTreeMap<Vec<i64>, Vec<usize>> = BTreeMap::new();
     for (i, (context, continuation)) in items.iter().enumerate() {

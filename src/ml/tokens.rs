@@ -72,21 +72,6 @@ impl Tokens {
         self.targets[row] as usize
     }
 
-    /// Puts the rows of `other` after these; the words of `info` stay.
-    pub fn append(&mut self, other: &Self) {
-        let shift = self.ids.len() as i64;
-        self.ids.extend_from_slice(&other.ids);
-        self.offsets.extend(other.offsets[1..].iter().map(|offset| offset + shift));
-        self.targets.extend_from_slice(&other.targets);
-        let (info, more) = (&mut self.info, &other.info);
-        info.rows += more.rows;
-        info.tokens += more.tokens;
-        info.target_tokens += more.target_tokens;
-        info.truncated += more.truncated;
-        info.longest = info.longest.max(more.longest);
-        info.vocab_size = info.vocab_size.max(more.vocab_size);
-    }
-
     fn span(&self, row: usize) -> Range<usize> {
         self.offsets[row] as usize..self.offsets[row + 1] as usize
     }
@@ -235,14 +220,6 @@ mod tests {
         for name in [NUMBERS, INFO] {
             assert_eq!(fs::read(a.path().join(name)).unwrap(), fs::read(b.path().join(name)).unwrap());
         }
-    }
-
-    #[test]
-    fn appended_rows_follow() {
-        let mut tokens = two_rows();
-        tokens.append(&two_rows());
-        tokens.check(Path::new("tokens.safetensors")).unwrap();
-        assert_eq!((tokens.rows(), tokens.row(2), tokens.row(3)), (4, &[1, 5, 2][..], &[1, 9][..]));
     }
 
     /// Each change is one lie that a file could tell.

@@ -1,6 +1,7 @@
 //! Checkpoints in safetensors form: read by mmap, sharded or not, and written.
 //! It does not know architectures: who reads says which tensors there must be.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -8,17 +9,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use memmap2::Mmap;
-use safetensors::tensor::{Dtype, SafeTensors};
+use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
+use super::memory;
+pub use super::shapes::Shapes;
+use super::shapes::count;
+use crate::digest::Digest;
 use crate::error::{Problem, Result};
 
 /// Tensors by their names.
 pub type Tensors = BTreeMap<String, Tensor>;
-
-/// Names and shapes that an architecture needs.
-pub type Shapes = BTreeMap<String, Vec<i64>>;
 
 /// One safetensors file, mapped.
 pub struct Mapped {
@@ -54,6 +56,18 @@ impl Mapped {
     pub fn shapes(&self) -> Result<Shapes> {
         let parsed = self.parsed()?;
         parsed.iter().map(|(name, view)| Ok((name.to_owned(), self.shape(name, view.shape())?))).collect()
+    }
+
+    /// blake3 of each tensor: of its dtype, its shape and its bytes.
+    pub fn digests(&self) -> Result<BTreeMap<String, String>> {
+        let parsed = self.parsed()?;
+        let one = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(format!("{:?} {:?}\n", view.dtype(), view.shape()).as_bytes());
+            hasher.update_rayon(view.data());
+            (name, hasher.finalize().to_hex().to_string())
+        };
+        Ok(parsed.tensors().into_iter().map(one).collect())
     }
 
     fn shape(&self, name: &str, shape: &[usize]) -> Result<Vec<i64>> {
@@ -112,13 +126,19 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
     })
 }
 
+/// The inverse of [`kind_of`].
+fn dtype_of(kind: Kind) -> Option<Dtype> {
+    let known = [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::BF16, Dtype::I64, Dtype::I32, Dtype::I16, Dtype::I8];
+    known.into_iter().chain([Dtype::U8, Dtype::BOOL]).find(|dtype| kind_of(*dtype) == Some(kind))
+}
+
 /// The tensors of one safetensors file.
 pub fn read_file(path: &Path, dtype: Option<Kind>, device: Device) -> Result<Tensors> {
     Mapped::open(path)?.tensors(dtype, device)
 }
 
 /// The files of a checkpoint folder: `model.safetensors`, or the shards that its index names.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let single = folder.join("model.safetensors");
     if single.exists() {
         return Ok(vec![single]);
@@ -174,13 +194,16 @@ fn identity(files: &[PathBuf], dtype: Kind, device: Device) -> Result<String> {
 }
 
 /// The weights of a checkpoint, exactly those of `shapes`: a tensor more, a tensor less or another shape is an
-/// error that lists both sides. `ignored` tells which extra tensors do no harm.
+/// error that lists both sides. `ignored` tells which extra tensors do no harm. `base` is the module that holds
+/// everything but the head: a checkpoint that was saved without a head lacks it in all names. Fails if the tensors
+/// do not fit into memory.
 ///
 /// The base of one experiment is read once in a process: the last checkpoint stays resident, and whoever reads it
 /// again shares its memory, as long as its files are the same.
 pub fn read_checkpoint(
     folder: &Path,
     shapes: &Shapes,
+    base: &str,
     ignored: impl Fn(&str) -> bool,
     dtype: Kind,
     device: Device,
@@ -205,11 +228,19 @@ pub fn read_checkpoint(
             }
         }
     }
+    let base = format!("{base}.");
+    let bare = !found.keys().any(|tensor| tensor.starts_with(&base));
+    let rename = |tensor: &str| if bare { format!("{base}{tensor}") } else { tensor.to_owned() };
+    let mut found: Shapes = found.into_iter().map(|(tensor, shape)| (rename(&tensor), shape)).collect();
     found.retain(|tensor, _| shapes.contains_key(tensor) || !ignored(tensor));
     cover(shapes, &found).map_err(|problem| problem.in_file(folder.display().to_string(), None))?;
+    if device == Device::Cpu {
+        memory::check("the weights of the model", count(shapes), dtype.elt_size_in_bytes() as u128)?;
+    }
     let mut tensors = Tensors::new();
     for file in &mapped {
-        tensors.extend(file.wanted(|tensor| shapes.contains_key(tensor), Some(dtype), device)?);
+        let read = file.wanted(|tensor| shapes.contains_key(&rename(tensor)), Some(dtype), device)?;
+        tensors.extend(read.into_iter().map(|(tensor, values)| (rename(&tensor), values)));
     }
     *resident = Some((identity, share(&tensors)));
     Ok(tensors)
@@ -251,33 +282,73 @@ pub fn cover(expected: &Shapes, found: &Shapes) -> Result<()> {
     Err(Problem::new(format!("the tensors do not fit; {}", parts.join("; "))))
 }
 
+/// The checkpoint whose fingerprint was asked last, and the fingerprint.
+static FINGERPRINT: Mutex<Option<(String, Digest)>> = Mutex::new(None);
+
+/// What the weights of a checkpoint are, however they are split into files: blake3 over `digest name\n` in the order of
+/// the names, each digest that of a tensor's dtype, shape and bytes.
+pub fn fingerprint(folder: &Path) -> Result<Digest> {
+    let files = files(folder)?;
+    let identity = identity(&files, Kind::Float, Device::Cpu)?;
+    let mut last = FINGERPRINT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some((_, digest)) = last.as_ref().filter(|(of, _)| *of == identity) {
+        return Ok(digest.clone());
+    }
+    let mut all = BTreeMap::new();
+    for file in &files {
+        all.append(&mut Mapped::open(file)?.digests()?);
+    }
+    let mut listing = String::from("pipe weights 1\n");
+    for (name, digest) in all {
+        let _ = writeln!(listing, "{digest} {name}");
+    }
+    let digest = Digest::of(listing.as_bytes());
+    *last = Some((identity, digest.clone()));
+    Ok(digest)
+}
+
+/// A tensor whose bytes are copied when they are written, one after the other.
+struct Outgoing {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    tensor: Tensor,
+}
+
+impl Outgoing {
+    fn bytes(&self) -> usize {
+        self.tensor.numel() * self.tensor.kind().elt_size_in_bytes()
+    }
+}
+
+impl View for &Outgoing {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut data = vec![0_u8; self.bytes()];
+        let whole = self.tensor.to_device(Device::Cpu).contiguous();
+        whole.copy_data_u8(&mut data, whole.numel());
+        Cow::Owned(data)
+    }
+    fn data_len(&self) -> usize {
+        self.bytes()
+    }
+}
+
 /// Writes tensors as one safetensors file, in the order of their names, with the metadata `{"format": "pt"}` that
 /// Python's readers look for.
 pub fn write_file(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
-    let mut bytes = BTreeMap::new();
+    let mut views = BTreeMap::new();
     for (name, tensor) in tensors {
-        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
-        let dtype = match tensor.kind() {
-            Kind::Float => Dtype::F32,
-            Kind::BFloat16 => Dtype::BF16,
-            Kind::Int64 => Dtype::I64,
-            other => return Err(Problem::new(format!("cannot write `{name}` as {other:?}"))),
-        };
-        let mut data = vec![0_u8; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-        tensor.copy_data_u8(&mut data, tensor.numel());
-        let shape: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
-        bytes.insert(name.clone(), (dtype, shape, data));
+        let dtype = dtype_of(tensor.kind())
+            .ok_or_else(|| Problem::new(format!("cannot write `{name}` as {:?}", tensor.kind())))?;
+        let shape = tensor.size().iter().map(|&n| n as usize).collect();
+        views.insert(name.as_str(), Outgoing { dtype, shape, tensor: tensor.detach() });
     }
-    let views = bytes
-        .iter()
-        .map(|(name, (dtype, shape, data))| {
-            let view = safetensors::tensor::TensorView::new(*dtype, shape.clone(), data)
-                .map_err(|e| Problem::new(format!("cannot write `{name}`: {e}")))?;
-            Ok((name.as_str(), view))
-        })
-        .collect::<Result<Vec<_>>>()?;
     let metadata = Some([("format".to_owned(), "pt".to_owned())].into_iter().collect());
-    let all =
-        safetensors::serialize(views, metadata).map_err(|e| Problem::new(format!("cannot write tensors: {e}")))?;
-    fs::write(path, all).map_err(|e| Problem::io("write", path, &e))
+    safetensors::serialize_to_file(&views, metadata, path)
+        .map_err(|e| Problem::new(format!("cannot write {}: {e}", path.display())))
 }

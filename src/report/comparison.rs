@@ -71,7 +71,7 @@ pub struct Adapter {
     /// The projections that LoRA changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_modules: Option<Vec<String>>,
-    /// The layers that have a bottleneck, counted from 0.
+    /// The layers that it is on, counted from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<Vec<u64>>,
     /// The dropout's probability in training.

@@ -149,11 +149,31 @@ fn joined(arm: &Arm, field: fn(&Adapter) -> Option<String>) -> Option<String> {
     (!values.is_empty()).then(|| values.join(" / "))
 }
 
+/// `0, 6, 12`; three and more that follow each other as `0–31`.
 fn numbers(list: &[u64]) -> String {
-    list.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+    let runs = list.chunk_by(|a, b| b.checked_sub(*a) == Some(1));
+    let run = |run: &[u64]| match run {
+        [first, _, .., last] => format!("{first}–{last}"),
+        few => few.iter().map(u64::to_string).collect::<Vec<_>>().join(", "),
+    };
+    runs.map(run).collect::<Vec<_>>().join(", ")
 }
 
 /// `8`, `0.05`: a number without needless digits.
 fn plain(value: f64) -> String {
     Format::parse("g").and_then(|format| format.float(value)).unwrap_or_else(|| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_that_follow_each_other_are_drawn_together() {
+        assert_eq!(numbers(&[0, 6, 12, 18]), "0, 6, 12, 18");
+        assert_eq!(numbers(&[0, 1, 2, 3]), "0–3");
+        assert_eq!(numbers(&[0, 1, 4, 5, 6, 9]), "0, 1, 4–6, 9");
+        assert_eq!(numbers(&[u64::MAX, 0]), format!("{}, 0", u64::MAX));
+        assert_eq!(numbers(&[]), "");
+    }
 }

@@ -27,6 +27,24 @@ pub struct Located {
     pub span: Option<Range<usize>>,
 }
 
+impl Problems {
+    /// The problems alone, each with its place in the file as line and column.
+    pub fn placed(&self) -> Vec<Problem> {
+        let place = |located: &Located| {
+            let mut problem = located.problem.clone();
+            let at = located.span.as_ref().map(|span| &self.source[..span.start]);
+            let number = |n: usize| n as u64 + 1;
+            problem.place = Place::File {
+                file: self.file.clone(),
+                line: at.map(|before| number(before.matches('\n').count())),
+                column: at.map(|before| number(before.rsplit('\n').next().unwrap_or_default().chars().count())),
+            };
+            problem
+        };
+        self.list.iter().map(place).collect()
+    }
+}
+
 /// What of a path's place is to be underlined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Focus {

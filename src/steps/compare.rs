@@ -54,20 +54,20 @@ impl Kind for Compare {
     const NAME: &'static str = "compare";
     /// 1: the first.
     const VERSION: u32 = 1;
-    const SUMMARY: &'static str = "compares the results of arms: figures, differences, conclusions";
+    const SUMMARY: &'static str = "Compares the results of arms: figures, differences, conclusions";
     const EXAMPLE: &'static str = "compare:\n  uses: compare\n  in: { results: [evaluate_terra, evaluate_nerus] }\n  with: { titles: { lora: LoRA, mlp: MLP } }\n";
     const INPUTS: &'static [Input] = &[Input {
         name: "results",
         arity: Arity::Many,
         // Arms are called as the results say, so the names of the evaluating steps do not count.
         named: false,
-        doc: "result folders of `evaluate`, one for each arm and task; the base on every task",
+        doc: "Result folders of `evaluate`, one for each arm and task; the base on every task",
     }];
     const OUTPUTS: &'static [Output] = &[
-        Output { name: "comparison", file: "comparison.json", doc: "every raw figure, for `render`" },
-        Output { name: "conclusions", file: "conclusions.json", doc: "rankings, conclusions, recommendations" },
-        Output { name: "differences", file: "differences.csv", doc: "differences and relative changes, unrounded" },
-        Output { name: "grid", file: "grid.csv", doc: "a row for each arm: coordinates, parameters, figures" },
+        Output { name: "comparison", file: "comparison.json", doc: "Every raw figure, for `render`" },
+        Output { name: "conclusions", file: "conclusions.json", doc: "Rankings, conclusions, recommendations" },
+        Output { name: "differences", file: "differences.csv", doc: "Differences and relative changes, unrounded" },
+        Output { name: "grid", file: "grid.csv", doc: "A row for each arm: coordinates, parameters, figures" },
     ];
     type Params = Params;
 

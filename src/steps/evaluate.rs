@@ -15,11 +15,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::prompted::prompted;
 use crate::error::{Path, Problem, Result};
 use crate::ml::device::Dtype;
 use crate::step::{Arity, Context, Input, Kind, Machine, Output, Share};
 use crate::task::Task;
-use crate::task::prompt::{self, Answers, Prompt};
 use result::{Arm, FORMAT, Metrics};
 
 /// See the module.
@@ -35,25 +35,14 @@ pub enum Mode {
     Generate,
 }
 
+prompted! {
 /// What to answer, and how.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// What the data is: `terra` (JSON lines) or `nerus` (CoNLL-U).
-    pub task: Task,
-    /// The prompt, a Tera template: of `premise` and `hypothesis`, or of `text`. Without it the task's own.
-    #[serde(default)]
-    pub prompt: Option<String>,
-    /// The words to answer with.
-    #[serde(default)]
-    pub answers: Answers,
     /// How answers are got: `loglik` or `generate`. Without it TERRa is scored and Nerus generated.
     #[serde(default)]
     pub mode: Option<Mode>,
-    /// Only the first so many rows or sentences.
-    #[serde(default)]
-    #[schemars(range(min = 1))]
-    pub limit: Option<u64>,
     /// The most ids of a generated answer; one that does not end by then counts as truncated.
     #[serde(default = "max_new_tokens")]
     #[schemars(range(min = 1, max = 4096))]
@@ -65,6 +54,7 @@ pub struct Params {
     /// The precision of the base: `auto`, `f32` or `bf16`.
     #[serde(default)]
     pub dtype: Dtype,
+}
 }
 
 fn max_new_tokens() -> u32 {
@@ -83,16 +73,13 @@ impl Params {
             Task::Nerus => Mode::Generate,
         })
     }
-
-    fn limit(&self) -> Option<usize> {
-        self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
-    }
 }
 
 impl Kind for Evaluate {
     const NAME: &'static str = "evaluate";
     /// 1: TERRa by log-likelihood or generation, Nerus by greedy generation.
-    const VERSION: u32 = 1;
+    /// 2: the layers of an adapter that is on all of them are named.
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Answers a task with a model, bare or with an adapter, and scores the answers";
     const EXAMPLE: &'static str = "lora_terra:\n  uses: evaluate\n  in: { model: base, adapter: lora, data: terra_val }\n  with: { task: terra }\n";
     const INPUTS: &'static [Input] = &[
@@ -115,8 +102,7 @@ impl Kind for Evaluate {
     type Params = Params;
 
     fn check(params: &Params) -> Vec<Problem> {
-        let mut problems =
-            Prompt::new(params.task, params.prompt.as_deref(), &params.answers).err().unwrap_or_default();
+        let mut problems = params.prompt_problems();
         if params.task == Task::Nerus && params.mode == Some(Mode::Loglik) {
             problems.push(
                 Problem::new("entities cannot be scored by log-likelihood: there is no list of possible answers")
@@ -129,8 +115,7 @@ impl Kind for Evaluate {
 
     /// What is left to the task is spelled out, so that a new default makes a new key.
     fn keyed(params: &Params) -> Value {
-        let prompt = prompt::effective(params.task, params.prompt.as_deref()).to_owned();
-        json!(Params { prompt: Some(prompt), mode: Some(params.mode()), ..params.clone() })
+        json!(Params { prompt: params.keyed_prompt(), mode: Some(params.mode()), ..params.clone() })
     }
 
     fn environment(_params: &Params, machine: &Machine) -> BTreeMap<String, String> {
@@ -142,9 +127,7 @@ impl Kind for Evaluate {
     }
 
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
-        let prompt = Prompt::new(params.task, params.prompt.as_deref(), &params.answers);
-        let prompt = prompt
-            .map_err(|problems| problems.into_iter().next().unwrap_or_else(|| Problem::new("the prompt is wrong")))?;
+        let prompt = params.prompt()?;
         let data = cx.input("data")?.clone();
         // The gold is looked at before anything is computed.
         match params.task {
@@ -199,12 +182,12 @@ fn answer_nerus(params: &Params, cx: &mut Context, items: &[nerus::Item], genera
 
 #[cfg(not(feature = "torch"))]
 fn answer_terra(_: &Params, _: &mut Context, _: &[terra::Item], _: bool) -> Result<()> {
-    Err(super::without_torch())
+    Err(super::without_torch::problem())
 }
 
 #[cfg(not(feature = "torch"))]
 fn answer_nerus(_: &Params, _: &mut Context, _: &[nerus::Item], _: bool) -> Result<()> {
-    Err(super::without_torch())
+    Err(super::without_torch::problem())
 }
 
 /// Writes the result of TERRa and records its figures.

@@ -89,20 +89,21 @@ const fn output(name: &'static str, file: &'static str, doc: &'static str) -> Ou
 impl Kind for Generate {
     const NAME: &'static str = "generate";
     // 1: first version.
-    const VERSION: u32 = 1;
+    // 2: more kinds of sentences and events for the base's domain; premises of one event; more negations.
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str =
-        "Makes Russian data from a seed: documents with entities, premise–hypothesis pairs, and plain text.";
+        "Makes Russian data from a seed: documents with entities, premise–hypothesis pairs, and plain text";
     const EXAMPLE: &'static str = "data:\n  uses: generate\n  with:\n    seed: 1\n    nerus_train: 400\n";
     const INPUTS: &'static [Input] = &[];
     const OUTPUTS: &'static [Output] = &[
-        output("text", "text.txt", "Plain text, one paragraph a line."),
-        output("base_terra", "base_terra.jsonl", "Pairs of another domain than the splits, for the base."),
-        output("base_nerus", "base_nerus.conllu", "Documents of another domain than the splits, for the base."),
-        output("nerus_train", "nerus_train.conllu", "News with entities to train on."),
-        output("nerus_dev", "nerus_dev.conllu", "News with entities to choose by."),
-        output("nerus_test", "nerus_test.conllu", "News with entities, about half of the names unseen in train."),
-        output("terra_train", "terra_train.jsonl", "Pairs to train on."),
-        output("terra_val", "terra_val.jsonl", "Pairs, about half of the frames and names unseen in train."),
+        output("text", "text.txt", "Plain text, one paragraph a line"),
+        output("base_terra", "base_terra.jsonl", "Pairs of another domain than the splits, for the base"),
+        output("base_nerus", "base_nerus.conllu", "Documents of another domain than the splits, for the base"),
+        output("nerus_train", "nerus_train.conllu", "News with entities to train on"),
+        output("nerus_dev", "nerus_dev.conllu", "News with entities to choose by"),
+        output("nerus_test", "nerus_test.conllu", "News with entities, about half of the names unseen in train"),
+        output("terra_train", "terra_train.jsonl", "Pairs to train on"),
+        output("terra_val", "terra_val.jsonl", "Pairs, about half of the frames and names unseen in train"),
     ];
     type Params = Params;
 

@@ -12,12 +12,17 @@ pub mod tokenize;
 pub mod tokenizer;
 pub mod train;
 
+#[cfg(feature = "torch")]
+mod base;
+mod optimiser;
+mod prompted;
+#[cfg(not(feature = "torch"))]
+mod without_torch;
+
 use std::path::Path;
 
 use serde_json::Value;
 
-#[cfg(not(feature = "torch"))]
-use crate::error::Problem;
 use crate::step::{AnyKind, kind};
 
 /// Every step kind, in the order of a pipeline.
@@ -42,10 +47,4 @@ pub fn find(name: &str) -> Option<&'static dyn AnyKind> {
 /// `config.json` of a model's folder; nothing if it is no such folder.
 fn config_of(folder: &Path) -> Option<Value> {
     serde_json::from_slice(&std::fs::read(folder.join("config.json")).ok()?).ok()
-}
-
-/// Why a step that computes cannot run in this binary.
-#[cfg(not(feature = "torch"))]
-fn without_torch() -> Problem {
-    Problem::new("this binary was built without libtorch").help("build with the default features")
 }

@@ -11,9 +11,11 @@ use std::path::Path as FilePath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::optimiser::optimised;
+#[cfg(not(feature = "torch"))]
+use super::without_torch as compute;
 use crate::error::{Path, Problem, Result};
 use crate::ml::config::Start;
-use crate::ml::train::schedule::Schedule;
 use crate::step::{Arity, Context, Input, Kind, Machine, Outlook, Output, Share};
 
 /// See the module.
@@ -74,6 +76,7 @@ pub enum PromptLoss {
     Answer,
 }
 
+optimised! {
 /// The base and how it is trained.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -103,40 +106,14 @@ pub struct Params {
     /// Which ids of a prompt have loss: `all`, or those of the `answer`.
     #[serde(default = "defaults::prompt_loss")]
     pub prompt_loss: PromptLoss,
-    /// The highest learning rate.
-    #[serde(default = "defaults::lr")]
-    #[schemars(range(min = 0.0, max = 10.0))]
-    pub lr: f64,
-    /// How the learning rate moves after the warm-up: `constant`, `linear` or `cosine`.
-    #[serde(default = "defaults::schedule")]
-    pub schedule: Schedule,
-    /// Share of the steps over which the learning rate rises from 0.
-    #[serde(default = "defaults::warmup_ratio")]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub warmup_ratio: f64,
-    /// AdamW's β₁ and β₂.
-    #[serde(default = "defaults::betas")]
-    #[schemars(inner(range(min = 0.0, max = 0.999_999)))]
-    pub betas: [f64; 2],
-    /// AdamW's ε.
-    #[serde(default = "defaults::eps")]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub eps: f64,
-    /// AdamW's decoupled weight decay, on matrices alone.
-    #[serde(default = "defaults::weight_decay")]
-    #[schemars(range(min = 0.0, max = 10.0))]
-    pub weight_decay: f64,
-    /// The largest norm of the gradient of a step; 0 leaves it as it is.
-    #[serde(default = "defaults::clip")]
-    #[schemars(range(min = 0.0, max = 1_000_000.0))]
-    pub clip: f64,
     /// Seed of the first weights and of the order of the batches.
     #[serde(default = "defaults::seed")]
     pub seed: u64,
 }
+}
 
 mod defaults {
-    use super::{PromptLoss, Schedule, Shape, Start};
+    use super::{PromptLoss, Shape, Start};
 
     pub fn model() -> Shape {
         Shape {
@@ -197,23 +174,11 @@ mod defaults {
     pub fn lr() -> f64 {
         3e-3
     }
-    pub fn schedule() -> Schedule {
-        Schedule::Cosine
-    }
-    pub fn warmup_ratio() -> f64 {
-        0.05
-    }
     pub fn betas() -> [f64; 2] {
         [0.9, 0.95]
     }
-    pub fn eps() -> f64 {
-        1e-8
-    }
     pub fn weight_decay() -> f64 {
         0.1
-    }
-    pub fn clip() -> f64 {
-        1.0
     }
     pub fn seed() -> u64 {
         42
@@ -223,7 +188,8 @@ mod defaults {
 impl Kind for Pretrain {
     const NAME: &'static str = "pretrain";
     /// 1: AdamW on all weights in f32, blocks of text and rows of prompts by turns.
-    const VERSION: u32 = 1;
+    /// 2: the inputs of `prompts` take turns too.
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Trains a small Llama from random weights on running text and on prompts";
     const EXAMPLE: &'static str =
         "base:\n  uses: pretrain\n  in: { tokenizer: tokenizer, text: corpus.text }\n  with: { steps: 600 }\n";
@@ -235,7 +201,12 @@ impl Kind for Pretrain {
             named: false,
             doc: "Plain text files, or folders of .txt files: one paragraph a line",
         },
-        Input { name: "prompts", arity: Arity::Any, named: false, doc: "Rows made by `tokenize` with this tokenizer" },
+        Input {
+            name: "prompts",
+            arity: Arity::Any,
+            named: false,
+            doc: "Rows made by `tokenize` with this tokenizer; several inputs take turns",
+        },
     ];
     const OUTPUTS: &'static [Output] = &[
         Output { name: "model", file: "model", doc: "The base: a folder in Hugging Face's layout" },
@@ -296,13 +267,7 @@ impl Kind for Pretrain {
         Share::All
     }
 
-    #[cfg(feature = "torch")]
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
         compute::run(params, cx)
-    }
-
-    #[cfg(not(feature = "torch"))]
-    fn run(_params: &Params, _cx: &mut Context) -> Result<()> {
-        Err(super::without_torch())
     }
 }

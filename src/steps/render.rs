@@ -27,18 +27,19 @@ pub struct Params {
 impl Kind for Render {
     const NAME: &'static str = "render";
     /// 1: the first.
-    const VERSION: u32 = 1;
-    const SUMMARY: &'static str = "renders a report from a comparison, or any text from any JSON object";
+    /// 2: layers that follow each other are drawn together, as `0–31`.
+    const VERSION: u32 = 2;
+    const SUMMARY: &'static str = "Renders a report from a comparison, or any text from any JSON object";
     const EXAMPLE: &'static str =
         "report:\n  uses: render\n  in: { data: compare.comparison }\n  with: { template: templates/report.ru.txt }\n";
     const INPUTS: &'static [Input] = &[Input {
         name: "data",
         arity: Arity::One,
         named: false,
-        doc: "a comparison, which becomes everything that a report shows, or any other JSON object",
+        doc: "A comparison, which becomes everything that a report shows, or any other JSON object",
     }];
     const OUTPUTS: &'static [Output] =
-        &[Output { name: "report", file: "report", doc: "a folder with the text, named like the template" }];
+        &[Output { name: "report", file: "report", doc: "A folder with the text, named like the template" }];
     type Params = Params;
 
     fn check(params: &Params) -> Vec<Problem> {

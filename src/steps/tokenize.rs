@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::prompted::prompted;
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::ml::tokens::{FORMAT, Tokens, TokensInfo};
@@ -13,32 +14,22 @@ use crate::step::{Arity, Context, Input, Kind, Output, Share};
 use crate::task::Task;
 use crate::task::encode::{Encoder, Fitted};
 use crate::task::nerus::{self, Sentence};
-use crate::task::prompt::{self, Answers, Prompt};
+use crate::task::prompt::Prompt;
 use crate::task::terra::{self, Labelled};
 
 /// See the module.
 pub struct Tokenize;
 
+prompted! {
 /// What the rows become.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// What the data is: `terra` (JSON lines) or `nerus` (CoNLL-U).
-    pub task: Task,
-    /// The prompt, a Tera template: of `premise` and `hypothesis`, or of `text`. Without it the task's own.
-    #[serde(default)]
-    pub prompt: Option<String>,
-    /// The words to answer with.
-    #[serde(default)]
-    pub answers: Answers,
     /// The most ids of a row. A longer prompt loses its beginning; a row whose answer does not fit is left out.
     #[serde(default = "max_length")]
     #[schemars(range(min = 8, max = 131_072))]
     pub max_length: u32,
-    /// Only the first so many rows or sentences.
-    #[serde(default)]
-    #[schemars(range(min = 1))]
-    pub limit: Option<u64>,
+}
 }
 
 fn max_length() -> u32 {
@@ -71,15 +62,11 @@ impl Kind for Tokenize {
     type Params = Params;
 
     fn check(params: &Params) -> Vec<Problem> {
-        Prompt::new(params.task, params.prompt.as_deref(), &params.answers).err().unwrap_or_default()
+        params.prompt_problems()
     }
 
-    /// The default prompt is spelled out, so that a new default makes a new key.
     fn keyed(params: &Params) -> Value {
-        json!(Params {
-            prompt: Some(prompt::effective(params.task, params.prompt.as_deref()).to_owned()),
-            ..params.clone()
-        })
+        json!(Params { prompt: params.keyed_prompt(), ..params.clone() })
     }
 
     fn share(_params: &Params) -> Share {
@@ -87,17 +74,18 @@ impl Kind for Tokenize {
     }
 
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
-        let prompt = Prompt::new(params.task, params.prompt.as_deref(), &params.answers).map_err(first)?;
+        let prompt = params.prompt()?;
         let data = cx.input("data")?;
         let tokenizer = cx.input("tokenizer")?;
         let encoder = Encoder::open(&tokenizer.path, &tokenizer.label())?;
-        let limit = params.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let items: Box<dyn Iterator<Item = Result<Item>>> = match params.task {
             Task::Terra => {
-                let rows = terra::labelled(&data.path, &data.label(), Some(limit))?;
+                let rows = terra::labelled(&data.path, &data.label(), params.limit())?;
                 Box::new(rows.into_iter().map(|row| Ok(Item::Terra(row))))
             }
-            Task::Nerus => Box::new(sentences(nerus::Reader::open(&data.path, &data.label())?).take(limit)),
+            Task::Nerus => Box::new(
+                sentences(nerus::Reader::open(&data.path, &data.label())?).take(params.limit().unwrap_or(usize::MAX)),
+            ),
         };
 
         let mut rows = Rows::default();
@@ -128,11 +116,6 @@ impl Kind for Tokenize {
         report(&info, &rows, params, cx);
         rows.into_tokens(info).write(&cx.output(FOLDER))
     }
-}
-
-/// The first of some problems: they have been told together when the file was checked.
-fn first(problems: Vec<Problem>) -> Problem {
-    problems.into_iter().next().unwrap_or_else(|| Problem::new("the prompt is wrong"))
 }
 
 /// A row of either task.

@@ -1,4 +1,4 @@
-//! The step kind `train`: trains LoRA, a bottleneck MLP, or both together on a frozen base.
+//! The step kind `train`: trains LoRA, DoRA, IA3, a bottleneck MLP, or two of them together on a frozen base.
 //! It does not know how a step of training works (`ml::train`) nor how good the result is (`evaluate`).
 
 #[cfg(feature = "torch")]
@@ -12,21 +12,24 @@ use std::path::Path as FilePath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::optimiser::optimised;
+#[cfg(not(feature = "torch"))]
+use super::without_torch as compute;
 use crate::error::{Path, Problem, Result};
 use crate::ml::adapters::{AdapterParams, parameter_count};
 use crate::ml::config::ModelConfig;
 use crate::ml::device::Dtype;
-use crate::ml::train::schedule::Schedule;
 use crate::step::{Arity, Context, Input, Kind, Machine, Outlook, Output, Share};
 
 /// See the module.
 pub struct Train;
 
+optimised! {
 /// The adapters and how they are trained.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// The adapters: `lora`, `mlp`, or both.
+    /// The adapters: `lora`, `ia3`, `mlp`, or `mlp` with one of the others.
     pub adapter: AdapterParams,
     /// How many times every row is seen; not used where `steps` is given.
     #[serde(default = "defaults::epochs")]
@@ -48,37 +51,10 @@ pub struct Params {
     #[serde(default = "defaults::accumulation")]
     #[schemars(range(min = 1, max = 65_536))]
     pub accumulation: u32,
-    /// The highest learning rate.
-    #[serde(default = "defaults::lr")]
-    #[schemars(range(min = 0.0, max = 10.0))]
-    pub lr: f64,
-    /// How the learning rate moves after the warm-up: `constant`, `linear` or `cosine`.
-    #[serde(default = "defaults::schedule")]
-    pub schedule: Schedule,
-    /// Share of the steps over which the learning rate rises from 0; not used where `warmup_steps` is given.
-    #[serde(default = "defaults::warmup_ratio")]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub warmup_ratio: f64,
-    /// Steps over which the learning rate rises from 0.
+    /// Steps over which the learning rate rises from 0, instead of `warmup_ratio`.
     #[serde(default)]
     #[schemars(range(min = 0, max = 10_000_000))]
     pub warmup_steps: Option<u64>,
-    /// AdamW's β₁ and β₂.
-    #[serde(default = "defaults::betas")]
-    #[schemars(inner(range(min = 0.0, max = 0.999_999)))]
-    pub betas: [f64; 2],
-    /// AdamW's ε.
-    #[serde(default = "defaults::eps")]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub eps: f64,
-    /// AdamW's decoupled weight decay, on every tensor of the adapters.
-    #[serde(default)]
-    #[schemars(range(min = 0.0, max = 10.0))]
-    pub weight_decay: f64,
-    /// The largest norm of the gradient of a step; 0 leaves it as it is.
-    #[serde(default = "defaults::clip")]
-    #[schemars(range(min = 0.0, max = 1_000_000.0))]
-    pub clip: f64,
     /// Seed of the adapters' first values, of the order of rows, and of dropout.
     #[serde(default = "defaults::seed")]
     pub seed: u64,
@@ -86,10 +62,9 @@ pub struct Params {
     #[serde(default)]
     pub dtype: Dtype,
 }
+}
 
 mod defaults {
-    use super::Schedule;
-
     pub fn epochs() -> u64 {
         3
     }
@@ -102,20 +77,11 @@ mod defaults {
     pub fn lr() -> f64 {
         1e-3
     }
-    pub fn schedule() -> Schedule {
-        Schedule::Cosine
-    }
-    pub fn warmup_ratio() -> f64 {
-        0.05
-    }
     pub fn betas() -> [f64; 2] {
         [0.9, 0.999]
     }
-    pub fn eps() -> f64 {
-        1e-8
-    }
-    pub fn clip() -> f64 {
-        1.0
+    pub fn weight_decay() -> f64 {
+        0.0
     }
     pub fn seed() -> u64 {
         42
@@ -125,8 +91,9 @@ mod defaults {
 impl Kind for Train {
     const NAME: &'static str = "train";
     /// 1: AdamW on LoRA and bottleneck adapters, loss on answers.
-    const VERSION: u32 = 1;
-    const SUMMARY: &'static str = "Trains LoRA, a bottleneck MLP, or both together on a frozen base";
+    /// 2: a side-car beside the adapter; LoRA and MLP together as AdapterHub's `union`.
+    const VERSION: u32 = 2;
+    const SUMMARY: &'static str = "Trains LoRA, DoRA, IA3, a bottleneck MLP, or two together on a frozen base";
     const EXAMPLE: &'static str = "lora:\n  uses: train\n  in: { model: base, data: tokens }\n  with:\n    adapter: { lora: { rank: 4, alpha: 8 } }\n    epochs: 3\n";
     const INPUTS: &'static [Input] = &[
         Input {
@@ -138,18 +105,18 @@ impl Kind for Train {
         Input { name: "data", arity: Arity::One, named: false, doc: "Rows made by `tokenize` with the same tokenizer" },
     ];
     const OUTPUTS: &'static [Output] = &[
-        Output { name: "adapter", file: "adapter", doc: "The adapter in PEFT's layout, AdapterHub's, or both" },
+        Output {
+            name: "adapter",
+            file: "adapter",
+            doc: "The adapter in PEFT's format, or in AdapterHub's where PEFT has none",
+        },
         Output { name: "curve", file: "curve.csv", doc: "Loss, learning rate and gradient norm of every step" },
         Output { name: "summary", file: "summary.json", doc: "Sizes, first and last loss, dtype" },
     ];
     type Params = Params;
 
     fn check(params: &Params) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if params.adapter.lora.is_none() && params.adapter.mlp.is_none() {
-            let problem = Problem::new("there is no adapter to train").at(Path::root().key("adapter"));
-            problems.push(problem.expected("`lora`, `mlp`, or both"));
-        }
+        let mut problems = params.adapter.check(&Path::root().key("adapter"));
         if let (Some(steps), Some(warmup)) = (params.steps, params.warmup_steps)
             && warmup > steps
         {
@@ -182,13 +149,7 @@ impl Kind for Train {
         Share::Half
     }
 
-    #[cfg(feature = "torch")]
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
         compute::run(params, cx)
-    }
-
-    #[cfg(not(feature = "torch"))]
-    fn run(_params: &Params, _cx: &mut Context) -> Result<()> {
-        Err(super::without_torch())
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use crate::digest::{Digest, files_below};
+use crate::digest::{Digest, Watch, bytes_of, files_below};
 use crate::error::{Problem, Result};
 
 /// What a record says about an object.
@@ -31,11 +31,11 @@ impl Store {
     }
 
     /// Hashes what a step wrote and moves it in. If the object is there already, that one is kept: somebody
-    /// may be reading it.
-    pub(super) fn take_in(&self, written: &Path, aside: &Path) -> Result<Object> {
+    /// may be reading it. `watch` follows the hashing.
+    pub(super) fn take_in(&self, written: &Path, aside: &Path, watch: Watch) -> Result<Object> {
         refuse_links(written)?;
         let (is_folder, bytes) = measure(written)?;
-        let object = Object { digest: Digest::of_path(written)?, bytes, is_folder };
+        let object = Object { digest: Digest::of_path_watched(written, watch)?, bytes, is_folder };
         if self.has(&object) {
             return Ok(object);
         }
@@ -57,14 +57,8 @@ impl Store {
 
 /// Whether a path is a folder, and its size.
 fn measure(path: &Path) -> Result<(bool, u64)> {
-    let size = |path: &Path| fs::metadata(path).map_err(|e| Problem::io("read", path, &e));
-    let meta = size(path)?;
-    if !meta.is_dir() {
-        return Ok((false, meta.len()));
-    }
-    let files = files_below(path)?;
-    let bytes = files.iter().map(|file| Ok(size(&path.join(file))?.len())).sum::<Result<u64>>()?;
-    Ok((true, bytes))
+    let is_folder = fs::metadata(path).map_err(|e| Problem::io("read", path, &e))?.is_dir();
+    Ok((is_folder, bytes_of(path)?))
 }
 
 /// A link would make the object depend on a file outside the store.
@@ -136,7 +130,7 @@ mod tests {
             super::super::make_parent(&out.join(name)).unwrap();
             fs::write(out.join(name), bytes).unwrap();
         }
-        store.take_in(&out, &stage.folder().join("aside")).unwrap()
+        store.take_in(&out, &stage.folder().join("aside"), &mut |_| Ok(())).unwrap()
     }
 
     proptest! {
@@ -180,7 +174,7 @@ mod tests {
         let out = stage.folder().join("out");
         fs::create_dir(&out).unwrap();
         std::os::unix::fs::symlink("/etc/hostname", out.join("sly")).unwrap();
-        let problem = store.take_in(&out, &stage.folder().join("aside")).unwrap_err();
+        let problem = store.take_in(&out, &stage.folder().join("aside"), &mut |_| Ok(())).unwrap_err();
         assert!(problem.what.contains("the link `sly`"), "{problem}");
     }
 }

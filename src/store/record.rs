@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::object::Object;
 use super::{Stage, Store};
-use crate::digest::Digest;
+use crate::digest::{Digest, Watch};
 use crate::error::{Problem, Result};
 use crate::event::Say;
 
@@ -107,13 +107,14 @@ impl Store {
     }
 
     /// Keeps what a step wrote into the `out` folder of its stage: moves the outputs in, then writes the record.
-    /// If another process has kept the same key meanwhile, its record is the answer.
-    pub fn commit(&self, stage: &Stage, draft: Draft) -> Result<Record> {
+    /// If another process has kept the same key meanwhile, its record is the answer. `watch` follows the hashing
+    /// of the outputs.
+    pub fn commit(&self, stage: &Stage, draft: Draft, watch: Watch) -> Result<Record> {
         let key = crate::key::key_of(&draft.manifest);
         let mut outputs = BTreeMap::new();
         for (position, (name, file)) in draft.outputs.into_iter().enumerate() {
             let aside = stage.folder().join(format!("damaged-{position}"));
-            outputs.insert(name, self.take_in(&stage.out().join(file), &aside)?);
+            outputs.insert(name, self.take_in(&stage.out().join(file), &aside, watch)?);
         }
         if let Lookup::Hit(first) = self.find(&key) {
             return Ok(*first);
@@ -145,7 +146,7 @@ mod tests {
             run: "run".into(),
             step: "a".into(),
         };
-        store.commit(&stage, draft).unwrap()
+        store.commit(&stage, draft, &mut |_| Ok(())).unwrap()
     }
 
     fn miss(store: &Store, key: &Digest) -> String {

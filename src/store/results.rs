@@ -80,7 +80,7 @@ mod tests {
     fn put(store: &Store, text: &str) -> Digest {
         let stage = store.stage().unwrap();
         fs::write(stage.folder().join("f"), text).unwrap();
-        store.take_in(&stage.folder().join("f"), &stage.folder().join("aside")).unwrap().digest
+        store.take_in(&stage.folder().join("f"), &stage.folder().join("aside"), &mut |_| Ok(())).unwrap().digest
     }
 
     #[test]

@@ -1,13 +1,16 @@
-//! Bars on a terminal: one over the whole run, one for each running step.
-//! It does not know how lines are worded.
+//! Bars on a terminal: one over the whole run, one for each step that runs or reads its sources.
+//! It does not know how lines above them are worded, nor what a bar says.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
+use super::gauge::{Gauge, bar};
+use super::text::{cut, seconds};
 use crate::event::{Event, Say, Stamped};
 
 /// The bars of a run; clones share them.
@@ -19,16 +22,32 @@ pub struct Bars {
 
 #[derive(Default)]
 struct State {
-    overall: Option<ProgressBar>,
-    total: usize,
-    done: usize,
-    running: BTreeMap<String, Running>,
+    overall: Option<(ProgressBar, Arc<Mutex<Overall>>)>,
+    steps: BTreeMap<String, Step>,
+    /// The columns of the longest name that is shown.
+    names: Arc<AtomicUsize>,
+    clock: Clock,
 }
 
-struct Running {
+/// The time of the events, between two of them.
+#[derive(Clone, Copy)]
+struct Clock {
+    at_ms: u64,
+    heard: Instant,
+}
+
+struct Step {
     bar: ProgressBar,
-    /// Unit and whether the total is known: what the bar's look was made for.
-    look: Option<(String, bool)>,
+    gauge: Arc<Mutex<Gauge>>,
+    /// False while only its sources are read.
+    runs: bool,
+}
+
+#[derive(Default)]
+struct Overall {
+    total: usize,
+    done: usize,
+    running: usize,
 }
 
 impl Bars {
@@ -44,111 +63,152 @@ impl Bars {
         }
     }
 
+    /// Takes the bars off the screen; what the run draws next brings them back.
+    pub fn clear(&self) {
+        let _ = self.multi.clear();
+    }
+
+    /// Removes them.
+    pub fn end(&self) {
+        locked(&self.state).end(&self.multi);
+    }
+
     /// Moves the bars.
     pub fn event(&self, stamped: &Stamped) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = locked(&self.state);
+        state.clock = Clock { at_ms: stamped.at_ms, heard: Instant::now() };
         match &stamped.event {
             Event::RunStarted { steps, .. } => state.begin(&self.multi, steps.len()),
-            Event::StepStarted { step, .. } | Event::StepFetching { step, .. } => {
-                // A step that has fetched goes on under a new bar.
-                if let Some(running) = state.running.remove(step) {
-                    running.bar.finish_and_clear();
-                }
-                let bar = self.multi.add(ProgressBar::new_spinner().with_prefix(step.clone()));
-                bar.set_style(style("  {spinner} {prefix}  {elapsed}  {wide_msg}"));
-                bar.enable_steady_tick(Duration::from_millis(200));
-                state.running.insert(step.clone(), Running { bar, look: None });
+            // What has been fetched or read goes on under a new bar.
+            Event::StepFetching { step, .. } => {
+                state.remove(&self.multi, step);
+                state.add(&self.multi, step, false);
+            }
+            Event::StepStarted { step, .. } => {
+                state.remove(&self.multi, step);
+                state.add(&self.multi, step, true);
             }
             Event::StepSaid { step, say: Say::Progress { done, total, unit, text } } => {
-                if let Some(running) = state.running.get_mut(step) {
-                    running.progress(*done, *total, unit, text);
+                if !state.steps.contains_key(step) {
+                    state.add(&self.multi, step, false);
                 }
+                state.progress(&self.multi, step, |gauge| gauge.told(stamped.at_ms, *done, *total, unit, text));
             }
-            Event::StepSaid { .. } => {}
             Event::StepReused { step, .. }
             | Event::StepFinished { step, .. }
             | Event::StepFailed { step, .. }
             | Event::StepSkipped { step, .. } => {
-                if let Some(running) = state.running.remove(step) {
-                    running.bar.finish_and_clear();
-                }
-                state.done += 1;
+                state.remove(&self.multi, step);
+                state.change(|overall| overall.done += 1);
             }
-            Event::RunFinished { .. } => {
-                for running in std::mem::take(&mut state.running).into_values() {
-                    running.bar.finish_and_clear();
-                }
-                if let Some(overall) = state.overall.take() {
-                    overall.finish_and_clear();
-                }
-            }
+            Event::RunFinished { .. } => state.end(&self.multi),
+            Event::StepSaid { .. } | Event::Refused { .. } | Event::GridFinished { .. } => {}
         }
-        state.tell();
+        let running = state.steps.values().filter(|step| step.runs).count();
+        state.change(|overall| overall.running = running);
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { at_ms: 0, heard: Instant::now() }
+    }
+}
+
+impl Clock {
+    fn now_ms(self) -> u64 {
+        self.at_ms + self.heard.elapsed().as_millis() as u64
     }
 }
 
 impl State {
     fn begin(&mut self, multi: &MultiProgress, steps: usize) {
-        let overall = multi.add(ProgressBar::new(steps as u64));
-        overall.set_style(style("{bar:24} {elapsed}  {msg}"));
-        overall.enable_steady_tick(Duration::from_millis(200));
-        *self = Self { overall: Some(overall), total: steps, ..Self::default() };
+        self.end(multi);
+        let overall = Arc::new(Mutex::new(Overall { total: steps, ..Overall::default() }));
+        let (shown, clock) = (overall.clone(), self.clock);
+        let bar = drawn(multi, move |columns| locked(&shown).line(clock.now_ms(), columns));
+        self.overall = Some((bar, overall));
+    }
+
+    fn add(&mut self, multi: &MultiProgress, id: &str, runs: bool) {
+        let gauge = Arc::new(Mutex::new(Gauge::new(id, self.clock.at_ms)));
+        let (shown, names, clock) = (gauge.clone(), self.names.clone(), self.clock);
+        let line = move |columns| locked(&shown).line(clock.now_ms(), columns, names.load(Ordering::Relaxed));
+        self.steps.insert(id.to_owned(), Step { bar: drawn(multi, line), gauge, runs });
+        self.measure();
+    }
+
+    fn remove(&mut self, multi: &MultiProgress, id: &str) {
+        if let Some(step) = self.steps.remove(id) {
+            step.bar.finish_and_clear();
+            multi.remove(&step.bar);
+        }
+        self.measure();
+    }
+
+    fn measure(&self) {
+        let widest = self.steps.values().map(|step| locked(&step.gauge).name_width()).max();
+        self.names.store(widest.unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    fn progress(&mut self, multi: &MultiProgress, id: &str, tell: impl FnOnce(&mut Gauge)) {
+        let Some(step) = self.steps.get(id) else { return };
+        let mut gauge = locked(&step.gauge);
+        tell(&mut gauge);
+        let is_read = gauge.is_full() && !step.runs;
+        drop(gauge);
+        if is_read {
+            self.remove(multi, id);
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Overall)) {
+        if let Some((_, overall)) = &self.overall {
+            change(&mut locked(overall));
+        }
+    }
+
+    fn end(&mut self, multi: &MultiProgress) {
+        let steps: Vec<String> = self.steps.keys().cloned().collect();
+        steps.iter().for_each(|step| self.remove(multi, step));
+        if let Some((bar, _)) = self.overall.take() {
+            bar.finish_and_clear();
+            multi.remove(&bar);
+        }
+    }
+}
+
+impl Overall {
+    fn line(&self, now_ms: u64, columns: usize) -> String {
+        let share = self.done as f64 / self.total.max(1) as f64;
+        let told = format!("{}  {}", seconds(now_ms), self.told());
+        let all = [24, 16, 8].map(|width| format!("{}  {told}", bar(share, width)));
+        let fits = |line: &String| console::measure_text_width(line) <= columns;
+        all.into_iter().find(fits).unwrap_or_else(|| cut(&told, columns))
     }
 
     /// Done, running and unknown are told apart: a step that waits may turn out to be in the cache.
-    fn tell(&self) {
-        let Some(overall) = &self.overall else { return };
-        overall.set_position(self.done as u64);
-        overall.set_message(overall_message(self.total, self.done, self.running.len()));
+    fn told(&self) -> String {
+        let Self { total, done, running } = self;
+        let unknown = total.saturating_sub(done + running);
+        let unknown = if unknown > 0 { format!(", {unknown} to run or to reuse") } else { String::new() };
+        format!("{done} of {total} done, {running} running{unknown}")
     }
 }
 
-fn overall_message(total: usize, done: usize, running: usize) -> String {
-    let unknown = total.saturating_sub(done + running);
-    let unknown = if unknown > 0 { format!(", {unknown} to run or to reuse") } else { String::new() };
-    format!("{done} of {total} done, {running} running{unknown}")
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Running {
-    fn progress(&mut self, done: u64, total: Option<u64>, unit: &str, text: &str) {
-        let look = (unit.to_owned(), total.is_some());
-        if self.look.as_ref() != Some(&look) {
-            self.bar.set_style(style(&template(unit, total.is_some())));
-            self.bar.reset_eta();
-            self.look = Some(look);
-        }
-        if let Some(total) = total {
-            self.bar.set_length(total);
-        }
-        self.bar.set_position(done);
-        self.bar.set_message(text.to_owned());
-    }
-}
-
-/// What a step's bar shows: bytes in their own units, everything else counted.
-fn template(unit: &str, bounded: bool) -> String {
-    // Braces would be read as fields.
-    let unit: String = unit.chars().filter(|c| !matches!(c, '{' | '}')).collect();
-    let (at, rate) = match (unit.as_str(), bounded) {
-        ("B", true) => ("{bytes}/{total_bytes}".to_owned(), "{bytes_per_sec}"),
-        ("B", false) => ("{bytes}".to_owned(), "{bytes_per_sec}"),
-        (_, true) => (format!("{{pos}}/{{len}} {unit}"), "{rate}"),
-        (_, false) => (format!("{{pos}} {unit}"), "{rate}"),
+/// A bar that draws this line, as wide as the terminal is at that moment.
+fn drawn(multi: &MultiProgress, line: impl Fn(usize) -> String + Clone + Send + Sync + 'static) -> ProgressBar {
+    let write = move |_: &ProgressState, to: &mut dyn Write| {
+        let _ = to.write_str(&line(super::columns().unwrap_or(80)));
     };
-    let (bar, left) = if bounded { ("{bar:24}", "  {eta} left") } else { ("{spinner}", "") };
-    format!("  {{prefix}}  {bar}  {at}  {rate}{left}  {{wide_msg}}")
-}
-
-fn style(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.progress_chars("━╸ ").with_key("rate", |state: &ProgressState, to: &mut dyn Write| {
-        let _ = to.write_str(&rate(state.per_sec()));
-    })
-}
-
-/// Three digits or more are enough to follow a rate by eye.
-fn rate(per_second: f64) -> String {
-    if per_second < 10.0 { format!("{per_second:.2}/s") } else { format!("{per_second:.0}/s") }
+    let style = ProgressStyle::with_template("{line}").expect("one field").with_key("line", write);
+    let bar = multi.add(ProgressBar::new_spinner().with_style(style));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
 }
 
 #[cfg(test)]
@@ -157,19 +217,20 @@ mod tests {
 
     #[test]
     fn done_running_and_unknown_are_told_apart() {
-        assert_eq!(overall_message(5, 1, 2), "1 of 5 done, 2 running, 2 to run or to reuse");
-        assert_eq!(overall_message(3, 2, 1), "2 of 3 done, 1 running");
+        let told = |total, done, running| Overall { total, done, running }.told();
+        assert_eq!(told(5, 1, 2), "1 of 5 done, 2 running, 2 to run or to reuse");
+        assert_eq!(told(3, 2, 1), "2 of 3 done, 1 running");
     }
 
     #[test]
-    fn rates_are_short() {
-        assert_eq!((rate(0.456), rate(239_246.46)), ("0.46/s".to_owned(), "239246/s".to_owned()));
-    }
-
-    #[test]
-    fn every_look_is_a_template_that_indicatif_takes() {
-        for (unit, bounded) in [("B", true), ("B", false), ("steps", true), ("{odd}", false)] {
-            assert!(ProgressStyle::with_template(&template(unit, bounded)).is_ok(), "{unit}");
+    fn the_bar_over_the_run_fits() {
+        let overall = Overall { total: 14, done: 7, running: 2 };
+        assert_eq!(
+            overall.line(62_000, 80),
+            format!("{}╸{}  1 m 02 s  7 of 14 done, 2 running, 5 to run or to reuse", "━".repeat(8), " ".repeat(7))
+        );
+        for columns in 10..150 {
+            assert!(console::measure_text_width(&overall.line(62_000, columns)) <= columns, "{columns}");
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Events as lines of text, for a terminal above the bars and for a log file alike.
 //! It does not print.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::gauge::Gauge;
 use super::problem;
-use super::text::{count, duration, paint, reasons, warning};
+use super::text::{count, cut, duration, paint, reasons, warning, wrap};
 use crate::event::{Event, Outcome, Say, Stamped};
 
 /// How often a step without bars tells how far it is, in milliseconds.
@@ -15,32 +16,46 @@ pub struct Lines {
     color: bool,
     /// Without bars a line tells that a step begins and, now and then, how far it is.
     plain: bool,
+    /// The columns of the terminal; `None` where nobody counts them.
+    columns: Option<usize>,
+    /// The columns of a step's id.
     width: usize,
     why: BTreeMap<String, String>,
-    last: BTreeMap<String, u64>,
+    gauges: BTreeMap<String, (u64, Gauge)>,
+    noted: BTreeSet<String>,
 }
 
 impl Lines {
     /// Nothing has happened yet.
     pub fn new(color: bool, plain: bool) -> Self {
-        Self { color, plain, width: 0, why: BTreeMap::new(), last: BTreeMap::new() }
+        Self {
+            color,
+            plain,
+            columns: None,
+            width: 0,
+            why: BTreeMap::new(),
+            gauges: BTreeMap::new(),
+            noted: BTreeSet::new(),
+        }
     }
 
-    /// The lines that tell an event; none for most of them.
-    pub fn of(&mut self, stamped: &Stamped) -> Vec<String> {
+    /// The lines that tell an event on a terminal of so many columns; none for most of them.
+    pub fn of(&mut self, stamped: &Stamped, columns: Option<usize>) -> Vec<String> {
+        self.columns = columns;
         match &stamped.event {
             Event::RunStarted { steps, .. } => {
                 self.width = steps.iter().map(|id| id.chars().count()).max().unwrap_or(0).clamp(8, 40);
+                self.noted.clear();
                 Vec::new()
             }
             Event::StepFetching { step, source } => {
-                self.last.insert(step.clone(), stamped.at_ms);
+                self.gauges.insert(step.clone(), (stamped.at_ms, Gauge::new(step, stamped.at_ms)));
                 if self.plain { vec![self.step("▸", "36", step, "fetches", source)] } else { Vec::new() }
             }
             Event::StepStarted { step, why, .. } => {
                 let why = reasons(why);
                 self.why.insert(step.clone(), why.clone());
-                self.last.insert(step.clone(), stamped.at_ms);
+                self.gauges.insert(step.clone(), (stamped.at_ms, Gauge::new(step, stamped.at_ms)));
                 if self.plain { vec![self.step("▸", "36", step, "runs", &why)] } else { Vec::new() }
             }
             Event::StepReused { step, saved_ms, .. } => {
@@ -55,66 +70,85 @@ impl Lines {
             }
             Event::StepFailed { step, problem } => {
                 let mut lines = vec![self.step("✗", "31", step, "failed", "")];
-                lines.extend(problem::render_one(problem, self.color).trim_end().lines().map(str::to_owned));
+                lines.extend(self.problem(problem));
                 lines
             }
             Event::StepSkipped { step, because } => {
                 vec![self.step("–", "2", step, "skipped", &format!("({because} failed)"))]
             }
-            Event::StepSaid { step, say } => self.said(stamped.at_ms, step, say).into_iter().collect(),
-            Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, results } => {
-                let mut parts = vec![format!("{} ran", count(*ran, "step")), format!("{reused} reused")];
-                for (n, word) in [(failed, "failed"), (skipped, "skipped")] {
-                    if *n > 0 {
-                        parts.push(format!("{n} {word}"));
-                    }
+            Event::StepSaid { step, say } => self.said(stamped.at_ms, step, say),
+            Event::RunFinished { .. } => self.finished(&stamped.event),
+            Event::Refused { problems } => problems.iter().flat_map(|problem| self.problem(problem)).collect(),
+            Event::GridFinished { file } => vec![format!("the table is in {file}")],
+        }
+    }
+
+    fn finished(&self, event: &Event) -> Vec<String> {
+        let Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, results } = event else {
+            return Vec::new();
+        };
+        let mut parts = vec![format!("{} ran", count(*ran, "step")), format!("{reused} reused")];
+        for (n, word) in [(failed, "failed"), (skipped, "skipped")] {
+            if *n > 0 {
+                parts.push(format!("{n} {word}"));
+            }
+        }
+        let (word, code) = match outcome {
+            Outcome::Done => ("done", "32"),
+            Outcome::Failed => ("failed", "31"),
+            Outcome::Interrupted => ("interrupted", "33"),
+        };
+        let mut line = format!("{} in {}: {}", paint(word, code, self.color), duration(*took_ms), parts.join(", "));
+        if *saved_ms > 0 {
+            line.push_str(&format!("; the cache saved {}", duration(*saved_ms)));
+        }
+        let mut lines = vec![line];
+        match outcome {
+            Outcome::Failed if *skipped > 0 => {
+                lines.push("what was finished is kept; after a failure no new step is started".to_owned());
+            }
+            Outcome::Interrupted => lines.push("what was finished is kept; run again to go on".to_owned()),
+            _ => {}
+        }
+        if !results.is_empty() {
+            lines.push("results:".to_owned());
+        }
+        lines
+    }
+
+    fn said(&mut self, at_ms: u64, step: &str, say: &Say) -> Vec<String> {
+        match say {
+            Say::Warning { text } => self.wrapped(&warning(&format!("{step}: {text}"), self.color)),
+            // Steps beside each other note the same of what they share: once is enough.
+            Say::Note { text } if !self.noted.insert(text.clone()) => Vec::new(),
+            Say::Note { text } => self.wrapped(&format!("  {step}: {text}")),
+            Say::Metric { .. } => Vec::new(),
+            Say::Progress { done, total, unit, text } => {
+                let (last, gauge) =
+                    self.gauges.entry(step.to_owned()).or_insert_with(|| (at_ms, Gauge::new(step, at_ms)));
+                gauge.told(at_ms, *done, *total, unit, text);
+                if !self.plain || at_ms.saturating_sub(*last) < EVERY {
+                    return Vec::new();
                 }
-                let (word, code) = match outcome {
-                    Outcome::Done => ("done", "32"),
-                    Outcome::Failed => ("failed", "31"),
-                    Outcome::Interrupted => ("interrupted", "33"),
-                };
-                let mut line =
-                    format!("{} in {}: {}", paint(word, code, self.color), duration(*took_ms), parts.join(", "));
-                if *saved_ms > 0 {
-                    line.push_str(&format!("; the cache saved {}", duration(*saved_ms)));
-                }
-                let mut lines = vec![line];
-                match outcome {
-                    Outcome::Failed if *skipped > 0 => {
-                        lines.push("what was finished is kept; after a failure no new step is started".to_owned());
-                    }
-                    Outcome::Interrupted => lines.push("what was finished is kept; run again to go on".to_owned()),
-                    _ => {}
-                }
-                if !results.is_empty() {
-                    lines.push("results:".to_owned());
-                }
-                lines
+                *last = at_ms;
+                vec![gauge.plain(at_ms)]
             }
         }
     }
 
-    fn said(&mut self, at_ms: u64, step: &str, say: &Say) -> Option<String> {
-        match say {
-            Say::Warning { text } => Some(warning(&format!("{step}: {text}"), self.color)),
-            Say::Note { text } => Some(format!("  {step}: {text}")),
-            Say::Metric { .. } => None,
-            Say::Progress { done, total, unit, text } => {
-                let due = self.last.get(step).is_none_or(|last| at_ms.saturating_sub(*last) >= EVERY);
-                if !self.plain || !due {
-                    return None;
-                }
-                self.last.insert(step.to_owned(), at_ms);
-                let total = total.map(|total| format!("/{total}")).unwrap_or_default();
-                Some(format!("  {step}: {done}{total} {unit}  {text}").trim_end().to_owned())
-            }
-        }
+    fn problem(&self, problem: &crate::error::Problem) -> Vec<String> {
+        let look = problem::Look { color: self.color, columns: self.columns };
+        problem::render_one(problem, look).trim_end().lines().map(str::to_owned).collect()
+    }
+
+    fn wrapped(&self, text: &str) -> Vec<String> {
+        self.columns.map_or_else(|| vec![text.to_owned()], |columns| wrap(text, columns, 4))
     }
 
     fn step(&self, mark: &str, code: &str, step: &str, what: &str, more: &str) -> String {
         let width = self.width;
-        format!("{} {step:width$}  {what:>9}   {more}", paint(mark, code, self.color)).trim_end().to_owned()
+        let line = format!("{} {step:width$}  {what:>9}   {more}", paint(mark, code, self.color));
+        self.columns.map_or_else(|| line.clone(), |columns| cut(&line, columns)).trim_end().to_owned()
     }
 }
 
@@ -125,13 +159,14 @@ mod tests {
     use crate::error::Problem;
 
     fn lines(lines: &mut Lines, at_ms: u64, event: Event) -> Vec<String> {
-        lines.of(&Stamped { at_ms, event })
+        lines.of(&Stamped { at_ms, event }, None)
     }
 
     fn begun(plain: bool) -> Lines {
         let mut all = Lines::new(false, plain);
         let steps = vec!["lora".to_owned(), "tokens".to_owned()];
-        let started = Event::RunStarted { run: "r".into(), pipeline: "p".into(), file: "p.yaml".into(), steps };
+        let (run, pipeline, file) = ("r".into(), "p".into(), "p.yaml".into());
+        let started = Event::RunStarted { run, pipeline, file, sets: Vec::new(), steps };
         assert!(lines(&mut all, 0, started).is_empty());
         all
     }
@@ -166,9 +201,22 @@ mod tests {
             Event::StepSaid { step: "lora".into(), say }
         };
         assert!(lines(&mut all, 2000, progress(1)).is_empty());
-        assert_eq!(lines(&mut all, 10_001, progress(2)), ["  lora: 2/9 steps  loss 1.2"]);
+        assert_eq!(lines(&mut all, 10_001, progress(2)), ["  lora: 2/9 steps  0.12/s  56 s left  loss 1.2"]);
         assert!(lines(&mut all, 10_500, progress(3)).is_empty());
         assert_eq!(lines(&mut all, 11_000, finished()), ["✓ lora         42.1 s"]);
+    }
+
+    #[test]
+    fn on_a_terminal_reasons_are_cut_and_sentences_wrapped() {
+        let mut all = begun(false);
+        let mut on = |columns, event| all.of(&Stamped { at_ms: 1, event }, Some(columns));
+        on(40, started());
+        assert_eq!(on(40, finished()), ["✓ lora         42.1 s   params.adapter.…"]);
+        let say = |text: &str| Say::Note { text: text.into() };
+        let note =
+            |step: &str| Event::StepSaid { step: step.into(), say: say("20 rows, 300 tokens, of which 4 have loss") };
+        assert_eq!(on(30, note("lora")), ["  lora: 20 rows, 300 tokens,", "    of which 4 have loss"]);
+        assert!(on(30, note("mlp")).is_empty(), "the same once more");
     }
 
     #[test]

@@ -2,16 +2,19 @@
 //! It sees events only: not the graph, not the store.
 
 mod bars;
+mod gauge;
 mod lines;
 pub mod problem;
 mod text;
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
+use crate::error::{Problem, Result};
 use crate::event::{Event, Stamped};
 use bars::Bars;
 use lines::Lines;
-pub use text::{duration, grouped, table};
+pub use text::{count, duration, grouped, table};
+use text::{cut, wrap};
 
 /// What the user asked to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +42,7 @@ pub struct Handle(Option<Bars>, Mode);
 impl Ui {
     /// Text with bars if stderr is a terminal that can move its cursor, plain lines otherwise.
     pub fn new(mode: Mode) -> Self {
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let terminal = std::io::stderr().is_terminal() && !dumb;
+        let terminal = std::io::stderr().is_terminal() && !is_dumb();
         let bars = (mode == Mode::Human && terminal).then(Bars::new);
         let color = colors();
         Self { mode, color, lines: Lines::new(color, bars.is_none()), bars }
@@ -51,7 +53,7 @@ impl Ui {
         match self.mode {
             Mode::Json => out(&serde_json::to_string(stamped).unwrap_or_default()),
             Mode::Quiet => {
-                if let Event::StepFailed { .. } = stamped.event {
+                if let Event::StepFailed { .. } | Event::Refused { .. } = stamped.event {
                     self.say(stamped);
                 }
             }
@@ -68,11 +70,18 @@ impl Ui {
     }
 
     fn say(&mut self, stamped: &Stamped) {
-        for line in self.lines.of(stamped) {
+        for line in self.lines.of(stamped, columns()) {
             match &self.bars {
                 Some(bars) => bars.line(&line),
                 None => err(&line),
             }
+        }
+    }
+
+    /// Takes away what is still drawn.
+    pub fn end(&self) {
+        if let Some(bars) = &self.bars {
+            bars.end();
         }
     }
 
@@ -96,13 +105,61 @@ impl Handle {
             (None, _) => err(text),
         }
     }
+
+    /// Leaves the screen clean for what comes after this process.
+    pub fn clear(&self) {
+        if let Some(bars) = &self.0 {
+            bars.clear();
+        }
+    }
+}
+
+/// A terminal that only prints, such as an editor's.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// Whether stderr takes colours: it is a terminal, not a dumb one, and `NO_COLOR` is not set
 /// (<https://no-color.org>).
 pub fn colors() -> bool {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    std::io::stderr().is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !no_color && !is_dumb()
+}
+
+/// How problems are drawn on stderr.
+pub fn look() -> problem::Look {
+    problem::Look { color: colors(), columns: columns() }
+}
+
+/// The columns of the terminal that stderr is; `None` where it is none.
+pub fn columns() -> Option<usize> {
+    width(&console::Term::stderr())
+}
+
+/// A line for stdout, cut to the terminal if it is one. Only for lines whose end can be told in another way.
+pub fn fitted(line: &str) -> String {
+    width(&console::Term::stdout()).map_or_else(|| line.to_owned(), |columns| cut(line, columns))
+}
+
+/// A line for stdout, broken between words if that is a terminal; its other lines are indented.
+pub fn wrapped(line: &str, indent: usize) -> String {
+    width(&console::Term::stdout()).map_or_else(|| line.to_owned(), |columns| wrap(line, columns, indent).join("\n"))
+}
+
+fn width(term: &console::Term) -> Option<usize> {
+    // A terminal that does not know its size says 0.
+    term.size_checked().map(|(_, columns)| usize::from(columns)).filter(|columns| *columns >= 20)
+}
+
+/// A text on stdout as it is, with nothing added. A reader that leaves early, such as `head`, is no failure.
+pub fn whole(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Problem::new(format!("cannot write the result: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A line on stdout. A reader that has gone away is not an error of ours.

@@ -15,6 +15,11 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
+/// The same in whole seconds, for what is counted down: `26 s`, `3 m 05 s`.
+pub fn seconds(ms: u64) -> String {
+    if ms < 59_950 { format!("{} s", ((ms + 500) / 1000).min(59)) } else { duration(ms) }
+}
+
 /// `2 097 152`.
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
@@ -41,6 +46,35 @@ pub fn reasons(why: &[String]) -> String {
         text.push_str(&format!(" and {} more", why.len() - SHOWN));
     }
     text
+}
+
+/// Text in so many columns, with `…` in place of what does not fit.
+pub fn cut(text: &str, columns: usize) -> String {
+    console::truncate_str(text, columns, "…").into_owned()
+}
+
+/// Text in lines of so many columns, broken between words; all lines but the first are indented.
+pub fn wrap(text: &str, columns: usize, indent: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    // Spaces at the beginning are an indentation of its own.
+    let start = text.len() - text.trim_start().len();
+    lines[0].push_str(&text[..start]);
+    used += start;
+    for word in text.split_whitespace() {
+        let width = console::measure_text_width(word);
+        let begun = lines.last().is_some_and(|line| !line.trim().is_empty());
+        if begun && used + 1 + width > columns {
+            lines.push(" ".repeat(indent));
+            used = indent;
+        } else if begun {
+            lines.last_mut().expect("never empty").push(' ');
+            used += 1;
+        }
+        lines.last_mut().expect("never empty").push_str(word);
+        used += width;
+    }
+    lines
 }
 
 /// A warning as it looks everywhere.
@@ -87,6 +121,22 @@ mod tests {
     #[test]
     fn large_numbers_are_grouped() {
         assert_eq!([7, 999, 1000, 4_211_200].map(grouped), ["7", "999", "1 000", "4 211 200"]);
+    }
+
+    #[test]
+    fn seconds_have_no_decimals() {
+        assert_eq!(
+            [400, 26_400, 59_900, 59_950, 185_000].map(seconds),
+            ["0 s", "26 s", "59 s", "1 m 00 s", "3 m 05 s"]
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_cut_or_wrapped() {
+        assert_eq!((cut("потери", 6), cut("потери", 4)), ("потери".to_owned(), "пот…".to_owned()));
+        assert_eq!(wrap("  a: один два три", 12, 4), ["  a: один", "    два три"]);
+        assert_eq!(wrap("x", 1, 4), ["x"]);
+        assert_eq!(wrap("длинное/имя/файла b", 5, 2), ["длинное/имя/файла", "  b"]);
     }
 
     #[test]

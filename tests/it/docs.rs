@@ -75,6 +75,21 @@ fn everything_is_documented() {
     }
 }
 
+#[test]
+fn kinds_speak_in_one_way() {
+    for kind in KINDS {
+        let ports = kind.inputs().iter().map(|input| input.doc).chain(kind.outputs().iter().map(|output| output.doc));
+        for text in ports.chain([kind.summary()]) {
+            let is_upper = text.starts_with(|c: char| !c.is_lowercase());
+            assert!(
+                is_upper && !text.ends_with('.'),
+                "`{}`: begin with a capital, end without a stop: {text}",
+                kind.name()
+            );
+        }
+    }
+}
+
 /// Every schema below this one that has a default, with the place.
 fn defaults<'s>(schema: &'s Value, place: &str, found: &mut Vec<(String, &'s Value)>) {
     match schema {
@@ -245,10 +260,16 @@ fn pipe(args: &[&str]) -> (i32, String, String) {
 fn help_tells_every_verb_and_every_kind() {
     let (code, overview, _) = pipe(&["help"]);
     assert_eq!(code, 0);
-    for verb in ["run", "plan", "explain", "check", "help", "schema", "render"] {
-        assert!(overview.contains(&format!("  {verb} ")), "{verb}\n{overview}");
+    let verbs: Vec<&str> =
+        overview.lines().skip(1).map_while(|line| line.strip_prefix("  ")?.split_whitespace().next()).collect();
+    assert!(verbs.contains(&"run") && verbs.contains(&"render") && verbs.len() >= 7, "{verbs:?}");
+    for verb in verbs {
         let (code, text, _) = pipe(&["help", verb]);
         assert!(code == 0 && text.contains("Usage:"), "{verb}\n{text}");
+        assert!(
+            text.contains("Example") && text.contains(&format!("\n  pipe {verb} ")),
+            "no example of {verb}\n{text}"
+        );
     }
     for kind in KINDS {
         assert!(overview.contains(kind.summary()), "{}", kind.name());

@@ -234,7 +234,8 @@ fn execute(
 ) -> Ran {
     let machine = Machine { device: "cpu".into(), cores: 2, bf16: false };
     let (settings, lock) = (Arc::default(), Arc::new(Lockfile::none()));
-    let options = Options { run: run::name(), slots, machine, settings, lock, cancel: cancel.clone() };
+    let (run, sets) = (run::name(), Vec::new());
+    let options = Options { run, sets, slots, machine, settings, lock, cancel: cancel.clone() };
     let mut events = Vec::new();
     let summary = exec::run(pipeline, store, &options, &mut |event| {
         hear(&event);
@@ -580,7 +581,7 @@ fn the_plan_tells_what_a_run_then_does_and_writes_nothing() {
         let store = project.store();
         let lock = Lockfile::none();
         let decider = Decider { pipeline: &pipeline, store: &store, machine: &machine, lock: &lock };
-        let (_, planned) = exec::plan(&decider);
+        let (_, planned) = exec::plan(&decider, &|_, _| {});
         let word = |verdict: &Verdict| match verdict {
             Verdict::Reuse(_) => "reuse".to_owned(),
             Verdict::Run => "run".to_owned(),
@@ -612,7 +613,7 @@ fn an_explanation_names_the_step_that_changed() {
     let store = project.store();
     let lock = Lockfile::none();
     let decider = Decider { pipeline: &pipeline, store: &store, machine: &machine, lock: &lock };
-    let (_, planned) = exec::plan(&decider);
+    let (_, planned) = exec::plan(&decider, &|_, _| {});
     let end = pipeline.steps.iter().position(|step| step.id == "end").unwrap();
     let causes = exec::causes(&decider, &planned, end);
     let lines: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.step, cause.why.join(", "))).collect();

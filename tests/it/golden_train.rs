@@ -50,6 +50,10 @@ struct Config {
     _lora: Value,
     #[serde(default, rename = "bn")]
     _bn: Value,
+    #[serde(default, rename = "dora")]
+    _dora: Value,
+    #[serde(default, rename = "ia3")]
+    _ia3: Value,
     opt: Optimiser,
     accum: usize,
     steps: u64,
@@ -120,7 +124,7 @@ fn trajectories_are_followed() {
         let base = golden.join("models").join(Path::new(&manifest.base).file_name().unwrap());
         let config: Value = serde_json::from_str(&fs::read_to_string(base.join("config.json")).unwrap()).unwrap();
         let way = manifest.config["kind"].as_str().unwrap_or_default();
-        if config["model_type"] != "llama" || !["lora", "bn"].contains(&way) {
+        if config["model_type"] != "llama" || !["lora", "bn", "dora", "ia3"].contains(&way) {
             refused.push(format!("{} ({way} on {})", manifest.name, config["model_type"]));
             continue;
         }
@@ -140,7 +144,7 @@ fn follow(folder: &Path, base: &Path, manifest: &Manifest) {
     let tolerance = |what: &str| manifest.tolerances.get(what).unwrap_or_else(|| panic!("{name}: no tolerance {what}"));
 
     let model = models::load(base, Device::Cpu, Kind::Float).unwrap();
-    let arm = initial_arm(folder, &config, model.as_ref());
+    let arm = initial_arm(folder, model.as_ref());
     let options = AdamWOptions { betas: config.opt.betas, eps: config.opt.eps, weight_decay: config.opt.weight_decay };
     let mut adamw = AdamW::new(&arm.parameters(), options, |_, _| true).unwrap();
     let fit_options = Fit {
@@ -198,11 +202,11 @@ fn follow(folder: &Path, base: &Path, manifest: &Manifest) {
 }
 
 /// The adapter before the first step, read as one that PEFT or AdapterHub saved.
-fn initial_arm(folder: &Path, config: &Config, model: &dyn models::Model) -> Arm {
+fn initial_arm(folder: &Path, model: &dyn models::Model) -> Arm {
     let saved = tempfile::tempdir().unwrap();
     let text = fs::read_to_string(folder.join("adapter_config.json")).unwrap();
     let adapter: Value = serde_json::from_str(&text).unwrap();
-    let (file, adapter) = if config._kind == "lora" {
+    let (file, adapter) = if adapter.get("peft_type").is_some() {
         ("adapter_model.safetensors", adapter)
     } else {
         // The configuration alone: AdapterHub wraps it when it saves.

@@ -11,6 +11,8 @@ mod engine;
 mod evaluate;
 #[cfg(feature = "torch")]
 mod evaluate_torch;
+#[cfg(feature = "torch")]
+mod export;
 mod golden_metrics;
 #[cfg(feature = "torch")]
 mod golden_models;
@@ -19,6 +21,8 @@ mod golden_tables;
 mod golden_train;
 #[cfg(unix)]
 mod hub;
+#[cfg(feature = "torch")]
+mod interop;
 #[cfg(feature = "torch")]
 mod ml_laws;
 mod profiles;

@@ -136,5 +136,5 @@ steps:
         .output()
         .expect("running pipe");
     let text = String::from_utf8(text.stdout).expect("UTF-8");
-    assert!(text.contains("; it will fail: the adapter wants layer 2, but the model has 2"), "{text}");
+    assert!(text.contains("it will fail: the adapter wants layer 2, but the model has 2"), "{text}");
 }

@@ -1,18 +1,19 @@
 //! An arm: the adapters of one experiment, attached to a model; and the list of ways to adapt.
 //! It does not know how any of them computes or is written down.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use super::{AdapterParams, lora, mlp};
+use super::fields::Fields;
+use super::format::{Base, Format, Plan, Written};
+use super::{AdapterParams, format, ia3, lora, mlp, read, sidecar};
 use crate::error::{Problem, Result};
+use crate::ml::config::ModelConfig;
 use crate::ml::dropout::Dropout;
-use crate::ml::models::Model;
-use crate::ml::weights::{self, Mapped, Shapes, Tensors};
+use crate::ml::models::{Model, Site};
 
 /// The two terms of a residual sum at a block's site, both [B, T, H].
 pub struct At<'a> {
@@ -20,6 +21,24 @@ pub struct At<'a> {
     pub residual: &'a Tensor,
     /// What the sub-layer adds to it.
     pub sublayer: &'a Tensor,
+}
+
+/// A frozen projection.
+pub struct Frozen {
+    /// W [outputs, inputs].
+    pub weight: Tensor,
+    /// b [outputs].
+    pub bias: Option<Tensor>,
+}
+
+impl Frozen {
+    /// The projection at a site, which is not copied.
+    pub(super) fn at(site: &Site, fan_in_fan_out: bool, weights: &crate::ml::weights::Tensors) -> Result<Self> {
+        let name = format!("{}.weight", site.name);
+        let stored = weights.get(&name).ok_or_else(|| Problem::new(format!("the model has no tensor `{name}`")))?;
+        let weight = if fan_in_fan_out { stored.tr() } else { stored.shallow_clone() };
+        Ok(Self { weight, bias: weights.get(&format!("{}.bias", site.name)).map(Tensor::shallow_clone) })
+    }
 }
 
 /// `x`, or what dropout leaves of it in training.
@@ -31,6 +50,10 @@ pub(super) fn dropped(x: &Tensor, p: f64, dropout: Option<&Dropout>) -> Tensor {
 pub trait Adapter: Send {
     /// Its name in `ADAPTERS`.
     fn name(&self) -> &'static str;
+    /// What a projection is given instead of x [.., inputs]; `None` for x itself.
+    fn input(&self, _site: usize, _x: &Tensor) -> Option<Tensor> {
+        None
+    }
     /// What becomes of y = W x at a projection, x [.., inputs], y [.., outputs].
     fn linear(&self, _site: usize, _x: &Tensor, y: Tensor, _dropout: Option<&Dropout>) -> Tensor {
         y
@@ -39,16 +62,25 @@ pub trait Adapter: Send {
     fn block(&self, _site: usize, _at: &At, out: Tensor, _dropout: Option<&Dropout>) -> Tensor {
         out
     }
-    /// Its tensors in f32 by their names in its file, in the order of the names.
+    /// What the frozen projection at a site is with this adapter in it, in f32; an error says why it cannot be.
+    fn merge(&self, site: usize, frozen: Frozen) -> Result<Frozen>;
+    /// Its tensors in f32 by names that no other adapter's have, in the order of the names.
     fn parameters(&self) -> Vec<(String, Tensor)>;
     /// What a report says of it: `{"kind": …, …}`.
     fn describe(&self) -> Value;
-    /// Writes its configuration and tensors in its own format.
-    fn save(&self, folder: &Path, base: &str) -> Result<()>;
+    /// Everything but its tensors that decides what it computes: the side-car keeps it.
+    fn definition(&self) -> Value;
+    /// It as PEFT's file; an error says what PEFT has no word for.
+    fn to_peft(&self) -> Result<Written>;
+    /// It as AdapterHub's file, its tensors named for the adapter `name`; an error says what it has no word for.
+    fn to_adapterhub(&self, name: &str) -> Result<Written>;
 }
 
 /// An adapter on a model.
 pub type Attached = Box<dyn Adapter>;
+
+/// Reads what a configuration asks for; `name` is that of AdapterHub's adapter, which its tensors carry.
+pub type Reader = fn(&Fields, name: &str, &dyn Model) -> Result<Plan>;
 
 /// An entry of [`ADAPTERS`].
 pub struct Entry {
@@ -56,19 +88,24 @@ pub struct Entry {
     pub name: &'static str,
     /// Attaches a new one, if the parameters ask for it.
     pub init: fn(&AdapterParams, &dyn Model, &mut ChaCha8Rng) -> Result<Option<Attached>>,
-    /// True if it can read what this `adapter_config.json` describes.
-    pub claims: fn(&Value) -> bool,
-    /// Reads one and attaches it, strict in both directions.
-    pub load: fn(&Path, &Value, &dyn Model) -> Result<Attached>,
+    /// PEFT's `peft_type` for it, and how its configuration is read.
+    pub peft: Option<(&'static str, Reader)>,
+    /// True if a configuration of AdapterHub is of this kind.
+    pub claims: fn(&Fields) -> bool,
+    /// How AdapterHub's configuration is read.
+    pub adapterhub: Reader,
 }
 
 /// Every way of adapting.
-pub static ADAPTERS: &[Entry] = &[lora::ENTRY, mlp::ENTRY];
+pub static ADAPTERS: &[Entry] = &[lora::ENTRY, ia3::ENTRY, mlp::ENTRY];
 
 /// The adapters of one experiment, attached to a model; none for the base itself.
 #[derive(Default)]
 pub struct Arm {
-    adapters: Vec<Box<dyn Adapter>>,
+    adapters: Vec<Attached>,
+    config: Option<ModelConfig>,
+    base: Option<String>,
+    notes: Vec<String>,
 }
 
 impl Arm {
@@ -83,36 +120,65 @@ impl Arm {
         for entry in ADAPTERS {
             adapters.extend((entry.init)(params, model, rng)?);
         }
-        Ok(Self { adapters })
+        Ok(Self { adapters, config: Some(model.config().clone()), ..Self::default() })
     }
 
     /// Reads what `save`, PEFT or AdapterHub wrote: one adapter's folder, or a folder of such folders.
     pub fn load(folder: &Path, model: &dyn Model) -> Result<Self> {
-        if folder.join("adapter_config.json").exists() {
-            return Ok(Self { adapters: vec![load_one(folder, model)?] });
+        let mut arm = Self { config: Some(model.config().clone()), ..Self::default() };
+        for part in read::parts(folder)? {
+            let mut read = read::adapters(&part, model)?;
+            arm.adapters.append(&mut read.adapters);
+            arm.notes.append(&mut read.notes);
+            arm.base = arm.base.or(read.base);
         }
-        let mut adapters = Vec::new();
-        for entry in ADAPTERS {
-            let part = folder.join(entry.name);
-            if part.join("adapter_config.json").exists() {
-                adapters.push(load_one(&part, model)?);
-            }
-        }
-        if adapters.is_empty() {
-            return Err(Problem::new(format!("no adapter_config.json in {}", folder.display()))
-                .expected("a folder written by PEFT, AdapterHub or the step kind `train`"));
-        }
-        Ok(Self { adapters })
+        Ok(arm)
     }
 
-    /// Writes the adapters: one alone in its own format, several in a folder each.
-    pub fn save(&self, folder: &Path, base: &str) -> Result<()> {
-        for adapter in &self.adapters {
-            let part = if self.adapters.len() == 1 { folder.to_owned() } else { folder.join(adapter.name()) };
-            fs::create_dir_all(&part).map_err(|e| Problem::io("create", &part, &e))?;
-            adapter.save(&part, base)?;
+    /// Fails if the side-car says that the adapters belong to other weights than those of this checkpoint folder.
+    pub fn check_base(&self, checkpoint: &Path) -> Result<()> {
+        self.base.as_ref().map_or(Ok(()), |base| sidecar::check_base(base, checkpoint))
+    }
+
+    /// The fingerprint of the base that the side-car names.
+    pub fn base(&self) -> Option<&str> {
+        self.base.as_deref()
+    }
+
+    /// The folders of single adapters that [`Arm::load`] reads.
+    pub fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
+        read::parts(folder)
+    }
+
+    /// Writes the adapters with a side-car: one alone in PEFT's format where it has a word for it, else in
+    /// AdapterHub's; several as AdapterHub's `union` where it has one, else in a folder each.
+    pub fn save<'b>(&self, folder: &Path, base: impl Into<Base<'b>>) -> Result<()> {
+        let base = base.into();
+        if let [adapter] = self.adapters.as_slice() {
+            let format = if adapter.to_peft().is_ok() { Format::Peft } else { Format::AdapterHub };
+            return self.save_as(format, folder, base);
         }
-        Ok(())
+        if self.adapters.iter().all(|adapter| adapter.to_adapterhub(adapter.name()).is_ok()) {
+            return self.save_as(Format::AdapterHub, folder, base);
+        }
+        self.adapters.iter().try_for_each(|adapter| {
+            let format = if adapter.to_peft().is_ok() { Format::Peft } else { Format::AdapterHub };
+            format::write(format, std::slice::from_ref(adapter), self.config()?, &folder.join(adapter.name()), base)
+        })
+    }
+
+    /// Writes the adapters in this format, with a side-car; an error says what it has no word for.
+    pub fn save_as<'b>(&self, format: Format, folder: &Path, base: impl Into<Base<'b>>) -> Result<()> {
+        format::write(format, &self.adapters, self.config()?, folder, base.into())
+    }
+
+    fn config(&self) -> Result<&ModelConfig> {
+        self.config.as_ref().ok_or_else(|| Problem::new("there is no adapter to write"))
+    }
+
+    /// What a projection is given instead of x; `None` for x itself.
+    pub fn input(&self, site: usize, x: &Tensor) -> Option<Tensor> {
+        self.adapters.iter().fold(None, |given, adapter| adapter.input(site, given.as_ref().unwrap_or(x)).or(given))
     }
 
     /// What the adapters make of y = W x at a projection.
@@ -125,7 +191,19 @@ impl Arm {
         self.adapters.iter().fold(out, |out, adapter| adapter.block(site, at, out, dropout))
     }
 
-    /// All trainable tensors, f32, by their names in the files.
+    /// What a frozen projection is with the adapters in it, in f32; an error says which of them cannot be merged.
+    pub fn merge(&self, site: usize, frozen: Frozen) -> Result<Frozen> {
+        self.adapters.iter().try_fold(frozen, |frozen, adapter| adapter.merge(site, frozen))
+    }
+
+    /// Fails with the reason if one of the adapters cannot be merged.
+    pub fn mergeable(&self) -> Result<()> {
+        // No model has so many sites: only a way of adapting that never merges says no.
+        let nowhere = || Frozen { weight: Tensor::zeros([1, 1], (Kind::Float, Device::Cpu)), bias: None };
+        self.adapters.iter().try_for_each(|adapter| adapter.merge(usize::MAX, nowhere()).map(drop))
+    }
+
+    /// All trainable tensors, f32, by names that differ.
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
         self.adapters.iter().flat_map(|adapter| adapter.parameters()).collect()
     }
@@ -140,55 +218,13 @@ impl Arm {
         self.adapters.iter().map(|adapter| adapter.describe()).collect()
     }
 
+    /// What a user should be told about the files that were read.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// True for the base itself.
     pub fn is_none(&self) -> bool {
         self.adapters.is_empty()
     }
-}
-
-fn load_one(folder: &Path, model: &dyn Model) -> Result<Attached> {
-    let path = folder.join("adapter_config.json");
-    let shown = || path.display().to_string();
-    let text = fs::read_to_string(&path).map_err(|e| Problem::io("read", &path, &e))?;
-    let config: Value = serde_json::from_str(&text)
-        .map_err(|e| Problem::new(format!("not JSON: {e}")).in_file(shown(), Some(e.line() as u64)))?;
-    let entry = ADAPTERS.iter().find(|entry| (entry.claims)(&config)).ok_or_else(|| {
-        let kind = config.get("peft_type").or_else(|| config.pointer("/config/architecture"));
-        let kind = kind.and_then(Value::as_str).unwrap_or("unknown");
-        Problem::new(format!("adapters of the kind `{kind}` are not supported"))
-            .expected("`peft_type` `LORA`, or AdapterHub's bottleneck")
-            .in_file(shown(), None)
-    })?;
-    (entry.load)(folder, &config, model).map_err(|problem| {
-        if problem.place == crate::error::Place::Nowhere { problem.in_file(shown(), None) } else { problem }
-    })
-}
-
-/// Checks the tensors of an adapter's file against the sites' before it reads them, and hands them out in f32 on the
-/// model's device. `pickled` is the name that the file has in Python's own format.
-pub(super) fn read_tensors(
-    path: &Path,
-    pickled: &str,
-    expected: &Shapes,
-    rename: impl Fn(&str) -> String,
-    model: &dyn Model,
-) -> Result<Tensors> {
-    let pickled = path.with_file_name(pickled);
-    if !path.exists() && pickled.exists() {
-        return Err(weights::pickle(&pickled));
-    }
-    let file = Mapped::open(path)?;
-    let shown = |problem: Problem| problem.in_file(path.display().to_string(), None);
-    if expected.is_empty() {
-        return Err(shown(Problem::new("the adapter attaches to nothing: it names no layer of this model")));
-    }
-    let mut found = Shapes::new();
-    for (name, shape) in file.shapes()? {
-        if found.insert(rename(&name), shape).is_some() {
-            return Err(shown(Problem::new(format!("tensor `{}` stands there twice", rename(&name)))));
-        }
-    }
-    weights::cover(expected, &found).map_err(shown)?;
-    let tensors = file.tensors(Some(Kind::Float), model.device())?;
-    Ok(tensors.into_iter().map(|(name, tensor)| (rename(&name), tensor)).collect())
 }

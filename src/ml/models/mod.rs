@@ -1,162 +1,153 @@
-//! Decoders: what every architecture offers, and the list of them.
-//! It does not know adapters beyond the `Arm` that it hands on to its sites.
+//! Decoders: one architecture per file, which says what its checkpoints' configurations and tensors mean, and the
+//! list of them. It does not know how any of that is computed: `decoder` does it for all.
 
+mod gemma;
+mod gemma2;
+mod gemma3;
+mod gpt2;
+mod gpt_neox;
 pub mod llama;
+mod mistral;
+mod qwen2;
+mod qwen3;
+pub mod tensors;
+
+#[cfg(feature = "torch")]
+mod decoder;
+#[cfg(feature = "torch")]
+mod load;
+#[cfg(feature = "torch")]
+mod model;
+#[cfg(feature = "torch")]
 pub mod start;
 
+use std::fs;
 use std::path::Path;
 
-use rand_chacha::ChaCha8Rng;
-use tch::{Device, Kind, Tensor};
+use serde_json::Value;
 
-use super::adapters::Arm;
-use super::config::{ModelConfig, Start};
-use super::dropout::Dropout;
-use super::weights::{self, Shapes, Tensors};
+#[cfg(feature = "torch")]
+pub(in crate::ml) use self::decoder::activate;
+#[cfg(feature = "torch")]
+pub use self::load::{check_ids, check_length, fresh, hollow, load, load_as};
+#[cfg(feature = "torch")]
+pub use self::model::{Input, KvCache, Model, Point, Site};
+use super::config::fields::Fields;
+use super::config::{ModelConfig, Positions};
 use crate::error::{Problem, Result};
-
-/// A place where an adapter may attach.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Site {
-    /// The checkpoint's name of the module: `model.layers.0.self_attn.q_proj`, or `model.layers.0.mlp`.
-    pub name: String,
-    /// The block it belongs to.
-    pub layer: i64,
-    /// What happens there.
-    pub point: Point,
-}
-
-/// What happens at a site.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Point {
-    /// y = W x: [.., inputs] → [.., outputs].
-    Linear {
-        /// Width of x.
-        inputs: i64,
-        /// Width of y.
-        outputs: i64,
-    },
-    /// residual + attention, [.., hidden].
-    AfterAttention {
-        /// Width of the residual stream.
-        hidden: i64,
-    },
-    /// residual + feed-forward, [.., hidden].
-    AfterFeedForward {
-        /// Width of the residual stream.
-        hidden: i64,
-    },
-}
-
-/// What goes into a model.
-pub struct Input<'a> {
-    /// Token ids, i64 [B, T].
-    pub ids: &'a Tensor,
-    /// True where a key is a real token, bool [B, S] with S = cached + T. `None`: no padding, or padding on the
-    /// right whose outputs nobody reads, which a causal model cannot see.
-    pub mask: Option<&'a Tensor>,
-    /// Draws dropout masks in training; `None` in evaluation.
-    pub dropout: Option<&'a Dropout>,
-}
-
-/// Keys and values of what was read so far, [B, heads, S, head width] by layer.
-#[derive(Default)]
-pub struct KvCache {
-    /// Keys and values by layer.
-    pub layers: Vec<(Tensor, Tensor)>,
-}
-
-impl KvCache {
-    /// How many positions it holds.
-    pub fn len(&self) -> i64 {
-        self.layers.first().map_or(0, |(keys, _)| keys.size()[2])
-    }
-
-    /// True if it holds nothing.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Keeps only these rows of the batch.
-    pub fn keep(&mut self, rows: &Tensor) {
-        for (keys, values) in &mut self.layers {
-            *keys = keys.index_select(0, rows);
-            *values = values.index_select(0, rows);
-        }
-    }
-}
-
-/// A decoder.
-pub trait Model: Send {
-    /// Its shape.
-    fn config(&self) -> &ModelConfig;
-    /// Where adapters may attach; an adapter knows a site by its position here.
-    fn sites(&self) -> &[Site];
-    /// ids [B, T] → hidden states after the final norm, [B, T, H], in the model's dtype.
-    fn hidden(&self, input: &Input, arm: &Arm, cache: Option<&mut KvCache>) -> Tensor {
-        self.states(input, arm, cache, &mut |_| {})
-    }
-    /// The same; `see` is shown the hidden states as transformers' `output_hidden_states` has them: after the
-    /// embedding and after each block but the last, then after the final norm.
-    fn states(&self, input: &Input, arm: &Arm, cache: Option<&mut KvCache>, see: &mut dyn FnMut(&Tensor)) -> Tensor;
-    /// rows [.., H] → logits [.., V] in f32.
-    fn logits(&self, hidden: &Tensor) -> Tensor;
-    /// Every weight by its checkpoint name.
-    fn weights(&self) -> Tensors;
-    /// The device of its weights.
-    fn device(&self) -> Device;
-}
 
 /// An architecture: one file each, and one entry of `MODELS`.
 pub struct Architecture {
     /// `model_type` of its configurations.
     pub name: &'static str,
-    /// Its tensors.
-    pub shapes: fn(&ModelConfig) -> Shapes,
-    /// Extra tensors of its checkpoints that carry nothing.
-    pub ignored: fn(&ModelConfig, &str) -> bool,
-    /// Builds it from exactly its tensors.
-    pub build: fn(&ModelConfig, Tensors) -> Box<dyn Model>,
+    /// transformers' class of it.
+    pub class: &'static str,
+    /// What a configuration means; fails on options that are not supported, by their names.
+    pub read: fn(&Architecture, &Fields) -> Result<ModelConfig>,
 }
 
 /// Every architecture.
-pub static MODELS: &[Architecture] = &[llama::ARCHITECTURE];
+pub static MODELS: &[Architecture] = &[
+    llama::ARCHITECTURE,
+    mistral::ARCHITECTURE,
+    qwen2::ARCHITECTURE,
+    qwen3::ARCHITECTURE,
+    gpt2::ARCHITECTURE,
+    gpt_neox::ARCHITECTURE,
+    gemma::ARCHITECTURE,
+    gemma2::ARCHITECTURE,
+    gemma3::ARCHITECTURE,
+];
 
-fn find(config: &ModelConfig) -> Result<&'static Architecture> {
-    MODELS.iter().find(|model| model.name == config.model_type).ok_or_else(|| {
-        let names: Vec<&str> = MODELS.iter().map(|model| model.name).collect();
-        Problem::new(format!("the architecture `{}` is not supported", config.model_type)).expected(names.join(", "))
-    })
-}
+/// Options of some decoder or other that change what it computes. Who does not read one that a configuration sets
+/// does not compute what it says.
+const OPTIONS: &[&str] = &[
+    "quantization_config",
+    "add_cross_attention",
+    "is_encoder_decoder",
+    "cross_attention_hidden_size",
+    "use_bidirectional_attention",
+    "sliding_window",
+    "layer_types",
+    "no_rope_layers",
+    "no_rope_layer_interval",
+    "rope_scaling",
+    "rope_parameters",
+    "original_max_position_embeddings",
+    "partial_rotary_factor",
+    "rotary_pct",
+    "rotary_dim",
+    "alibi",
+    "use_alibi",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "query_pre_attn_scalar",
+    "attn_temperature_tuning",
+    "qk_layernorm",
+    "use_qk_norm",
+    "qk_norm",
+    "clip_qkv",
+    "parallel_attn",
+    "use_parallel_residual",
+    "mlp_bias",
+    "embedding_multiplier",
+    "residual_multiplier",
+    "attention_multiplier",
+    "logits_scaling",
+    "logit_scale",
+    "scale_emb",
+    "scale_depth",
+    "dim_model_base",
+    "num_experts",
+    "num_local_experts",
+    "n_routed_experts",
+];
 
-/// Loads a checkpoint folder in Hugging Face layout with frozen weights.
-pub fn load(folder: &Path, device: Device, dtype: Kind) -> Result<Box<dyn Model>> {
-    let config = ModelConfig::read(folder)?;
-    load_as(folder, &config, device, dtype)
-}
-
-/// The same with a configuration that was read before.
-pub fn load_as(folder: &Path, config: &ModelConfig, device: Device, dtype: Kind) -> Result<Box<dyn Model>> {
-    let model = find(config)?;
-    let ignored = |name: &str| (model.ignored)(config, name);
-    let tensors = weights::read_checkpoint(folder, &(model.shapes)(config), ignored, dtype, device)?;
-    Ok((model.build)(config, tensors))
-}
-
-/// Fails unless every id is a row of the model's embedding: libtorch panics at others.
-pub fn check_ids<'a>(model: &dyn Model, ids: impl IntoIterator<Item = &'a i64>) -> Result<()> {
-    let vocab_size = model.config().vocab_size;
-    match ids.into_iter().find(|&&id| id < 0 || id >= vocab_size) {
-        None => Ok(()),
-        Some(id) => Err(Problem::new(format!("the token id {id} is not in the model's vocabulary of {vocab_size}"))
-            .help("the tokenizer must be the model's own")),
+impl ModelConfig {
+    /// Reads `config.json` of a checkpoint folder. Fails on architectures and options that are not supported, by
+    /// their names.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("config.json");
+        let text = fs::read_to_string(&path).map_err(|e| Problem::io("read", &path, &e))?;
+        let value: Value = serde_json::from_str(&text).map_err(|e| {
+            Problem::new(format!("not JSON: {e}")).in_file(path.display().to_string(), Some(e.line() as u64))
+        })?;
+        Self::from_value(&value).map_err(|problem| problem.in_file(path.display().to_string(), None))
     }
-}
 
-/// A model with f32 weights to be trained from nothing.
-pub fn fresh(config: &ModelConfig, how: Start, rng: &mut ChaCha8Rng, device: Device) -> Result<Box<dyn Model>> {
-    let model = find(config)?;
-    let tensors = start::start(how, config, &(model.shapes)(config), rng);
-    let tensors = tensors.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect();
-    Ok((model.build)(config, tensors))
+    /// Reads the parsed `config.json`, in the styles of older Hub checkpoints and of transformers 4 and 5.
+    pub fn from_value(value: &Value) -> Result<Self> {
+        let Some(map) = value.as_object() else { return Err(Problem::new("a configuration is a JSON object")) };
+        let fields = Fields::of(map);
+        let model_type = fields.text("model_type")?.unwrap_or_default();
+        let Some(architecture) = MODELS.iter().find(|model| model.name == model_type) else {
+            let names: Vec<String> = MODELS.iter().map(|model| format!("`{}`", model.name)).collect();
+            return Err(Problem::new(format!("the architecture `{model_type}` is not supported"))
+                .expected(format!("`model_type` one of {}", names.join(", "))));
+        };
+        let config = (architecture.read)(architecture, &fields)?;
+        fields.refuse_unread(OPTIONS)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What no family's formula allows.
+    fn check(&self) -> Result<()> {
+        let (heads, shared) = (self.num_attention_heads, self.num_key_value_heads);
+        if heads % shared != 0 {
+            let what = format!("{heads} attention heads cannot share {shared} key and value heads");
+            return Err(Problem::new(what).expected("`num_key_value_heads` that divides `num_attention_heads`"));
+        }
+        if let Positions::Rotary { rope, .. } = &self.positions
+            && rope.width() > self.head_dim
+        {
+            return Err(
+                Problem::new(format!("`head_dim` is {}", self.head_dim)).expected("an even number, for rotary pairs")
+            );
+        }
+        if self.num_hidden_layers > 4096 {
+            return Err(Problem::new(format!("{} layers", self.num_hidden_layers)).expected("at most 4096"));
+        }
+        Ok(())
+    }
 }

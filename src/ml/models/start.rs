@@ -4,7 +4,8 @@
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
-use crate::ml::config::{ModelConfig, Start};
+use crate::error::{Problem, Result};
+use crate::ml::config::{ModelConfig, NormKind, Positions, Start};
 use crate::ml::random::normal;
 use crate::ml::weights::{Shapes, Tensors};
 
@@ -23,22 +24,32 @@ const BEFORE: (f32, usize) = (6.0, 4);
 const SLOW: f64 = 0.03;
 
 /// The tensors of `shapes` with their first values, f32 on the CPU.
-pub fn start(how: Start, config: &ModelConfig, shapes: &Shapes, rng: &mut ChaCha8Rng) -> Tensors {
+pub fn start(how: Start, config: &ModelConfig, shapes: &Shapes, rng: &mut ChaCha8Rng) -> Result<Tensors> {
+    // The weight of a norm that does nothing yet.
+    let neutral = if config.norm.kind == NormKind::RmsPlusOne { 0.0 } else { 1.0 };
     let mut tensors = Tensors::new();
     for (name, shape) in shapes {
-        let tensor = if name.ends_with("norm.weight") {
-            Tensor::ones(shape.as_slice(), (Kind::Float, Device::Cpu))
-        } else if name.ends_with(".bias") {
-            Tensor::zeros(shape.as_slice(), (Kind::Float, Device::Cpu))
+        let constant = |value: f64| Tensor::full(shape.as_slice(), value, (Kind::Float, Device::Cpu));
+        let tensor = if name.ends_with(".bias") {
+            constant(0.0)
+        } else if shape.len() == 1 {
+            constant(neutral)
         } else {
             normal(rng, shape, NORMAL)
         };
         tensors.insert(name.clone(), tensor);
     }
-    if how == Start::Induction {
-        induction(&mut tensors, config, rng);
+    match (how, &config.positions) {
+        (Start::Normal, _) => {}
+        (Start::Induction, Positions::Rotary { rope, .. }) if config.model_type == "llama" => {
+            induction(&mut tensors, config, &rope.inverse_frequencies(), rng);
+        }
+        (Start::Induction, _) => {
+            return Err(Problem::new(format!("an induction head cannot be written into a `{}`", config.model_type))
+                .expected("a `llama`"));
+        }
     }
-    tensors
+    Ok(tensors)
 }
 
 /// ```text
@@ -46,7 +57,7 @@ pub fn start(how: Start, config: &ModelConfig, shapes: &Shapes, rng: &mut ChaCha
 /// block 1, all heads:  ask for ids whose left neighbour is this id (keys read R · neighbour), write what stands there
 /// ```
 /// R is a rotation, so that an id and its neighbour do not get mixed up in the residual stream.
-fn induction(tensors: &mut Tensors, config: &ModelConfig, rng: &mut ChaCha8Rng) {
+fn induction(tensors: &mut Tensors, config: &ModelConfig, frequencies: &[f64], rng: &mut ChaCha8Rng) {
     let (h, d, heads) = (config.hidden_size, config.head_dim, config.num_attention_heads);
     let root = (h as f64).sqrt();
     let name = |layer: i64, module: &str| format!("model.layers.{layer}.self_attn.{module}.weight");
@@ -66,7 +77,6 @@ fn induction(tensors: &mut Tensors, config: &ModelConfig, rng: &mut ChaCha8Rng) 
         tensors.insert(name(layer, "o_proj"), output.contiguous());
     }
 
-    let frequencies = config.rope.inverse_frequencies(d);
     let half = frequencies.len();
     let (mut query, mut key) = (vec![0_f32; 2 * half], vec![0_f32; 2 * half]);
     for (i, frequency) in frequencies.iter().enumerate().take(BEFORE.1) {

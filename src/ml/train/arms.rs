@@ -10,10 +10,10 @@ use super::batch::Plan;
 use super::curve::Curve;
 use super::fit::{Fit, Watch, fit};
 use super::loss::{Learner, Micro};
-use crate::error::{Problem, Result};
+use crate::error::Result;
 use crate::ml::adapters::Arm;
 use crate::ml::dropout::Dropout;
-use crate::ml::models::{Input, Model};
+use crate::ml::models::{Input, Model, check_ids, check_length};
 use crate::ml::tokens::Tokens;
 
 /// A model seen through an arm.
@@ -58,11 +58,8 @@ pub fn train_arm(
     recipe: &Recipe,
     watch: &mut dyn Watch,
 ) -> Result<Curve> {
-    let vocabulary = model.config().vocab_size as u64;
-    if tokens.info.vocab_size > vocabulary {
-        let what = format!("the rows have ids up to {}", tokens.info.vocab_size - 1);
-        return Err(Problem::new(what).expected(format!("ids below the model's vocabulary of {vocabulary}")));
-    }
+    check_ids(model, tokens.ids.iter().map(|&id| i64::from(id)))?;
+    check_length(model, (0..tokens.rows()).map(|row| tokens.row(row).len()).max().unwrap_or(0))?;
     let mut adamw = AdamW::new(&arm.parameters(), recipe.adamw, |_, _| true)?;
     let learner = Adapted { model, arm, dropout: RefCell::default() };
     let device = model.device();

@@ -16,6 +16,10 @@ use crate::ml::adapters::Arm;
 use crate::ml::models::Model;
 use crate::ml::tokens::Tokens;
 
+/// Bytes that a training keeps for each weight, all in f32: its value, the gradient of the step, that of a
+/// micro-batch as it comes and in one piece, and AdamW's two moments. Activations come on top.
+pub const BYTES_PER_WEIGHT: u128 = 6 * 4;
+
 /// What a base is trained on.
 pub struct Diet {
     /// Running text, cut into blocks of `width` ids one after the other; what is left at the end is not used.
@@ -24,9 +28,10 @@ pub struct Diet {
     pub width: usize,
     /// Which blocks stand together in which text step.
     pub blocks: Plan,
-    /// Rows of prompts with their answers, and which of them stand together in which prompt step.
-    pub prompts: Option<(Tokens, Plan)>,
-    /// Share of the steps that take prompts; they are spread evenly.
+    /// Rows of prompts with their answers, a task each, and which of them stand together in which of its steps. The
+    /// tasks take turns: a short answer, such as a label, would hardly count beside the long ones of another task.
+    pub prompts: Vec<(Tokens, Plan)>,
+    /// Share of the steps that take prompts, 0 without any; they are spread evenly.
     pub prompt_share: f64,
     /// True if the prompts have loss too, false if only the answers have.
     pub prompt_loss: bool,
@@ -41,8 +46,10 @@ impl Diet {
     fn micro(&self, step: u64, device: Device) -> Micro {
         let before = Self::prompt_steps(step, self.prompt_share);
         let takes_prompts = Self::prompt_steps(step + 1, self.prompt_share) > before;
-        if let Some((tokens, plan)) = self.prompts.as_ref().filter(|_| takes_prompts) {
-            return Micro::from_rows(tokens, &plan.steps[before as usize][0], self.prompt_loss, device);
+        if takes_prompts {
+            let before = before as usize;
+            let (tokens, plan) = &self.prompts[before % self.prompts.len()];
+            return Micro::from_rows(tokens, &plan.steps[before / self.prompts.len()][0], self.prompt_loss, device);
         }
         let blocks = &self.blocks.steps[(step - before) as usize][0];
         let ids: Vec<i64> = blocks

@@ -1,14 +1,17 @@
 //! The base with its adapter, and what it answers to prompts: scores of given words, or words of its own.
 //! It does not know tasks, gold or figures.
 
+use serde_json::Value;
+
 use super::Params;
 use super::result::Arm;
 use crate::error::{Problem, Result};
 use crate::ml::adapters::Arm as Adapters;
 use crate::ml::config::ModelConfig;
-use crate::ml::models::{self, Model};
+use crate::ml::models::Model;
 use crate::ml::{device, generate, score};
 use crate::step::Context;
+use crate::steps::base;
 use crate::task::encode::Encoder;
 
 /// A loaded arm.
@@ -41,12 +44,14 @@ impl Engine {
         let encoder = Encoder::open(&model.path, &model.label())?;
         fits(&encoder, &config, &model.label())?;
 
-        let machine = cx.machine();
-        let precision = params.dtype.choose(&machine.device, machine.bf16, config.hidden_size);
-        cx.note(format!("the base computes on {} in {}", machine.device, precision.name()));
-        let base = models::load(&model.path, device::torch_device(&machine.device), precision.kind())?;
+        let (base, _) = base::load(model, &config, params.dtype, cx)?;
         let adapters = match cx.optional("adapter") {
-            Some(adapter) => Adapters::load(&adapter.path, base.as_ref())?,
+            Some(adapter) => {
+                let adapters = Adapters::load(&adapter.path, base.as_ref())?;
+                adapters.check_base(&model.path)?;
+                adapters.notes().iter().for_each(|note| cx.warn(note.clone()));
+                adapters
+            }
             None => Adapters::none(),
         };
         let mut stop = config.eos_token_ids.clone();
@@ -71,9 +76,17 @@ impl Engine {
         Arm {
             name: adapter.map_or_else(|| "base".to_owned(), |adapter| adapter.name.clone()),
             coordinates: adapter.map(|adapter| adapter.coordinates.clone()).unwrap_or_default(),
-            adapters: self.adapters.describe(),
+            adapters: self.adapters.describe().into_iter().map(|adapter| self.spelled_out(adapter)).collect(),
             trainable_parameters: self.adapters.trainable_parameters(),
         }
+    }
+
+    /// An adapter on all layers does not name them; how many these are, only the base knows.
+    fn spelled_out(&self, mut adapter: Value) -> Value {
+        if let Some(layers) = adapter.get_mut("layers").filter(|layers| layers.is_null()) {
+            *layers = (0..self.model.config().num_hidden_layers).collect();
+        }
+        adapter
     }
 
     /// The log-likelihood of each of two answers to each prompt: the sum over the answer's ids.

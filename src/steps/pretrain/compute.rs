@@ -4,18 +4,16 @@
 use std::fs;
 use std::path::Path as FilePath;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Params, PromptLoss, text};
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::ml::config::ModelConfig;
 use crate::ml::tokens::Tokens;
-use crate::ml::train::adamw::AdamWOptions;
-use crate::ml::train::base::{Diet, train_base};
+use crate::ml::train::base::{BYTES_PER_WEIGHT, Diet, train_base};
 use crate::ml::train::batch::{Length, Limits, Plan};
-use crate::ml::train::fit::Fit;
-use crate::ml::{device, models, weights};
+use crate::ml::{device, memory, models, shapes, weights};
 use crate::step::{Artifact, Context};
 use crate::steps::train::compute::{say, write_json};
 use crate::steps::train::listener::Listener;
@@ -26,17 +24,14 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     device::use_threads(cx.threads());
     let tokenizer = cx.input("tokenizer")?.clone();
     let encoder = Encoder::open(&tokenizer.path, &tokenizer.label())?;
-    let config = config(params, &encoder)?;
+    let config = ModelConfig::from_value(&config(params, &encoder))?;
+    let weights = shapes::count(&models::tensors::shapes(&config));
+    memory::check("the weights, gradients and moments of the training", weights, BYTES_PER_WEIGHT)?;
     let diet = diet(params, cx, &encoder, &tokenizer)?;
 
     let target = device::torch_device(&cx.machine().device);
     let model = models::fresh(&config, params.start, &mut cx.rng(params.seed, "weights"), target)?;
-    let warmup = (params.steps as f64 * params.warmup_ratio).round() as u64;
-    let clip = (params.clip > 0.0).then_some(params.clip);
-    let options = Fit { lr: params.lr, schedule: params.schedule, warmup, steps: params.steps, clip };
-    let adamw =
-        AdamWOptions { betas: (params.betas[0], params.betas[1]), eps: params.eps, weight_decay: params.weight_decay };
-    let curve = train_base(model.as_ref(), &diet, &options, adamw, &mut Listener(cx))?;
+    let curve = train_base(model.as_ref(), &diet, &params.fit(params.steps, None), params.adamw(), &mut Listener(cx))?;
 
     let folder = cx.output("model");
     fs::create_dir_all(&folder).map_err(|e| Problem::io("create", &folder, &e))?;
@@ -52,11 +47,11 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
         "parameters": parameters,
         "vocab_size": config.vocab_size,
         "text_tokens": diet.text.len(),
-        "prompt_rows": diet.prompts.as_ref().map_or(0, |(tokens, _)| tokens.rows()),
+        "prompt_rows": diet.prompts.iter().map(|(tokens, _)| tokens.rows()).sum::<usize>(),
         "steps": curve.points.len(),
         "tokens": curve.tokens(),
         "target_tokens": curve.target_tokens(),
-        "prompt_padding_share": diet.prompts.as_ref().map(|(_, plan)| plan.padding_share()),
+        "prompt_padding_shares": diet.prompts.iter().map(|(_, plan)| plan.padding_share()).collect::<Vec<_>>(),
         "first_loss": curve.first_loss(),
         "last_loss": curve.last_loss(),
         "dtype": "f32",
@@ -67,33 +62,45 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     Ok(())
 }
 
-/// The configuration as transformers writes it, read back as every other one.
-fn config(params: &Params, encoder: &Encoder) -> Result<ModelConfig> {
+/// `config.json` as transformers 4 writes it, which is read as every other one.
+fn config(params: &Params, encoder: &Encoder) -> Value {
     let shape = &params.model;
-    ModelConfig::from_value(&json!({
-        "model_type": "llama",
-        "vocab_size": encoder.size(),
-        "hidden_size": shape.hidden_size,
-        "intermediate_size": shape.intermediate_size,
-        "num_hidden_layers": shape.num_hidden_layers,
-        "num_attention_heads": shape.num_attention_heads,
-        "num_key_value_heads": shape.num_key_value_heads.unwrap_or(shape.num_attention_heads),
-        "max_position_embeddings": shape.max_position_embeddings,
-        "rope_theta": shape.rope_theta,
-        "rms_norm_eps": shape.rms_norm_eps,
+    json!({
+        "architectures": ["LlamaForCausalLM"],
         "attention_bias": shape.attention_bias,
-        "tie_word_embeddings": shape.tie_word_embeddings,
+        "attention_dropout": 0.0,
         "bos_token_id": encoder.prefix().first(),
         "eos_token_id": encoder.eos().first(),
+        "head_dim": shape.hidden_size / shape.num_attention_heads,
+        "hidden_act": "silu",
+        "hidden_size": shape.hidden_size,
+        "initializer_range": 0.02,
+        "intermediate_size": shape.intermediate_size,
+        "max_position_embeddings": shape.max_position_embeddings,
+        "mlp_bias": false,
+        "model_type": "llama",
+        "num_attention_heads": shape.num_attention_heads,
+        "num_hidden_layers": shape.num_hidden_layers,
+        "num_key_value_heads": shape.num_key_value_heads.unwrap_or(shape.num_attention_heads),
         "pad_token_id": encoder.eos().first().filter(|_| encoder.prefix().is_empty()).or(Some(&0)),
-    }))
+        "rms_norm_eps": shape.rms_norm_eps,
+        "rope_scaling": null,
+        "rope_theta": shape.rope_theta,
+        "tie_word_embeddings": shape.tie_word_embeddings,
+        "torch_dtype": "float32",
+        "use_cache": true,
+        "vocab_size": encoder.size(),
+    })
 }
 
 fn diet(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifact) -> Result<Diet> {
     let prompts = prompts(params, cx, encoder, tokenizer)?;
-    let prompt_share = if prompts.is_some() { params.prompt_share } else { 0.0 };
+    let prompt_share = if prompts.is_empty() { 0.0 } else { params.prompt_share };
     let prompt_steps = Diet::prompt_steps(params.steps, prompt_share);
-    let epoch = |what: &'static str| move |epoch| crate::step::stream(params.seed, &format!("{what} of epoch {epoch}"));
+    let epoch = |what: &str| {
+        let what = what.to_owned();
+        move |epoch| crate::step::stream(params.seed, &format!("{what} of epoch {epoch}"))
+    };
 
     let width = params.sequence_length as usize;
     let text = text::stream(cx, encoder, cx.inputs("text"))?;
@@ -105,25 +112,24 @@ fn diet(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifact) 
     let length = Length::Steps(params.steps - prompt_steps);
     let blocks = Plan::new(&vec![width; text.len() / width], limits, 1, length, epoch("blocks"))?;
 
-    let prompts = match prompts {
-        None => None,
-        Some(tokens) => {
-            let lengths: Vec<usize> = (0..tokens.rows()).map(|row| tokens.row(row).len()).collect();
-            let limit = params.batch_tokens as usize;
-            // As many rows as fit on average: the limit that counts is that of the ids.
-            let mean = (tokens.ids.len() / tokens.rows().max(1)).max(1);
-            let limits = Limits { rows: (2 * limit / mean).max(1), tokens: Some(limit) };
-            let plan = Plan::new(&lengths, limits, 1, Length::Steps(prompt_steps), epoch("prompts"))?;
-            Some((tokens, plan))
-        }
-    };
+    let limit = params.batch_tokens as usize;
+    let turns = prompt_steps.div_ceil(prompts.len().max(1) as u64);
+    let prompts = prompts.into_iter().enumerate().map(|(task, tokens)| {
+        let lengths: Vec<usize> = (0..tokens.rows()).map(|row| tokens.row(row).len()).collect();
+        // As many rows as fit on average: the limit that counts is that of the ids.
+        let mean = (tokens.ids.len() / tokens.rows().max(1)).max(1);
+        let limits = Limits { rows: (2 * limit / mean).max(1), tokens: Some(limit) };
+        let plan = Plan::new(&lengths, limits, 1, Length::Steps(turns), epoch(&format!("prompts {task}")))?;
+        Ok((tokens, plan))
+    });
+    let prompts = prompts.collect::<Result<_>>()?;
     Ok(Diet { text, width, blocks, prompts, prompt_share, prompt_loss: params.prompt_loss == PromptLoss::All })
 }
 
-/// The rows of all prompts, one artifact after the other.
-fn prompts(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifact) -> Result<Option<Tokens>> {
+/// The rows of all prompts, a task each.
+fn prompts(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifact) -> Result<Vec<Tokens>> {
     let digest = Digest::of_file(&tokenizer_file(&tokenizer.path))?;
-    let mut all: Option<Tokens> = None;
+    let mut all = Vec::new();
     for artifact in cx.inputs("prompts") {
         let tokens = Tokens::read(&artifact.path)?;
         if tokens.info.tokenizer != digest.as_str() || tokens.info.vocab_size > encoder.size() as u64 {
@@ -136,10 +142,7 @@ fn prompts(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifac
                 .expected(format!("at most `max_position_embeddings` {}", params.model.max_position_embeddings))
                 .help("give `tokenize` a smaller `max_length`, or raise `model.max_position_embeddings`"));
         }
-        match &mut all {
-            None => all = Some(tokens),
-            Some(all) => all.append(&tokens),
-        }
+        all.push(tokens);
     }
     Ok(all)
 }

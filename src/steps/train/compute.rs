@@ -10,17 +10,15 @@ use super::Params;
 use super::listener::Listener;
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
-use crate::ml::adapters::Arm;
+use crate::ml::adapters::{Arm, Base};
 use crate::ml::config::ModelConfig;
-use crate::ml::device::Dtype;
 use crate::ml::tokens::Tokens;
-use crate::ml::train::adamw::AdamWOptions;
 use crate::ml::train::arms::{Recipe, train_arm};
 use crate::ml::train::batch::{Length, Limits, Plan};
 use crate::ml::train::curve::Curve;
-use crate::ml::train::fit::Fit;
-use crate::ml::{device, models};
+use crate::ml::{device, weights};
 use crate::step::{Artifact, Context};
+use crate::steps;
 
 /// See [`super::Train`].
 pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
@@ -31,12 +29,7 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     let tokens = Tokens::read(&data.path)?;
     same_tokenizer(&tokens, data, &base, &config)?;
 
-    let machine = cx.machine();
-    let precision = params.dtype.choose(&machine.device, machine.bf16, config.hidden_size);
-    if params.dtype == Dtype::Auto {
-        cx.note(format!("the base computes in {}, the adapters in f32", precision.name()));
-    }
-    let model = models::load(&base.path, device::torch_device(&machine.device), precision.kind())?;
+    let (model, precision) = steps::base::load(&base, &config, params.dtype, cx)?;
     let arm = Arm::init(&params.adapter, model.as_ref(), &mut cx.rng(params.seed, "adapter"))?;
 
     let plan = plan(params, cx, &tokens)?;
@@ -46,7 +39,8 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     let folder = cx.output("adapter");
     fs::create_dir_all(&folder).map_err(|e| Problem::io("create", &folder, &e))?;
     // Digest, not path or step name: the adapter says which base it is for, and its bytes do not depend on names.
-    arm.save(&folder, base.digest.as_str())?;
+    let fingerprint = weights::fingerprint(&base.path)?;
+    arm.save(&folder, Base { name: base.digest.as_str(), fingerprint: Some(fingerprint.as_str()) })?;
     curve.write(&cx.output("curve.csv"))?;
     let summary = json!({
         "trainable_parameters": arm.trainable_parameters(),
@@ -98,13 +92,7 @@ fn plan(params: &Params, cx: &Context, tokens: &Tokens) -> Result<Plan> {
 }
 
 fn recipe(params: &Params, steps: u64) -> Recipe {
-    let warmup = params.warmup_steps.unwrap_or((steps as f64 * params.warmup_ratio).round() as u64).min(steps);
-    let clip = (params.clip > 0.0).then_some(params.clip);
-    Recipe {
-        fit: Fit { lr: params.lr, schedule: params.schedule, warmup, steps, clip },
-        adamw: AdamWOptions { betas: params.betas.into(), eps: params.eps, weight_decay: params.weight_decay },
-        seed: params.seed,
-    }
+    Recipe { fit: params.fit(steps, params.warmup_steps), adamw: params.adamw(), seed: params.seed }
 }
 
 /// Records the loss where the run began and where it ended.

@@ -225,12 +225,3 @@ fn ctrl_c_stops_cleanly() {
     let scratch = fs::read_dir(project.root.join("cache/tmp")).unwrap();
     assert!(scratch.map(|entry| entry.unwrap().path()).all(|path: PathBuf| !Path::is_dir(&path)));
 }
-
-#[test]
-fn every_verb_shows_an_example() {
-    let project = Project::new(1);
-    for verb in ["run", "plan", "explain"] {
-        let help = stdout(&project.pipe(&[verb, "--help"]));
-        assert!(help.contains("Example") && help.contains(&format!("  pipe {verb} pipelines/")), "{help}");
-    }
-}

@@ -1,0 +1,75 @@
+//! Turns queries and keys by the angles of their places, in the rotate-half form.
+//! It does not know frequencies' formulas (`config::rope`) nor heads.
+
+use std::cell::RefCell;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::ml::config::rope::Rope;
+
+/// cos and sin of the first places, kept from pass to pass.
+pub struct Table {
+    inverse_frequencies: Tensor, // [width / 2]
+    factor: f64,
+    width: i64,
+    /// [S, width]; grows.
+    table: RefCell<(Tensor, Tensor)>,
+}
+
+impl Table {
+    pub fn new(rope: &Rope, device: Device) -> Self {
+        let inverse: Vec<f32> = rope.inverse_frequencies().iter().map(|&f| f as f32).collect();
+        let empty = || Tensor::zeros([0, rope.width()], (Kind::Float, device));
+        Self {
+            inverse_frequencies: Tensor::from_slice(&inverse).to_device(device),
+            factor: rope.attention_factor(),
+            width: rope.width(),
+            table: RefCell::new((empty(), empty())),
+        }
+    }
+
+    /// The angles at `positions`, i64 [B, T], or [T] for all rows; none is above `highest`.
+    pub fn at(&self, positions: &Tensor, highest: i64, kind: Kind) -> Rotary {
+        let mut table = self.table.borrow_mut();
+        if table.0.size()[0] <= highest {
+            let length = (highest / 256 + 1) * 256;
+            let steps = Tensor::arange(length, (Kind::Float, positions.device()));
+            let angles = steps.unsqueeze(1) * self.inverse_frequencies.unsqueeze(0);
+            let angles = Tensor::cat(&[&angles, &angles], 1);
+            let scaled = |x: Tensor| if self.factor == 1.0 { x } else { x * self.factor };
+            *table = (scaled(angles.cos()), scaled(angles.sin()));
+        }
+        let mut shape = positions.size();
+        let pick = |from: &Tensor| from.index_select(0, &positions.reshape([-1])).to_kind(kind);
+        if shape.len() == 1 {
+            shape.insert(0, 1);
+        }
+        let shape = [shape[0], 1, shape[1], self.width];
+        Rotary { cos: pick(&table.0).view(shape), sin: pick(&table.1).view(shape), width: self.width }
+    }
+}
+
+/// cos and sin of the positions of a pass, [B or 1, 1, T, width] in the model's dtype.
+pub struct Rotary {
+    cos: Tensor,
+    sin: Tensor,
+    width: i64,
+}
+
+impl Rotary {
+    /// x · cos + rotate_half(x) · sin, [B, heads, T, D] → the same; what is beyond `width` stays.
+    pub fn rotate(&self, x: &Tensor) -> Tensor {
+        let beyond = x.size()[3] - self.width;
+        if beyond == 0 {
+            return self.turn(x);
+        }
+        let (turned, rest) = (x.narrow(-1, 0, self.width), x.narrow(-1, self.width, beyond));
+        Tensor::cat(&[&self.turn(&turned), &rest], -1)
+    }
+
+    fn turn(&self, x: &Tensor) -> Tensor {
+        let halves = x.chunk(2, -1);
+        let turned = Tensor::cat(&[&halves[1].neg(), &halves[0]], -1);
+        x * &self.cos + turned * &self.sin
+    }
+}

@@ -1,0 +1,60 @@
+//! Which keys a query may look at: those before it, those that are no padding, those within a window.
+//! It does not know scores. A mask is built only where the kernel's own causal one does not do.
+
+use tch::{Device, Kind, Tensor};
+
+/// What the queries of a pass see, the same for all blocks of a kind.
+pub struct Sight {
+    /// bool [B or 1, 1, T, S], true where a query may look; `None`: everything, but for `causal`.
+    pub mask: Option<Tensor>,
+    /// True if a query sees the keys up to its own place.
+    pub causal: bool,
+    /// Only so many keys, the last ones, are seen at all.
+    pub last: Option<i64>,
+}
+
+/// The queries of a pass: `new` places behind `past` ones.
+pub struct Queries<'a> {
+    pub past: i64,
+    pub new: i64,
+    /// True where a key is a token, bool [B, S]; `None`: everywhere.
+    pub real: Option<&'a Tensor>,
+    pub device: Device,
+}
+
+impl Queries<'_> {
+    /// What they see: everything before, or `window` places, their own included. With `explicit`, the mask is built
+    /// even where `causal` would do.
+    pub fn sight(&self, window: Option<i64>, explicit: bool) -> Sight {
+        let (t, s) = (self.new, self.past + self.new);
+        let window = window.filter(|&window| window < s);
+        if t == 1 {
+            // One query, the last place: all keys, or the last few.
+            let mask = self.real.map(|real| {
+                let from = window.map_or(0, |window| s - window);
+                let padded = real.narrow(1, from, s - from);
+                padded.logical_or(&self.itself().narrow(1, from, s - from)).unsqueeze(1).unsqueeze(1)
+            });
+            return Sight { mask, causal: false, last: window };
+        }
+        // The kernel's own mask starts at the first key: it is right where nothing is before.
+        if self.real.is_none() && window.is_none() && self.past == 0 && !explicit {
+            return Sight { mask: None, causal: true, last: None };
+        }
+        let mut before = Tensor::ones([t, s], (Kind::Bool, self.device)).tril(self.past);
+        if let Some(window) = window {
+            before = before.triu(self.past - window + 1);
+        }
+        let mask = match self.real {
+            None => before.unsqueeze(0).unsqueeze(0),
+            // A padded query sees itself: a row that sees nothing would be NaN and spoil the values of others.
+            Some(real) => real.unsqueeze(1).logical_and(&before).logical_or(&self.itself()).unsqueeze(1),
+        };
+        Sight { mask: Some(mask), causal: false, last: None }
+    }
+
+    /// bool [T, S], true at each query's own place.
+    fn itself(&self) -> Tensor {
+        Tensor::eye_m(self.new, self.past + self.new, (Kind::Bool, self.device)).roll([self.past], [1])
+    }
+}

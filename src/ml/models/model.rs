@@ -1,0 +1,103 @@
+//! What every decoder offers: its sites, hidden states and logits.
+//! It does not know how they are computed, nor adapters beyond the `Arm` that it hands on to its sites.
+
+use tch::{Device, Tensor};
+
+use crate::ml::adapters::Arm;
+use crate::ml::config::ModelConfig;
+use crate::ml::dropout::Dropout;
+use crate::ml::weights::Tensors;
+
+/// A place where an adapter may attach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// The checkpoint's name of the module: `model.layers.0.self_attn.q_proj`, or `model.layers.0.mlp`.
+    pub name: String,
+    /// The block it belongs to.
+    pub layer: i64,
+    /// What happens there.
+    pub point: Point,
+}
+
+/// What happens at a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    /// y = W x: [.., inputs] → [.., outputs].
+    Linear {
+        /// Width of x.
+        inputs: i64,
+        /// Width of y.
+        outputs: i64,
+        /// True if the checkpoint's weight is [inputs, outputs]: transformers' `Conv1D`; the word is PEFT's.
+        fan_in_fan_out: bool,
+    },
+    /// residual + attention, [.., hidden].
+    AfterAttention {
+        /// Width of the residual stream.
+        hidden: i64,
+    },
+    /// residual + feed-forward, [.., hidden].
+    AfterFeedForward {
+        /// Width of the residual stream.
+        hidden: i64,
+    },
+}
+
+/// What goes into a model.
+pub struct Input<'a> {
+    /// Token ids, i64 [B, T].
+    pub ids: &'a Tensor,
+    /// True where a key is a real token, bool [B, S] with S = cached + T. `None`: no padding, or padding on the
+    /// right whose outputs nobody reads, which a causal model cannot see.
+    pub mask: Option<&'a Tensor>,
+    /// Draws dropout masks in training; `None` in evaluation.
+    pub dropout: Option<&'a Dropout>,
+}
+
+/// Keys and values of what was read so far, [B, heads, S, head width] by layer.
+#[derive(Default)]
+pub struct KvCache {
+    /// Keys and values by layer.
+    pub layers: Vec<(Tensor, Tensor)>,
+}
+
+impl KvCache {
+    /// How many positions it holds.
+    pub fn len(&self) -> i64 {
+        self.layers.first().map_or(0, |(keys, _)| keys.size()[2])
+    }
+
+    /// True if it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Keeps only these rows of the batch.
+    pub fn keep(&mut self, rows: &Tensor) {
+        for (keys, values) in &mut self.layers {
+            *keys = keys.index_select(0, rows);
+            *values = values.index_select(0, rows);
+        }
+    }
+}
+
+/// A decoder.
+pub trait Model: Send {
+    /// Its shape.
+    fn config(&self) -> &ModelConfig;
+    /// Where adapters may attach; an adapter knows a site by its position here.
+    fn sites(&self) -> &[Site];
+    /// ids [B, T] → hidden states after the final norm, [B, T, H], in the model's dtype.
+    fn hidden(&self, input: &Input, arm: &Arm, cache: Option<&mut KvCache>) -> Tensor {
+        self.states(input, arm, cache, &mut |_| {})
+    }
+    /// The same; `see` is shown the hidden states as transformers' `output_hidden_states` has them: after the
+    /// embedding and after each block but the last, then after the final norm.
+    fn states(&self, input: &Input, arm: &Arm, cache: Option<&mut KvCache>, see: &mut dyn FnMut(&Tensor)) -> Tensor;
+    /// rows [.., H] → logits [.., V] in f32.
+    fn logits(&self, hidden: &Tensor) -> Tensor;
+    /// Every weight by its checkpoint name.
+    fn weights(&self) -> Tensors;
+    /// The device of its weights.
+    fn device(&self) -> Device;
+}

@@ -1,0 +1,51 @@
+//! What a step may know of the machine: what computes, and how much of it the step wants.
+//! It does not know how that is found out.
+
+use std::collections::BTreeMap;
+
+/// How much of the machine's cores a step wants while it runs. The number of threads depends on the machine
+/// alone, never on `-j`, so that results do not depend on it either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// One core.
+    One,
+    /// Half of the cores, at least one.
+    Half,
+    /// All of them.
+    All,
+}
+
+/// What of the machine may change an answer or choose a way to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// `cpu` or `cuda:0`.
+    pub device: String,
+    /// Cores that libtorch may use.
+    pub cores: usize,
+    /// True if the device multiplies bf16 natively.
+    pub bf16: bool,
+}
+
+impl Machine {
+    /// The threads that a share of this machine is.
+    pub fn threads(&self, share: Share) -> usize {
+        match share {
+            Share::One => 1,
+            Share::Half => (self.cores / 2).max(1),
+            Share::All => self.cores.max(1),
+        }
+    }
+
+    /// What a step that computes with libtorch puts into its manifest.
+    pub fn torch_environment(&self) -> BTreeMap<String, String> {
+        let device = self.device.split(':').next().unwrap_or("cpu");
+        BTreeMap::from([
+            ("device".to_owned(), device.to_owned()),
+            ("bf16".to_owned(), if self.bf16 { "native" } else { "emulated" }.to_owned()),
+            ("libtorch".to_owned(), LIBTORCH.to_owned()),
+        ])
+    }
+}
+
+/// The libtorch that tch is pinned to.
+pub const LIBTORCH: &str = "2.11.0";

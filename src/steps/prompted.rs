@@ -1,0 +1,53 @@
+//! The parameters that say what is asked and of how much, the same for every step kind that fills prompts.
+//! It does not know what becomes of a prompt.
+
+/// Adds task, prompt, answers and limit to the parameters of a step kind.
+///
+/// A macro, because `#[serde(flatten)]` would take the places out of error messages, and let unknown keys pass.
+macro_rules! prompted {
+    ($(#[$attribute:meta])* pub struct $name:ident { $($own:tt)* }) => {
+        $(#[$attribute])*
+        pub struct $name {
+            /// What the data is: `terra` (JSON lines) or `nerus` (CoNLL-U).
+            pub task: crate::task::Task,
+            /// The prompt, a Tera template: of `premise` and `hypothesis`, or of `text`. Without it the task's own.
+            #[serde(default)]
+            pub prompt: Option<String>,
+            /// The words to answer with.
+            #[serde(default)]
+            pub answers: crate::task::prompt::Answers,
+            /// Only the first so many rows or sentences.
+            #[serde(default)]
+            #[schemars(range(min = 1))]
+            pub limit: Option<u64>,
+            $($own)*
+        }
+
+        impl $name {
+            /// Everything that is wrong with prompt and answers.
+            fn prompt_problems(&self) -> Vec<crate::error::Problem> {
+                let prompt = crate::task::prompt::Prompt::new(self.task, self.prompt.as_deref(), &self.answers);
+                prompt.err().unwrap_or_default()
+            }
+
+            /// The prompt, ready. Its problems have been told together when the file was checked, so one is enough.
+            fn prompt(&self) -> crate::error::Result<crate::task::prompt::Prompt> {
+                let prompt = crate::task::prompt::Prompt::new(self.task, self.prompt.as_deref(), &self.answers);
+                prompt.map_err(|problems| {
+                    let first = problems.into_iter().next();
+                    first.unwrap_or_else(|| crate::error::Problem::new("the prompt is wrong"))
+                })
+            }
+
+            /// The prompt as it enters the key: the default is spelled out, so that a new default makes a new key.
+            fn keyed_prompt(&self) -> Option<String> {
+                Some(crate::task::prompt::effective(self.task, self.prompt.as_deref()).to_owned())
+            }
+
+            fn limit(&self) -> Option<usize> {
+                self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
+            }
+        }
+    };
+}
+pub(super) use prompted;

@@ -1,0 +1,15 @@
+//! Stands where the computing part of a step kind would be, in a binary that was built without libtorch.
+//! It does not know which kind that is.
+
+use crate::error::{Problem, Result};
+use crate::step::Context;
+
+/// Why a step that computes cannot run in this binary.
+pub fn problem() -> Problem {
+    Problem::new("this binary was built without libtorch").help("build with the default features")
+}
+
+/// Refuses to run.
+pub fn run<P>(_params: &P, _cx: &mut Context) -> Result<()> {
+    Err(problem())
+}
