@@ -50,9 +50,18 @@ impl Digest {
     }
 
     fn folder(folder: &Path, watch: Watch) -> Result<Self> {
+        Self::of_files_watched(folder, &files_below(folder)?, watch)
+    }
+
+    /// The digest that a folder would have if it held these of its files alone; their names are sorted.
+    pub fn of_files(folder: &Path, names: &[impl AsRef<str>]) -> Result<Self> {
+        Self::of_files_watched(folder, names, &mut |_| Ok(()))
+    }
+
+    fn of_files_watched(folder: &Path, names: &[impl AsRef<str>], watch: Watch) -> Result<Self> {
         let mut listing = String::from("pipe folder 1\n");
-        for relative in files_below(folder)? {
-            let digest = Self::file(&folder.join(&relative), watch)?;
+        for relative in names.iter().map(AsRef::as_ref) {
+            let digest = Self::file(&folder.join(relative), watch)?;
             listing.push_str(&format!("{digest} {relative}\n"));
         }
         Ok(Self::of(listing.as_bytes()))

@@ -98,6 +98,13 @@ pub enum Event {
         /// The figures it had recorded.
         figures: BTreeMap<String, f64>,
     },
+    /// A step began to bring its remote source, of which nothing was known; whether it has to run shows afterwards.
+    StepFetching {
+        /// The step's id.
+        step: String,
+        /// The address.
+        source: String,
+    },
     /// A step began to run.
     StepStarted {
         /// The step's id.

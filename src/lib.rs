@@ -7,6 +7,11 @@ pub mod digest;
 pub mod error;
 pub mod event;
 
+// What lies on other machines, and what it was when it was first fetched.
+pub mod lockfile;
+
+pub mod fetch;
+
 // What a step is, and what computes inside steps.
 pub mod step;
 

@@ -12,10 +12,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use context::{Artifact, Context, Frame, stream};
+pub use context::{Artifact, Context, Frame, Outside, stream};
 pub use machine::{LIBTORCH, Machine, Share};
 
 use crate::error::{Path, Problem, Result, Segment};
+use crate::lockfile::Locked;
 
 /// How many producers a port takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,17 @@ pub struct Source {
     pub path: PathBuf,
 }
 
+/// What can be said of a result before it is there.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outlook {
+    /// `config.json` of the model that it is, as far as it is known.
+    pub config: Option<Value>,
+    /// Numbers that are worth knowing before hours are spent, such as `trainable_parameters`.
+    pub facts: BTreeMap<String, u64>,
+    /// What will go wrong.
+    pub problem: Option<Problem>,
+}
+
 /// A kind of step: everything about it stands in one file of `steps/`.
 pub trait Kind: Send + Sync + 'static {
     /// Its name after `uses:`.
@@ -91,6 +103,18 @@ pub trait Kind: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The address of what it reads on another machine, as `pipe.lock` names it. Its content enters the key as
+    /// `pipe.lock` has it, under the name `source`; where it is does not.
+    fn remote(_params: &Self::Params) -> Option<String> {
+        None
+    }
+
+    /// Brings what lies at [`Kind::remote`] to this machine and says what it is. It is asked for while `pipe.lock` does
+    /// not know it; `run` follows, and gets the same bytes or fails.
+    fn fetch(_params: &Self::Params, _cx: &mut Context) -> Result<Locked> {
+        Err(Problem::new(format!("the step kind `{}` cannot fetch anything", Self::NAME)))
+    }
+
     /// A name for what it brings in, for messages of the steps that read it.
     fn origin(_params: &Self::Params) -> Option<String> {
         None
@@ -99,6 +123,12 @@ pub trait Kind: Send + Sync + 'static {
     /// The parameters that enter the key: all, but for those that only say where something is.
     fn keyed(params: &Self::Params) -> Value {
         to_value(params)
+    }
+
+    /// What can be said of its result before it is there, from the parameters and what can be said of its inputs, by
+    /// port. `made` is where its first output lies, if that is there.
+    fn outlook(_params: &Self::Params, _inputs: &BTreeMap<String, Vec<Outlook>>, _made: Option<&FilePath>) -> Outlook {
+        Outlook::default()
     }
 
     /// What of the machine may change its answer.
@@ -143,8 +173,14 @@ pub trait AnyStep: Send + Sync {
     fn keyed(&self) -> Value;
     /// See [`Kind::sources`].
     fn sources(&self, root: &FilePath) -> Vec<Source>;
+    /// See [`Kind::remote`].
+    fn remote(&self) -> Option<String>;
+    /// See [`Kind::fetch`].
+    fn fetch(&self, cx: &mut Context) -> Result<Locked>;
     /// See [`Kind::origin`].
     fn origin(&self) -> Option<String>;
+    /// See [`Kind::outlook`].
+    fn outlook(&self, inputs: &BTreeMap<String, Vec<Outlook>>, made: Option<&FilePath>) -> Outlook;
     /// See [`Kind::environment`].
     fn environment(&self, machine: &Machine) -> BTreeMap<String, String>;
     /// See [`Kind::share`].
@@ -205,8 +241,17 @@ impl<K: Kind> AnyStep for Typed<K> {
     fn sources(&self, root: &FilePath) -> Vec<Source> {
         K::sources(&self.0, root)
     }
+    fn remote(&self) -> Option<String> {
+        K::remote(&self.0)
+    }
+    fn fetch(&self, cx: &mut Context) -> Result<Locked> {
+        K::fetch(&self.0, cx)
+    }
     fn origin(&self) -> Option<String> {
         K::origin(&self.0)
+    }
+    fn outlook(&self, inputs: &BTreeMap<String, Vec<Outlook>>, made: Option<&FilePath>) -> Outlook {
+        K::outlook(&self.0, inputs, made)
     }
     fn environment(&self, machine: &Machine) -> BTreeMap<String, String> {
         K::environment(&self.0, machine)

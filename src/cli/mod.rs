@@ -7,6 +7,7 @@ pub mod export;
 mod grid;
 pub mod help;
 pub mod plan;
+mod remote;
 pub mod render;
 pub mod run;
 pub mod schema;

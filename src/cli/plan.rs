@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::{CacheArgs, Exit, TargetArgs, fail};
+use super::{CacheArgs, Exit, TargetArgs, fail, remote};
 use crate::event::{Event, Stamped};
 use crate::exec::{self, Decider, Planned, Verdict};
 use crate::spec::Pipeline;
+use crate::step::Outlook;
 use crate::store::Store;
 use crate::ui::{self, Mode, Ui};
 
@@ -43,10 +44,12 @@ fn plan(args: &Args) -> Result<Exit, Exit> {
             if args.json {
                 let key = plan.decision.as_ref().map(|decision| &decision.key);
                 let after: Vec<&str> = plan.after().iter().map(|&step| pipeline.steps[step].id.as_str()).collect();
-                let line = json!({"step": id, "plan": word(plan), "why": plan.why, "after": after, "key": key});
+                let facts = &plan.outlook.facts;
+                let line = json!({"step": id, "plan": word(plan), "why": plan.why, "after": after, "key": key, "facts": facts});
                 ui::out(&line.to_string());
             } else {
-                let text = format!("{:7}  {id:width$}  {}", word(plan), why(plan));
+                // What is foreseen goes first: the reasons are cut where the terminal ends.
+                let text = format!("{:7}  {id:width$}  {}{}", word(plan), foreseen(&plan.outlook), why(plan));
                 ui::out(&ui::fitted(text.trim_end()));
             }
         }
@@ -64,7 +67,8 @@ pub(super) fn with(
 ) -> Result<Exit, Exit> {
     let machine = cache.machine().map_err(|problem| fail(&problem, Exit::Usage))?;
     let store: Store = cache.store(pipeline);
-    let decider = Decider { pipeline, store: &store, machine: &machine };
+    let lock = remote::lockfile(std::slice::from_ref(pipeline)).map_err(|problem| fail(&problem, Exit::Pipeline))?;
+    let decider = Decider { pipeline, store: &store, machine: &machine, lock: &lock };
     let (ui, begun) = (RefCell::new(Ui::new(Mode::Human)), Instant::now());
     let (order, planned) = exec::plan(&decider, &|step, say| {
         let event = Event::StepSaid { step: step.to_owned(), say };
@@ -91,6 +95,13 @@ fn why(plan: &Planned) -> String {
         Verdict::Fail(problem) => problem.what.clone(),
         Verdict::Run | Verdict::Depends(_) => plan.why.join(", "),
     }
+}
+
+/// `2 097 152 trainable parameters; `, and what will go wrong.
+fn foreseen(outlook: &Outlook) -> String {
+    let fact = |(name, value): (&String, &u64)| format!("{} {}; ", ui::grouped(*value), name.replace('_', " "));
+    let problem = outlook.problem.iter().map(|problem| format!("it will fail: {}; ", problem.what));
+    outlook.facts.iter().map(fact).chain(problem).collect()
 }
 
 fn counts<'a>(planned: impl Iterator<Item = &'a Planned>) -> String {

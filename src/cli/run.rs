@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use super::{Exit, TargetArgs, grid};
+use super::{Exit, TargetArgs, grid, remote};
 use crate::error::Problem;
 use crate::event::{Event, Outcome, Stamped};
 use crate::exec::{self, Options, Summary};
+use crate::fetch::Settings;
+use crate::lockfile::Lockfile;
 use crate::run::{self, Log};
 use crate::spec::{Pipeline, Problems};
 use crate::step::Machine;
@@ -35,6 +37,13 @@ pub struct Args {
     /// combinations, and ends with one table over them.
     #[arg(long = "grid", value_name = "NAME=V1,V2,…")]
     grid: Vec<String>,
+    /// Fetches nothing: remote sources are taken from the caches, or are missing. So does HF_HUB_OFFLINE=1.
+    #[arg(long)]
+    offline: bool,
+    /// Asks the servers anew what the remote sources are, and rewrites `pipe.lock`; with a TARGET, only those that it
+    /// needs.
+    #[arg(long, conflicts_with = "offline")]
+    update: bool,
     /// Tells every event as a line of JSON on stdout, also what is wrong with the pipeline.
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
@@ -56,6 +65,7 @@ pub fn main(args: &Args) -> Exit {
         Err(Refusal::Command(problem)) => refused(&mut ui, vec![problem], Exit::Usage),
         Err(Refusal::Pipeline(problems)) if mode == Mode::Json => refused(&mut ui, problems.placed(), Exit::Pipeline),
         Err(Refusal::Pipeline(problems)) => super::refuse(&problems),
+        Err(Refusal::Lock(problem)) => refused(&mut ui, vec![problem], Exit::Pipeline),
         Err(Refusal::Machine(problem)) => refused(&mut ui, vec![problem], Exit::Failed),
     }
 }
@@ -64,6 +74,7 @@ pub fn main(args: &Args) -> Exit {
 enum Refusal {
     Command(Problem),
     Pipeline(Problems),
+    Lock(Problem),
     Machine(Problem),
 }
 
@@ -80,10 +91,13 @@ fn run(args: &Args, mode: Mode, ui: &mut Ui) -> Result<Exit, Refusal> {
     let load = |sets: &Vec<String>| args.what.pipeline.read(&args.what.targets, sets).map_err(Refusal::Pipeline);
     let pipelines = combinations.iter().map(load).collect::<Result<Vec<Pipeline>, Refusal>>()?;
     let store = args.what.cache.store(&pipelines[0]);
+    let settings = Arc::new(remote::settings(args.offline, &store).map_err(Refusal::Command)?);
+    let lock = remote::lockfile(&pipelines).map_err(Refusal::Lock)?;
+    let lock = Arc::new(if args.update { lock.renewed() } else { lock });
     let cancel = Arc::new(AtomicBool::new(false));
     listen(ui.handle(), cancel.clone()).map_err(Refusal::Machine)?;
     let slots = args.jobs.map_or(machine.cores, usize::from);
-    let mut runner = Runner { ui, store: &store, slots, machine, cancel, started: Instant::now() };
+    let mut runner = Runner { ui, store: &store, slots, machine, settings, lock, cancel, started: Instant::now() };
     let mut rows = Vec::new();
     let mut worst = Exit::Done;
     for (sets, pipeline) in combinations.iter().zip(&pipelines) {
@@ -114,6 +128,8 @@ struct Runner<'a> {
     store: &'a Store,
     slots: usize,
     machine: Machine,
+    settings: Arc<Settings>,
+    lock: Arc<Lockfile>,
     cancel: Arc<AtomicBool>,
     /// When the latest run began.
     started: Instant,
@@ -130,8 +146,15 @@ impl Runner<'_> {
                 None
             }
         };
-        let options =
-            Options { run: name, sets, slots: self.slots, machine: self.machine.clone(), cancel: self.cancel.clone() };
+        let options = Options {
+            run: name,
+            sets,
+            slots: self.slots,
+            machine: self.machine.clone(),
+            settings: self.settings.clone(),
+            lock: self.lock.clone(),
+            cancel: self.cancel.clone(),
+        };
         self.started = Instant::now();
         let (store, ui, started) = (self.store, &mut *self.ui, self.started);
         exec::run(pipeline, store, &options, &mut |event: Event| {

@@ -9,6 +9,7 @@ use super::sources::Sources;
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::key::{self, Entry, Manifest, Name, Port};
+use crate::lockfile::Lockfile;
 use crate::spec::{Edge, Pipeline, Step};
 use crate::step::{Arity, Artifact, Machine};
 use crate::store::{Lookup, Record, Store};
@@ -21,6 +22,8 @@ pub struct Decider<'a> {
     pub store: &'a Store,
     /// The machine.
     pub machine: &'a Machine,
+    /// What remote sources are.
+    pub lock: &'a Lockfile,
 }
 
 /// A step whose inputs are known.
@@ -36,15 +39,28 @@ pub struct Decision {
 }
 
 impl Decider<'_> {
+    /// The address of the step's remote source, as long as nobody has said what it is: its key is not known before.
+    pub fn unfetched(&self, position: usize) -> Option<String> {
+        let address = self.pipeline.steps[position].action.remote()?;
+        self.lock.get(&address).is_none().then_some(address)
+    }
+
     /// Decides one step; all its producers have records, and its sources have been read.
     pub fn decide(&self, position: usize, records: &BTreeMap<usize, Record>, sources: Sources) -> Result<Decision> {
         let step = &self.pipeline.steps[position];
+        let mut digests: BTreeMap<String, Digest> =
+            sources.iter().map(|(source, digest)| (source.name.clone(), digest.clone())).collect();
+        if let Some(address) = step.action.remote() {
+            let locked = self.lock.get(&address);
+            let locked = locked.ok_or_else(|| Problem::new(format!("{address} has not been fetched yet")))?;
+            digests.insert("source".to_owned(), locked.digest);
+        }
         let manifest = Manifest {
             kind: step.kind.name().to_owned(),
             version: step.kind.version(),
             params: step.action.keyed(),
             inputs: self.ports(step, records)?,
-            sources: sources.iter().map(|(source, digest)| (source.name.clone(), digest.clone())).collect(),
+            sources: digests,
             environment: step.action.environment(self.machine),
         };
         let manifest = manifest.document();

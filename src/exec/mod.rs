@@ -19,12 +19,17 @@
 //! Sources may be many gigabytes, so a thread of their own reads them, while the loop goes on. They are read when
 //! all producers are done, not before: between their reading and the end of the step they must not change.
 //!
+//! What lies on another machine is fetched first, because its content is part of the key: a step whose remote source
+//! `pipe.lock` does not know is Fetching, as it may be Reading.
+//!
 //! After a failure nothing new is started: what runs already is finished and kept, because it may have cost
 //! hours, and the rest waits for the next run. Ready steps start in the order of the graph and none overtakes
 //! another, so that a step that wants the whole machine is not put off by small ones.
 
 mod decide;
+mod fetch;
 mod finish;
+mod outlook;
 mod plan;
 mod slots;
 pub mod sources;
@@ -36,7 +41,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use decide::{Decider, Decision};
 pub use plan::{Planned, Verdict, plan};
@@ -45,7 +50,9 @@ pub use why::{Cause, causes};
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::event::{Event, Made, Outcome, Say};
+use crate::fetch::Settings;
 use crate::graph::Graph;
+use crate::lockfile::Lockfile;
 use crate::spec::Pipeline;
 use crate::step::{Machine, Source};
 use crate::store::{Lookup, Record, Store};
@@ -62,6 +69,10 @@ pub struct Options {
     pub slots: usize,
     /// The machine.
     pub machine: Machine,
+    /// How remote sources are reached.
+    pub settings: Arc<Settings>,
+    /// What they are.
+    pub lock: Arc<Lockfile>,
     /// Set when the user wants to stop.
     pub cancel: Arc<AtomicBool>,
 }
@@ -78,6 +89,7 @@ pub struct Summary {
 enum State {
     Waiting,
     Reading,
+    Fetching(String),
     Twin(usize),
     Ready(Box<Decision>),
     Running { slots: usize, key: Digest },
@@ -90,6 +102,7 @@ enum State {
 enum Message {
     Said(usize, Say),
     Read(usize, Result<Sources>),
+    Fetched(usize, Box<fetch::Fetched>),
     Ended(usize, Box<Result<Record>>),
 }
 
@@ -110,11 +123,12 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         pipeline,
         store,
         options,
-        decider: Decider { pipeline, store, machine: &options.machine },
+        decider: Decider { pipeline, store, machine: &options.machine, lock: &options.lock },
         states: order.iter().map(|&step| (step, State::Waiting)).collect(),
         graph,
         order,
         sources: BTreeMap::new(),
+        fetched: BTreeMap::new(),
         records: BTreeMap::new(),
         free: options.slots.max(1),
         first_failure: None,
@@ -144,6 +158,8 @@ struct Run<'a> {
     order: Vec<usize>,
     states: BTreeMap<usize, State>,
     sources: BTreeMap<usize, Sources>,
+    /// How long the remote sources of steps took.
+    fetched: BTreeMap<usize, Duration>,
     records: BTreeMap<usize, Record>,
     free: usize,
     first_failure: Option<usize>,
@@ -161,7 +177,11 @@ impl<'a> Run<'a> {
         loop {
             self.decide(scope, sender);
             self.start(scope, sender);
-            if !self.states.values().any(|state| matches!(state, State::Reading | State::Running { .. })) {
+            if !self
+                .states
+                .values()
+                .any(|state| matches!(state, State::Reading | State::Fetching(_) | State::Running { .. }))
+            {
                 return;
             }
             // Words change nothing that has been decided; only an end does.
@@ -169,6 +189,7 @@ impl<'a> Run<'a> {
                 match receiver.recv() {
                     Ok(Message::Said(step, say)) => self.tell(Event::StepSaid { step: self.id(step), say }),
                     Ok(Message::Read(step, sources)) => break self.has_read(step, sources),
+                    Ok(Message::Fetched(step, fetched)) => break self.has_fetched(step, *fetched),
                     Ok(Message::Ended(step, result)) => break self.ended(step, *result),
                     Err(_) => return,
                 }
@@ -199,15 +220,18 @@ impl<'a> Run<'a> {
             }
             let waits = match self.states[&step] {
                 State::Waiting => self.graph.producers(step).iter().any(|producer| !self.is_done(*producer)),
-                State::Twin(other) => matches!(self.states[&other], State::Ready(_) | State::Running { .. }),
+                State::Twin(other) => {
+                    matches!(self.states[&other], State::Fetching(_) | State::Ready(_) | State::Running { .. })
+                }
                 _ => true,
             };
             if waits {
                 continue;
             }
-            let state = match self.sources.get(&step).cloned() {
-                Some(sources) => self.decided(step, sources),
-                None => match self.pipeline.steps[step].action.sources(&self.pipeline.root) {
+            let state = match (self.decider.unfetched(step), self.sources.get(&step).cloned()) {
+                (Some(address), _) => self.fetch(scope, sender, step, address),
+                (None, Some(sources)) => self.decided(step, sources),
+                (None, None) => match self.pipeline.steps[step].action.sources(&self.pipeline.root) {
                     none if none.is_empty() => self.decided(step, Sources::new()),
                     some => self.read(scope, sender, step, some),
                 },
@@ -302,6 +326,8 @@ impl<'a> Run<'a> {
                 root: self.pipeline.root.clone(),
                 inputs: self.decider.artifacts(step, &self.records),
                 decision: *decision,
+                outside: self.outside(step),
+                fetched: self.fetched.get(&step).copied().unwrap_or_default(),
                 store: self.store,
                 options: self.options,
             };

@@ -8,7 +8,9 @@ use super::sources;
 use crate::error::Problem;
 use crate::event::Say;
 use crate::graph::Graph;
+use crate::lockfile;
 use crate::spec::Step;
+use crate::step::Outlook;
 use crate::store::{Lookup, Record};
 
 /// What would become of a step.
@@ -31,9 +33,15 @@ pub struct Planned {
     pub why: Vec<String>,
     /// Its manifest and key, if its inputs are known.
     pub decision: Option<Decision>,
+    /// What can be said of its result already.
+    pub outlook: Outlook,
 }
 
 impl Planned {
+    fn new(verdict: Verdict, why: Vec<String>, decision: Option<Decision>) -> Self {
+        Self { verdict, why, decision, outlook: Outlook::default() }
+    }
+
     /// The steps that must run before it can be planned.
     pub fn after(&self) -> &[usize] {
         match &self.verdict {
@@ -49,16 +57,19 @@ pub fn plan(decider: &Decider, say: &dyn Fn(&str, Say)) -> (Vec<usize>, BTreeMap
     let graph = Graph::of(decider.pipeline);
     let order = graph.order(&decider.pipeline.targets);
     let mut records: BTreeMap<usize, Record> = BTreeMap::new();
-    let mut planned = BTreeMap::new();
+    let (mut planned, mut outlooks) = (BTreeMap::new(), BTreeMap::new());
     for &step in &order {
         let unknown: Vec<usize> =
             graph.producers(step).into_iter().filter(|producer| !records.contains_key(producer)).collect();
-        let plan = if unknown.is_empty() {
+        let mut plan = if unknown.is_empty() {
             decide(decider, step, &mut records, say)
         } else {
             let ids: Vec<&str> = unknown.iter().map(|&step| decider.pipeline.steps[step].id.as_str()).collect();
-            Planned { why: vec![unknown_until(&ids)], verdict: Verdict::Depends(unknown), decision: None }
+            let why = vec![unknown_until(&ids)];
+            Planned::new(Verdict::Depends(unknown), why, None)
         };
+        plan.outlook = decider.outlook(step, &outlooks, records.get(&step));
+        outlooks.insert(step, plan.outlook.clone());
         planned.insert(step, plan);
     }
     (order, planned)
@@ -75,12 +86,18 @@ fn unknown_until(ids: &[&str]) -> String {
 }
 
 fn decide(decider: &Decider, step: usize, records: &mut BTreeMap<usize, Record>, say: &dyn Fn(&str, Say)) -> Planned {
+    if let Some(address) = decider.unfetched(step) {
+        return Planned::new(Verdict::Run, vec![format!("{address} is not in {} yet", lockfile::NAME)], None);
+    }
     let Step { id, action, .. } = &decider.pipeline.steps[step];
     let (say, never) = (|said| say(id, said), || false);
     let read =
         sources::read(action.sources(&decider.pipeline.root), &mut sources::told("reading its sources", &say, &never));
     match read.and_then(|sources| decider.decide(step, records, sources)) {
-        Err(problem) => Planned { why: vec![problem.to_string()], verdict: Verdict::Fail(problem), decision: None },
+        Err(problem) => {
+            let why = vec![problem.to_string()];
+            Planned::new(Verdict::Fail(problem), why, None)
+        }
         Ok(decision) => {
             let why = decider.why(step, &decision);
             let verdict = match &decision.found {
@@ -90,7 +107,7 @@ fn decide(decider: &Decider, step: usize, records: &mut BTreeMap<usize, Record>,
                 }
                 Lookup::Miss(_) => Verdict::Run,
             };
-            Planned { verdict, why, decision: Some(decision) }
+            Planned::new(verdict, why, Some(decision))
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::digest::bytes_of;
 use crate::error::{Problem, Result};
 use crate::event::Say;
 use crate::spec::Step;
-use crate::step::{Artifact, Context, Frame};
+use crate::step::{Artifact, Context, Frame, Outside};
 use crate::store::{Draft, Record, Store};
 
 /// Everything that one step needs to run.
@@ -28,6 +28,9 @@ pub(super) struct Job<'a> {
     pub root: PathBuf,
     pub inputs: BTreeMap<String, Vec<Artifact>>,
     pub decision: Decision,
+    pub outside: Outside,
+    /// How long its remote source took to fetch.
+    pub fetched: Duration,
     pub store: &'a Store,
     pub options: &'a Options,
 }
@@ -60,7 +63,8 @@ impl Job<'_> {
             threads: self.options.machine.threads(self.step.action.share()),
             cancel: self.options.cancel.clone(),
             sink: sink(pass(self.position, to.clone()), said.clone()),
-        });
+        })
+        .with_outside(self.outside);
         caught(self.step.kind.name(), || self.step.action.run(&mut cx))?;
         // A step that left its loop early on Ctrl-C may not have said so.
         if self.options.cancel.load(Ordering::Relaxed) {
@@ -79,7 +83,7 @@ impl Job<'_> {
             outputs: outputs.map(|output| (output.name.to_owned(), output.file.to_owned())).collect(),
             figures,
             said: said.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            took_ms: started.elapsed().as_millis() as u64,
+            took_ms: (self.fetched + started.elapsed()).as_millis() as u64,
             run: self.options.run.clone(),
             step: self.step.id.clone(),
         };
@@ -141,7 +145,7 @@ pub(super) fn thinned(pass: impl Fn(Say) + Send + 'static) -> impl Fn(Say) + Sen
 }
 
 /// Passes on what a step says, and keeps its notes and warnings for the record.
-fn sink(pass: impl Fn(Say) + Send + 'static, said: Arc<Mutex<Vec<Say>>>) -> Box<dyn Fn(Say) + Send> {
+pub(super) fn sink(pass: impl Fn(Say) + Send + 'static, said: Arc<Mutex<Vec<Say>>>) -> Box<dyn Fn(Say) + Send> {
     Box::new(thinned(move |say| {
         if matches!(say, Say::Note { .. } | Say::Warning { .. }) {
             said.lock().unwrap_or_else(PoisonError::into_inner).push(say.clone());
@@ -156,7 +160,7 @@ thread_local! {
 }
 
 /// Calls `run`; a panic is the failure of this step alone.
-fn caught(kind: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(super) fn caught<T>(kind: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     quiet_panics();
     PANIC.set(Some(None));
     let result = panic::catch_unwind(AssertUnwindSafe(run));
@@ -202,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_a_problem_with_its_place() {
-        let problem = caught("train", || panic!("shapes [2] and [3]\nException raised from x")).unwrap_err();
+        let problem = caught::<()>("train", || panic!("shapes [2] and [3]\nException raised from x")).unwrap_err();
         assert!(problem.what.starts_with("the step kind `train` panicked: shapes [2] and [3] ("), "{problem}");
         assert!(problem.what.contains("work.rs:"), "{problem}");
         assert_eq!(caught("train", || Ok(())), Ok(()));

@@ -14,6 +14,8 @@ use super::Machine;
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::event::Say;
+use crate::fetch::{Settings, Watch};
+use crate::lockfile::Locked;
 
 /// What came out of a step, as another step sees it.
 #[derive(Debug, Clone)]
@@ -35,6 +37,15 @@ impl Artifact {
     pub fn label(&self) -> String {
         self.origin.clone().unwrap_or_else(|| format!("the output of step `{}`", self.name))
     }
+}
+
+/// How other machines are reached, and what is known of what lies there.
+#[derive(Debug, Clone, Default)]
+pub struct Outside {
+    /// How they are reached.
+    pub settings: Arc<Settings>,
+    /// What `pipe.lock` says of the step's remote source.
+    pub known: Option<Locked>,
 }
 
 /// All that a [`Context`] is made of.
@@ -60,13 +71,20 @@ pub struct Frame {
 /// All that a running step may touch.
 pub struct Context {
     frame: Frame,
+    outside: Outside,
     figures: BTreeMap<String, f64>,
 }
 
 impl Context {
     /// The engine and tests make contexts; steps only use them.
     pub fn new(frame: Frame) -> Self {
-        Self { frame, figures: BTreeMap::new() }
+        Self { frame, outside: Outside::default(), figures: BTreeMap::new() }
+    }
+
+    /// The same with a way to other machines; without it there is none.
+    #[must_use]
+    pub fn with_outside(self, outside: Outside) -> Self {
+        Self { outside, ..self }
     }
 
     /// The id of this step.
@@ -152,6 +170,23 @@ impl Context {
     /// The threads it may use.
     pub fn threads(&self) -> usize {
         self.frame.threads
+    }
+
+    /// Other machines.
+    pub fn outside(&self) -> &Outside {
+        &self.outside
+    }
+}
+
+impl Watch for Context {
+    fn cancelled(&self) -> bool {
+        Self::cancelled(self)
+    }
+    fn progress(&self, done: u64, total: Option<u64>, text: &str) {
+        Self::progress(self, done, total, "B", text);
+    }
+    fn note(&self, text: String) {
+        Self::note(self, text);
     }
 }
 

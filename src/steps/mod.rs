@@ -19,6 +19,10 @@ mod prompted;
 #[cfg(not(feature = "torch"))]
 mod without_torch;
 
+use std::path::Path;
+
+use serde_json::Value;
+
 use crate::step::{AnyKind, kind};
 
 /// Every step kind, in the order of a pipeline.
@@ -38,4 +42,9 @@ pub static KINDS: &[&dyn AnyKind] = &[
 /// The kind of this name.
 pub fn find(name: &str) -> Option<&'static dyn AnyKind> {
     KINDS.iter().copied().find(|kind| kind.name() == name)
+}
+
+/// `config.json` of a model's folder; nothing if it is no such folder.
+fn config_of(folder: &Path) -> Option<Value> {
+    serde_json::from_slice(&std::fs::read(folder.join("config.json")).ok()?).ok()
 }

@@ -6,6 +6,7 @@ mod compute;
 mod text;
 
 use std::collections::BTreeMap;
+use std::path::Path as FilePath;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use super::optimiser::optimised;
 use super::without_torch as compute;
 use crate::error::{Path, Problem, Result};
 use crate::ml::config::Start;
-use crate::step::{Arity, Context, Input, Kind, Machine, Output, Share};
+use crate::step::{Arity, Context, Input, Kind, Machine, Outlook, Output, Share};
 
 /// See the module.
 pub struct Pretrain;
@@ -247,6 +248,15 @@ impl Kind for Pretrain {
             refuse(&["batch_tokens"], what);
         }
         problems
+    }
+
+    /// The shape that is asked for. How many ids there will be is not known before the tokenizer is; one stands for
+    /// them, because no adapter has parameters that depend on it.
+    fn outlook(params: &Params, _inputs: &BTreeMap<String, Vec<Outlook>>, made: Option<&FilePath>) -> Outlook {
+        let mut config = serde_json::json!(params.model);
+        config["model_type"] = "llama".into();
+        config["vocab_size"] = 1.into();
+        Outlook { config: made.and_then(super::config_of).or(Some(config)), ..Outlook::default() }
     }
 
     fn environment(_params: &Params, machine: &Machine) -> BTreeMap<String, String> {

@@ -7,6 +7,7 @@ pub(super) mod compute;
 pub(super) mod listener;
 
 use std::collections::BTreeMap;
+use std::path::Path as FilePath;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,9 +16,10 @@ use super::optimiser::optimised;
 #[cfg(not(feature = "torch"))]
 use super::without_torch as compute;
 use crate::error::{Path, Problem, Result};
-use crate::ml::adapters::AdapterParams;
+use crate::ml::adapters::{AdapterParams, parameter_count};
+use crate::ml::config::ModelConfig;
 use crate::ml::device::Dtype;
-use crate::step::{Arity, Context, Input, Kind, Machine, Output, Share};
+use crate::step::{Arity, Context, Input, Kind, Machine, Outlook, Output, Share};
 
 /// See the module.
 pub struct Train;
@@ -122,6 +124,20 @@ impl Kind for Train {
             problems.push(Problem::new(what).at(Path::root().key("warmup_steps")));
         }
         problems
+    }
+
+    /// Counts the parameters from the shape of the base alone.
+    fn outlook(params: &Params, inputs: &BTreeMap<String, Vec<Outlook>>, _made: Option<&FilePath>) -> Outlook {
+        let base = inputs.get("model").and_then(|all| all.first()).and_then(|base| base.config.as_ref());
+        let Some(config) = base.and_then(|config| ModelConfig::from_value(config).ok()) else {
+            return Outlook::default();
+        };
+        match parameter_count(&params.adapter, &config) {
+            Ok(count) => {
+                Outlook { facts: BTreeMap::from([("trainable_parameters".to_owned(), count)]), ..Outlook::default() }
+            }
+            Err(problem) => Outlook { problem: Some(problem), ..Outlook::default() },
+        }
     }
 
     fn environment(_params: &Params, machine: &Machine) -> BTreeMap<String, String> {

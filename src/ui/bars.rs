@@ -79,6 +79,11 @@ impl Bars {
         state.clock = Clock { at_ms: stamped.at_ms, heard: Instant::now() };
         match &stamped.event {
             Event::RunStarted { steps, .. } => state.begin(&self.multi, steps.len()),
+            // What has been fetched or read goes on under a new bar.
+            Event::StepFetching { step, .. } => {
+                state.remove(&self.multi, step);
+                state.add(&self.multi, step, false);
+            }
             Event::StepStarted { step, .. } => {
                 state.remove(&self.multi, step);
                 state.add(&self.multi, step, true);

@@ -48,6 +48,10 @@ impl Lines {
                 self.noted.clear();
                 Vec::new()
             }
+            Event::StepFetching { step, source } => {
+                self.gauges.insert(step.clone(), (stamped.at_ms, Gauge::new(step, stamped.at_ms)));
+                if self.plain { vec![self.step("▸", "36", step, "fetches", source)] } else { Vec::new() }
+            }
             Event::StepStarted { step, why, .. } => {
                 let why = reasons(why);
                 self.why.insert(step.clone(), why.clone());

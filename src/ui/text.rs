@@ -20,6 +20,19 @@ pub fn seconds(ms: u64) -> String {
     if ms < 59_950 { format!("{} s", ((ms + 500) / 1000).min(59)) } else { duration(ms) }
 }
 
+/// `2 097 152`.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// `1 step`, `2 steps`.
 pub fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
@@ -103,6 +116,11 @@ mod tests {
         for (ms, text) in cases.into_iter().chain([(185_000, "3 m 05 s"), (3_599_600, "1 h 00 m")]) {
             assert_eq!(duration(ms), text);
         }
+    }
+
+    #[test]
+    fn large_numbers_are_grouped() {
+        assert_eq!([7, 999, 1000, 4_211_200].map(grouped), ["7", "999", "1 000", "4 211 200"]);
     }
 
     #[test]

@@ -160,7 +160,13 @@ fn download_tells_what_is_wrong() {
     let blake3 = Digest::of(b"A").to_string();
     for (with, expected) in [
         (json!({ "source": "data/nerus.conllu" }), format!("source: data/nerus.conllu does not exist\nhelp: it was looked for at {looked}")),
-        (json!({ "source": "hf://x/y" }), "source: sources of the kind `hf://` cannot be fetched".to_owned()),
+        (json!({ "source": "s3://x/y" }), "source: sources of the kind `s3://` cannot be fetched".to_owned()),
+        (json!({ "source": "hf://x/y" }), "source: hf://x/y: it is not in the Hugging Face cache, and nothing may be fetched".to_owned()),
+        (json!({ "source": "hf://y" }), "source: `hf://y`: the name has no owner (expected `hf://owner/name`".to_owned()),
+        (json!({ "source": "hf://x/y", "entry": "z" }), "entry: a repository is no archive".to_owned()),
+        (json!({ "source": "hf://x/y", "pin": format!("sha256:{}", "0".repeat(64)) }), "pin: a repository has no sha256".to_owned()),
+        (json!({ "source": "http://example.org/y" }), "source: over `http://` anybody on the way can change the file".to_owned()),
+        (json!({ "source": "https://user:word@example.org/y" }), "source: the address has a name or a password in it".to_owned()),
         (json!({ "source": "a.txt", "pin": "md5:1" }), "pin: `md5:1` is not a pin (expected `blake3:` or `sha256:`".to_owned()),
         (json!({ "source": "a.txt", "pin": format!("sha256:{}", "0".repeat(64)) }), "pin: a.txt is not what is pinned: its sha256 is 559aead08264d5795d3909718cdd05abd49572e84fe55590eef31a88a08fdffd".to_owned()),
         (json!({ "source": "a.txt", "pin": format!("blake3:{}", "0".repeat(64)) }), format!("pin: a.txt is not what is pinned: its blake3 is {blake3}")),

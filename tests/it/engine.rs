@@ -15,6 +15,7 @@ use pipe::digest::Digest;
 use pipe::error::Result;
 use pipe::event::{Event, Outcome, Say};
 use pipe::exec::{self, Decider, Options, Verdict};
+use pipe::lockfile::Lockfile;
 use pipe::spec::{self, Pipeline};
 use pipe::step::{AnyKind, Arity, Context, Input, Kind, Machine, Output, Share, Source, kind};
 use pipe::store::{Record, Store};
@@ -232,7 +233,9 @@ fn execute(
     hear: &mut dyn FnMut(&Event),
 ) -> Ran {
     let machine = Machine { device: "cpu".into(), cores: 2, bf16: false };
-    let options = Options { run: run::name(), sets: Vec::new(), slots, machine, cancel: cancel.clone() };
+    let (settings, lock) = (Arc::default(), Arc::new(Lockfile::none()));
+    let (run, sets) = (run::name(), Vec::new());
+    let options = Options { run, sets, slots, machine, settings, lock, cancel: cancel.clone() };
     let mut events = Vec::new();
     let summary = exec::run(pipeline, store, &options, &mut |event| {
         hear(&event);
@@ -576,7 +579,8 @@ fn the_plan_tells_what_a_run_then_does_and_writes_nothing() {
         let pipeline = project.pipeline(DIAMOND, sets);
         let machine = Machine { device: "cpu".into(), cores: 2, bf16: false };
         let store = project.store();
-        let decider = Decider { pipeline: &pipeline, store: &store, machine: &machine };
+        let lock = Lockfile::none();
+        let decider = Decider { pipeline: &pipeline, store: &store, machine: &machine, lock: &lock };
         let (_, planned) = exec::plan(&decider, &|_, _| {});
         let word = |verdict: &Verdict| match verdict {
             Verdict::Reuse(_) => "reuse".to_owned(),
@@ -607,7 +611,8 @@ fn an_explanation_names_the_step_that_changed() {
     let pipeline = project.pipeline(DIAMOND, &["b=четыре", "glue=+"]);
     let machine = Machine { device: "cpu".into(), cores: 2, bf16: false };
     let store = project.store();
-    let decider = Decider { pipeline: &pipeline, store: &store, machine: &machine };
+    let lock = Lockfile::none();
+    let decider = Decider { pipeline: &pipeline, store: &store, machine: &machine, lock: &lock };
     let (_, planned) = exec::plan(&decider, &|_, _| {});
     let end = pipeline.steps.iter().position(|step| step.id == "end").unwrap();
     let causes = exec::causes(&decider, &planned, end);

@@ -20,12 +20,15 @@ mod golden_tables;
 #[cfg(feature = "torch")]
 mod golden_train;
 mod interface;
+#[cfg(unix)]
+mod hub;
 #[cfg(feature = "torch")]
 mod interop;
 #[cfg(feature = "torch")]
 mod ml_laws;
 #[cfg(feature = "torch")]
 mod model_laws;
+mod profiles;
 mod report;
 mod spec;
 mod support;

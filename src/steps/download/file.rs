@@ -1,12 +1,13 @@
 //! Files and folders of this machine.
 //! It does not unpack.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{Pump, parent, size};
-use crate::digest::files_below;
+use super::{parent, size, too_much};
 use crate::error::{Problem, Result};
+use crate::fetch::require_space;
 use crate::step::Context;
 
 /// The place of a path as written; relative paths start at `root`.
@@ -14,7 +15,7 @@ pub fn find(written: &Path, root: &Path) -> Result<PathBuf> {
     let path = root.join(written);
     match fs::metadata(&path) {
         Ok(_) => Ok(path),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let whole = std::path::absolute(&path).unwrap_or(path);
             Err(Problem::new(format!("{} does not exist", written.display()))
                 .help(format!("it was looked for at {}", whole.display())))
@@ -25,28 +26,63 @@ pub fn find(written: &Path, root: &Path) -> Result<PathBuf> {
 
 /// Copies a file.
 pub fn copy_file(from: &Path, to: &Path, most: u64, cx: &Context) -> Result<()> {
-    let mut pump = Pump { cx, most, done: 0, total: Some(size(from)?) };
-    copy(&mut pump, from, to)
+    let total = size(from)?;
+    let mut copying = Copying { cx, most, done: 0, total };
+    copying.begin(to)?;
+    copying.one(from, to)
 }
 
-/// Copies a folder with all files below; empty folders are left out.
-pub fn copy_folder(from: &Path, to: &Path, most: u64, cx: &Context) -> Result<()> {
-    let files = files_below(from)?;
-    if files.is_empty() {
+/// Copies these files of a folder.
+pub fn copy_folder(from: &Path, names: &[String], to: &Path, most: u64, cx: &Context) -> Result<()> {
+    if names.is_empty() {
         return Err(Problem::new(format!("the folder {} is empty", from.display())));
     }
-    let total = files.iter().map(|name| size(&from.join(name))).sum::<Result<u64>>()?;
-    let mut pump = Pump { cx, most, done: 0, total: Some(total) };
-    for name in files {
-        let target = to.join(&name);
+    let total = names.iter().map(|name| size(&from.join(name))).sum::<Result<u64>>()?;
+    let mut copying = Copying { cx, most, done: 0, total };
+    copying.begin(to)?;
+    for name in names {
+        let target = to.join(name);
         let folder = parent(&target);
         fs::create_dir_all(&folder).map_err(|e| Problem::io("create", &folder, &e))?;
-        copy(&mut pump, &from.join(&name), &target)?;
+        copying.one(&from.join(name), &target)?;
     }
     Ok(())
 }
 
-fn copy(pump: &mut Pump, from: &Path, to: &Path) -> Result<()> {
-    let mut file = fs::File::open(from).map_err(|e| Problem::io("open", from, &e))?;
-    pump.run(&mut file, to, &|e| Problem::io("read", from, &e), None)
+struct Copying<'a> {
+    cx: &'a Context,
+    most: u64,
+    done: u64,
+    total: u64,
+}
+
+/// Between two looks at whether the user wants to stop.
+const CHUNK: u64 = 32 << 20;
+
+impl Copying<'_> {
+    fn begin(&self, to: &Path) -> Result<()> {
+        if self.total > self.most {
+            return Err(too_much(self.most));
+        }
+        require_space(&parent(to), self.total, "a copy in the cache")
+    }
+
+    /// The system copies, which on some file systems costs neither time nor space. A link would cost nothing anywhere,
+    /// but an object must not change with a file that is not ours.
+    fn one(&mut self, from: &Path, to: &Path) -> Result<()> {
+        let source = File::open(from).map_err(|e| Problem::io("open", from, &e))?;
+        let mut target = File::create(to).map_err(|e| Problem::io("write", to, &e))?;
+        loop {
+            self.cx.check_cancelled()?;
+            let copied = io::copy(&mut (&source).take(CHUNK), &mut target).map_err(|e| Problem::io("write", to, &e))?;
+            if copied == 0 {
+                return Ok(());
+            }
+            self.done += copied;
+            if self.done > self.most {
+                return Err(too_much(self.most));
+            }
+            self.cx.progress(self.done, Some(self.total.max(self.done)), "B", "");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::digest::Digest;
 use crate::error::{Path as SpecPath, Problem, Result};
+use crate::fetch::Brought;
 use crate::step::Context;
 
 /// A digest that is asked for: 64 lower-case hexadecimal digits.
@@ -34,24 +35,47 @@ impl Pin {
         }
     }
 
-    /// Compares the source with the pin; `written` is what messages call it.
-    pub fn verify(&self, path: &Path, written: &str, cx: &Context) -> Result<()> {
-        let (kind, pinned, found) = match self {
-            Self::Blake3(pinned) => ("blake3", pinned, Digest::of_path(path)?.to_string()),
-            Self::Sha256(_) if path.is_dir() => {
-                return Err(Problem::new(format!("{written} is a folder, and a folder has no sha256"))
-                    .at(SpecPath::root().key("pin"))
-                    .help(format!("its pin is `blake3:{}`", Digest::of_path(path)?)));
-            }
-            Self::Sha256(pinned) => ("sha256", pinned, sha256(path, cx)?),
-        };
-        if *pinned == found {
-            return Ok(());
+    /// The SHA-256 that is asked for.
+    pub fn as_sha256(&self) -> Option<&str> {
+        match self {
+            Self::Sha256(digits) => Some(digits),
+            Self::Blake3(_) => None,
         }
-        Err(Problem::new(format!("{written} is not what is pinned: its {kind} is {found}"))
-            .at(SpecPath::root().key("pin"))
-            .help("the file changed, or another one was meant; if the new one is right, pin it"))
     }
+
+    /// Compares a file or folder of this machine with the pin; `written` is what messages call it.
+    pub fn verify(&self, path: &Path, written: &str, cx: &Context) -> Result<()> {
+        match self {
+            Self::Blake3(pinned) => compare("blake3", pinned, Digest::of_path(path)?.as_str(), written),
+            Self::Sha256(_) if path.is_dir() => Err(no_sha256(written, &Digest::of_path(path)?)),
+            Self::Sha256(pinned) => compare("sha256", pinned, &sha256(path, cx)?, written),
+        }
+    }
+
+    /// Compares what was fetched with the pin.
+    pub fn verify_fetched(&self, fetched: &Brought, written: &str) -> Result<()> {
+        let files: Vec<_> = fetched.locked.files.values().collect();
+        match (self, files.as_slice()) {
+            (Self::Blake3(pinned), _) => compare("blake3", pinned, fetched.locked.digest.as_str(), written),
+            (Self::Sha256(pinned), [only]) if !fetched.is_folder => compare("sha256", pinned, &only.sha256, written),
+            (Self::Sha256(_), _) => Err(no_sha256(written, &fetched.locked.digest)),
+        }
+    }
+}
+
+fn compare(kind: &str, pinned: &str, found: &str, written: &str) -> Result<()> {
+    if pinned == found {
+        return Ok(());
+    }
+    Err(Problem::new(format!("{written} is not what is pinned: its {kind} is {found}"))
+        .at(SpecPath::root().key("pin"))
+        .help("the file changed, or another one was meant; if the new one is right, pin it"))
+}
+
+fn no_sha256(written: &str, digest: &Digest) -> Problem {
+    Problem::new(format!("{written} is a folder, and a folder has no sha256"))
+        .at(SpecPath::root().key("pin"))
+        .help(format!("its pin is `blake3:{digest}`"))
 }
 
 fn sha256(path: &Path, cx: &Context) -> Result<String> {
