@@ -23,6 +23,7 @@ mod report;
 mod spec;
 mod support;
 mod tasks;
+mod tokenizers;
 #[cfg(feature = "torch")]
 mod training;
 mod wrapper;

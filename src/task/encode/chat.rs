@@ -1,0 +1,302 @@
+//! Chat templates: the model's own Jinja around a prompt and its answer, rendered as transformers renders it.
+//! It does not know ids. Text of a data file stays text: only the template's own words become special tokens.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, Output, State, context};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::config::Config;
+use super::marks::Marks;
+use crate::error::{Path, Problem, Result};
+
+/// How a prompt is put to a model that was trained to talk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChatParams {
+    /// The system message; without it there is none, unless the template writes one of its own.
+    #[serde(default)]
+    pub system: Option<String>,
+}
+
+/// A template that is ready, with what it is told besides the messages.
+pub struct Chat {
+    environment: Environment<'static>,
+    system: Option<String>,
+    names: Vec<(String, Value)>,
+    marks: Marks,
+    label: String,
+}
+
+/// A prompt and an answer as the template writes them, special tokens as [`Marks`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// All up to where the answer begins.
+    pub prompt: String,
+    /// The answer, with white space before it where the template writes some.
+    pub answer: String,
+    /// Number of the special token that ends the answer.
+    pub end: Option<usize>,
+}
+
+const NAME: &str = "chat_template";
+
+/// Instructions of one rendering: far more than any template takes, and reached in a second by one without end.
+const FUEL: u64 = 20_000_000;
+
+impl Chat {
+    /// Of a tokenizer's own template.
+    pub fn new(params: &ChatParams, config: &Config, marks: Marks, label: &str) -> Result<Self> {
+        let Some(template) = &config.chat_template else {
+            return Err(Problem::new(format!("the tokenizer of {label} has no chat template"))
+                .at(Path::root().key("chat"))
+                .help(
+                    "leave `chat` out, or put the chat_template.jinja that belongs to the model beside its tokenizer",
+                ));
+        };
+        let mut environment = environment();
+        environment.add_template_owned(NAME, generation_tags(template)).map_err(|error| problem(label, &error))?;
+        let texts = config.named.iter().map(|(name, token)| ((*name).to_owned(), token.content.as_str().into()));
+        let mut names: Vec<(String, Value)> = texts.collect();
+        if !config.extra.is_empty() {
+            let extra: Vec<Value> = config.extra.iter().map(|token| token.content.as_str().into()).collect();
+            let extra = Value::from(extra);
+            names.extend(["additional_special_tokens", "extra_special_tokens"].map(|n| (n.to_owned(), extra.clone())));
+        }
+        Ok(Self { environment, system: params.system.clone(), names, marks, label: label.to_owned() })
+    }
+
+    /// Special tokens in what is rendered.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// What the model is to continue.
+    pub fn prompt(&self, prompt: &str) -> Result<String> {
+        self.render(prompt, None)
+    }
+
+    /// A prompt with its answer. How the answer stands is taken from the whole conversation as the template writes
+    /// it, where that begins with what the model is to continue; otherwise the answer simply follows.
+    pub fn exchange(&self, prompt: &str, answer: &str) -> Result<Exchange> {
+        let answer = answer.trim();
+        let context = self.render(prompt, None)?;
+        let whole = self.render(prompt, Some(answer))?;
+        let tail = whole.rfind(answer).map(|at| &whole[at + answer.len()..]);
+        let lead = whole.strip_prefix(&context).and_then(|rest| rest.split_once(answer)).map(|(lead, _)| lead);
+        let lead = lead.filter(|lead| lead.chars().all(char::is_whitespace)).unwrap_or_default();
+        Ok(Exchange {
+            prompt: context,
+            answer: format!("{lead}{answer}"),
+            end: tail.and_then(|tail| self.marks.first(tail)),
+        })
+    }
+
+    fn render(&self, prompt: &str, answer: Option<&str>) -> Result<String> {
+        let message = |role: &str, content: &str| -> Result<Value> {
+            let content = self.marks.shield(content)?;
+            Ok(Value::from_pairs([("role", Value::from(role)), ("content", Value::from(content))]))
+        };
+        let mut messages = Vec::new();
+        if let Some(system) = &self.system {
+            messages.push(message("system", system)?);
+        }
+        messages.push(message("user", prompt)?);
+        if let Some(answer) = answer {
+            messages.push(message("assistant", answer)?);
+        }
+        let own = context! {
+            messages => messages,
+            tools => (),
+            documents => (),
+            add_generation_prompt => answer.is_none(),
+            // Hybrid models answer at once: a label cannot be scored after thoughts that are not there.
+            enable_thinking => false,
+        };
+        let names = Value::from_pairs(self.names.iter().cloned());
+        let template = self.environment.get_template(NAME).map_err(|error| problem(&self.label, &error))?;
+        let text = template.render(context! { ..own, ..names }).map_err(|error| problem(&self.label, &error))?;
+        Ok(self.marks.unshield(&self.marks.mark(&text)))
+    }
+}
+
+/// Jinja as transformers sets it up in `utils/chat_template_utils.py`. What is of today (`strftime_now`) is not there:
+/// templates that ask whether it is take their fixed date, and others are refused.
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().unwrap_or_default());
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_fuel(Some(FUEL));
+    environment.set_formatter(as_python_prints);
+    environment.add_filter("tojson", to_json);
+    environment.add_function("raise_exception", |message: String| -> std::result::Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, format!("{REFUSED}{message}")))
+    });
+    environment
+}
+
+/// Marks what a template itself says against the messages.
+const REFUSED: &str = "raise_exception: ";
+
+fn problem(label: &str, error: &Error) -> Problem {
+    let detail = error.detail().unwrap_or_default();
+    let at = |problem: Problem| problem.at(Path::root().key("chat"));
+    if let Some(message) = detail.strip_prefix(REFUSED) {
+        return at(Problem::new(format!("the chat template of {label} refuses these messages: {message}"))
+            .help("it may not know a system message: leave `chat.system` out, and write it into the prompt"));
+    }
+    let line = error.line().map(|line| format!(" (line {line})")).unwrap_or_default();
+    let what = match error.kind() {
+        ErrorKind::OutOfFuel => "takes too long".to_owned(),
+        kind if detail.is_empty() => format!("cannot be used: {kind}"),
+        kind => format!("cannot be used: {kind}: {detail}"),
+    };
+    let problem = at(Problem::new(format!("the chat template of {label} {what}{line}")));
+    if detail.contains("strftime_now") {
+        return problem.help("it asks for the date of today, and rows must not depend on the day: write a fixed date into a chat_template.jinja of your own");
+    }
+    problem
+}
+
+/// `{% generation %}` marks the assistant's words for training in transformers; it writes nothing.
+fn generation_tags(template: &str) -> String {
+    let mut out = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{%") {
+        out.push_str(before);
+        out.push_str("{%");
+        let Some((tag, behind)) = after.split_once("%}") else {
+            rest = after;
+            break;
+        };
+        let word = tag.trim_matches(|c: char| c.is_whitespace() || "-+".contains(c));
+        match word {
+            "generation" => out.push_str(&tag.replace(word, "if true")),
+            "endgeneration" => out.push_str(&tag.replace(word, "endif")),
+            _ => out.push_str(tag),
+        }
+        out.push_str("%}");
+        rest = behind;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// `None`, `True` and `False` as Python prints them.
+fn as_python_prints(out: &mut Output, state: &mut State, value: &Value) -> std::result::Result<(), Error> {
+    let text = match value.kind() {
+        ValueKind::None => "None",
+        ValueKind::Bool if value.is_true() => "True",
+        ValueKind::Bool => "False",
+        _ => return minijinja::escape_formatter(out, state, value),
+    };
+    out.write_str(text).map_err(Error::from)
+}
+
+/// The filter `tojson` of transformers: Python's `json.dumps`, nothing escaped for HTML.
+fn to_json(value: &Value, options: Kwargs) -> std::result::Result<String, Error> {
+    let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+    let indent = options.get::<Option<usize>>("indent")?;
+    let sort = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    let separators = options.get::<Option<Vec<String>>>("separators")?.unwrap_or_default();
+    options.assert_all_used()?;
+    let separators = match separators.as_slice() {
+        [item, key] => (item.clone(), key.clone()),
+        _ => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
+    };
+    let mut out = String::new();
+    Json { ascii, indent: indent.map(|indent| indent.min(16)), sort, separators }.write(&mut out, value, 0)?;
+    Ok(out)
+}
+
+/// How JSON is laid out.
+struct Json {
+    ascii: bool,
+    indent: Option<usize>,
+    sort: bool,
+    separators: (String, String),
+}
+
+impl Json {
+    fn write(&self, out: &mut String, value: &Value, depth: usize) -> std::result::Result<(), Error> {
+        if depth > 64 {
+            return Err(Error::new(ErrorKind::InvalidOperation, "a value is nested more than 64 levels deep"));
+        }
+        match value.kind() {
+            ValueKind::None => out.push_str("null"),
+            ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
+            ValueKind::Number => out.push_str(&value.to_string()),
+            ValueKind::String => self.text(out, value.as_str().unwrap_or_default()),
+            ValueKind::Seq | ValueKind::Iterable => {
+                let items: Vec<Value> = value.try_iter()?.collect();
+                self.list(out, depth, ('[', ']'), items.len(), &mut |out, i| self.write(out, &items[i], depth + 1))?;
+            }
+            ValueKind::Map => {
+                let mut keys: Vec<Value> = value.try_iter()?.collect();
+                if self.sort {
+                    keys.sort();
+                }
+                self.list(out, depth, ('{', '}'), keys.len(), &mut |out, i| {
+                    self.text(out, &keys[i].to_string());
+                    out.push_str(&self.separators.1);
+                    self.write(out, &value.get_item(&keys[i])?, depth + 1)
+                })?;
+            }
+            kind => return Err(Error::new(ErrorKind::InvalidOperation, format!("{kind} cannot be written as JSON"))),
+        }
+        Ok(())
+    }
+
+    fn list(
+        &self,
+        out: &mut String,
+        depth: usize,
+        (open, close): (char, char),
+        count: usize,
+        item: &mut dyn FnMut(&mut String, usize) -> std::result::Result<(), Error>,
+    ) -> std::result::Result<(), Error> {
+        let line = |out: &mut String, depth: usize| {
+            if let Some(indent) = self.indent {
+                out.push('\n');
+                out.extend(std::iter::repeat_n(' ', indent * depth));
+            }
+        };
+        out.push(open);
+        for i in 0..count {
+            if i > 0 {
+                out.push_str(&self.separators.0);
+            }
+            line(out, depth + 1);
+            item(out, i)?;
+        }
+        if count > 0 {
+            line(out, depth);
+        }
+        out.push(close);
+        Ok(())
+    }
+
+    fn text(&self, out: &mut String, text: &str) {
+        out.push('"');
+        for c in text.chars() {
+            match c {
+                '"' => out.push_str("\\\""),
+                '\\' => out.push_str("\\\\"),
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                '\u{8}' => out.push_str("\\b"),
+                '\u{c}' => out.push_str("\\f"),
+                c if c < ' ' || (self.ascii && !c.is_ascii()) => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        out.push_str(&format!("\\u{unit:04x}"));
+                    }
+                }
+                c => out.push(c),
+            }
+        }
+        out.push('"');
+    }
+}
