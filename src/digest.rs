@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,9 @@ use crate::error::{Problem, Result};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Digest(String);
+
+/// Bytes that are read before they are hashed, on all cores.
+const AT_ONCE: usize = 4 << 20;
 
 impl Digest {
     /// The digest of these bytes.
@@ -28,9 +32,27 @@ impl Digest {
 
     /// The digest of a file's bytes.
     pub fn of_file(path: &Path) -> Result<Self> {
+        let failed = |e: std::io::Error| Problem::io("read", path, &e);
+        let mut file = fs::File::open(path).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        // Read, not mapped: the memory does not grow with the file, and a file that shrinks meanwhile is no crash.
+        let mut buffer = vec![0; usize::try_from(size).unwrap_or(AT_ONCE).clamp(1, AT_ONCE)];
         let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap_rayon(path).map_err(|e| Problem::io("read", path, &e))?;
-        Ok(Self(hasher.finalize().to_hex().to_string()))
+        loop {
+            let mut filled = 0;
+            while filled < buffer.len() {
+                match file.read(&mut buffer[filled..]) {
+                    Ok(0) => break,
+                    Ok(read) => filled += read,
+                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(e) => return Err(failed(e)),
+                }
+            }
+            if filled == 0 {
+                return Ok(Self(hasher.finalize().to_hex().to_string()));
+            }
+            hasher.update_rayon(&buffer[..filled]);
+        }
     }
 
     /// The digest of a folder: blake3 over its files in order of their relative paths, each as

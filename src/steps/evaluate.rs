@@ -19,6 +19,7 @@ use crate::error::{Path, Problem, Result};
 use crate::ml::device::Dtype;
 use crate::step::{Arity, Context, Input, Kind, Machine, Output, Share};
 use crate::task::Task;
+use crate::task::encode::chat::ChatParams;
 use crate::task::prompt::{self, Answers, Prompt};
 use result::{Arm, FORMAT, Metrics};
 
@@ -47,6 +48,10 @@ pub struct Params {
     /// The words to answer with.
     #[serde(default)]
     pub answers: Answers,
+    /// Puts prompts into the chat template of the model, `{}` or with a `system` message; hybrid models answer without
+    /// thinking. Give `tokenize` the same. Without it prompts stand as they are.
+    #[serde(default)]
+    pub chat: Option<ChatParams>,
     /// How answers are got: `loglik` or `generate`. Without it TERRa is scored and Nerus generated.
     #[serde(default)]
     pub mode: Option<Mode>,
@@ -58,6 +63,10 @@ pub struct Params {
     #[serde(default = "max_new_tokens")]
     #[schemars(range(min = 1, max = 4096))]
     pub max_new_tokens: u32,
+    /// Texts that end a generated answer and do not belong to it. Without it a line end for Nerus, whose answers are
+    /// one line, and nothing for TERRa.
+    #[serde(default)]
+    pub until: Option<Vec<String>>,
     /// The most ids, padding included, that go through the model at once. More is faster and takes more memory.
     #[serde(default = "batch_tokens")]
     #[schemars(range(min = 1, max = 1_048_576))]
@@ -84,6 +93,13 @@ impl Params {
         })
     }
 
+    fn until(&self) -> Vec<String> {
+        self.until.clone().unwrap_or_else(|| match self.task {
+            Task::Terra => Vec::new(),
+            Task::Nerus => vec!["\n".to_owned()],
+        })
+    }
+
     fn limit(&self) -> Option<usize> {
         self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
     }
@@ -92,7 +108,8 @@ impl Params {
 impl Kind for Evaluate {
     const NAME: &'static str = "evaluate";
     /// 1: TERRa by log-likelihood or generation, Nerus by greedy generation.
-    const VERSION: u32 = 1;
+    /// 2: answers to Nerus end with their line; generation_config.json and the tokenizer say what ends an answer, too.
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Answers a task with a model, bare or with an adapter, and scores the answers";
     const EXAMPLE: &'static str = "lora_terra:\n  uses: evaluate\n  in: { model: base, adapter: lora, data: terra_val }\n  with: { task: terra }\n";
     const INPUTS: &'static [Input] = &[
@@ -100,7 +117,7 @@ impl Kind for Evaluate {
             name: "model",
             arity: Arity::One,
             named: false,
-            doc: "The base: a folder in Hugging Face's layout with its tokenizer.json",
+            doc: "The base: a folder in Hugging Face's layout with its tokenizer",
         },
         Input { name: "data", arity: Arity::One, named: false, doc: "TERRa's JSON lines with labels, or CoNLL-U" },
         Input {
@@ -124,13 +141,18 @@ impl Kind for Evaluate {
                     .expected("`generate`"),
             );
         }
+        if let Some(empty) = params.until.iter().flatten().position(String::is_empty) {
+            let path = Path::root().key("until").index(empty);
+            problems.push(Problem::new("an empty text ends every answer before it begins").at(path));
+        }
         problems
     }
 
     /// What is left to the task is spelled out, so that a new default makes a new key.
     fn keyed(params: &Params) -> Value {
         let prompt = prompt::effective(params.task, params.prompt.as_deref()).to_owned();
-        json!(Params { prompt: Some(prompt), mode: Some(params.mode()), ..params.clone() })
+        let until = Some(params.until());
+        json!(Params { prompt: Some(prompt), mode: Some(params.mode()), until, ..params.clone() })
     }
 
     fn environment(_params: &Params, machine: &Machine) -> BTreeMap<String, String> {

@@ -6,9 +6,11 @@ use super::result::Arm;
 use crate::error::{Problem, Result};
 use crate::ml::adapters::Arm as Adapters;
 use crate::ml::config::ModelConfig;
+use crate::ml::generate::Stop;
 use crate::ml::models::{self, Model};
 use crate::ml::{device, generate, score};
 use crate::step::Context;
+use crate::task::answer;
 use crate::task::encode::Encoder;
 
 /// A loaded arm.
@@ -18,6 +20,8 @@ pub struct Engine {
     encoder: Encoder,
     /// Ids that end an answer.
     stop: Vec<i64>,
+    /// Texts that end an answer.
+    until: Vec<String>,
     /// The longest sequence that the base was made for.
     longest: usize,
     max_new_tokens: usize,
@@ -40,6 +44,7 @@ impl Engine {
         let config = ModelConfig::read(&model.path)?;
         let encoder = Encoder::open(&model.path, &model.label())?;
         fits(&encoder, &config, &model.label())?;
+        let encoder = encoder.with_chat(params.chat.as_ref())?;
 
         let machine = cx.machine();
         let precision = params.dtype.choose(&machine.device, machine.bf16, config.hidden_size);
@@ -59,6 +64,7 @@ impl Engine {
             adapters,
             encoder,
             stop,
+            until: params.until(),
             longest,
             max_new_tokens: params.max_new_tokens as usize,
             batch_tokens: params.batch_tokens as usize,
@@ -120,22 +126,29 @@ impl Engine {
             cx.progress(done as u64, total, "answers", "");
             Ok(())
         };
-        let generated = generate::greedy(
+        let ended = |ids: &[i64]| Ok(!self.until.is_empty() && answer::until(&self.words(ids)?, &self.until).1);
+        let generated = generate::greedy_until(
             self.model.as_ref(),
             &self.adapters,
             &items,
             self.max_new_tokens,
-            &self.stop,
+            &Stop { ids: &self.stop, ended: &ended },
             self.batch_tokens,
             &mut progress,
         )?;
         generated
             .into_iter()
             .map(|generated| {
-                let ids: Vec<u32> = generated.ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect();
-                Ok(Said { words: self.encoder.text(&ids)?, stopped: generated.stopped })
+                let words = self.words(&generated.ids)?;
+                let (words, _) = answer::until(&words, &self.until);
+                Ok(Said { words: words.to_owned(), stopped: generated.stopped })
             })
             .collect()
+    }
+
+    fn words(&self, ids: &[i64]) -> Result<String> {
+        let ids: Vec<u32> = ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect();
+        self.encoder.text(&ids)
     }
 
     fn tell_truncated(&self, cx: &Context, truncated: u64) {
@@ -161,7 +174,7 @@ fn fits(encoder: &Encoder, config: &ModelConfig, model: &str) -> Result<()> {
         encoder.label(),
         encoder.size() - 1
     ))
-    .help("put the tokenizer.json that the model was trained with into its folder"))
+    .help("put the tokenizer that the model was trained with into its folder"))
 }
 
 fn wide(ids: &[u32]) -> Vec<i64> {

@@ -2,12 +2,10 @@
 //! It does not know the pipeline language.
 
 use std::fs;
-use std::path::Path as FilePath;
 
 use serde_json::json;
 
 use super::{Params, PromptLoss, text};
-use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::ml::config::ModelConfig;
 use crate::ml::tokens::Tokens;
@@ -19,7 +17,7 @@ use crate::ml::{device, models, weights};
 use crate::step::{Artifact, Context};
 use crate::steps::train::compute::{say, write_json};
 use crate::steps::train::listener::Listener;
-use crate::task::encode::Encoder;
+use crate::task::encode::{Encoder, files};
 
 /// See [`super::Pretrain`].
 pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
@@ -43,8 +41,7 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     write_json(&folder.join("config.json"), &config.to_value())?;
     let tensors: Vec<_> = model.weights().into_iter().collect();
     weights::write_file(&folder.join("model.safetensors"), &tensors)?;
-    let copy = folder.join("tokenizer.json");
-    fs::copy(tokenizer_file(&tokenizer.path), &copy).map_err(|e| Problem::io("write", &copy, &e))?;
+    files::copy(&tokenizer.path, &tokenizer.label(), &folder)?;
     curve.write(&cx.output("curve.csv"))?;
 
     let parameters: usize = tensors.iter().map(|(_, tensor)| tensor.numel()).sum();
@@ -122,7 +119,7 @@ fn diet(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifact) 
 
 /// The rows of all prompts, one artifact after the other.
 fn prompts(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifact) -> Result<Option<Tokens>> {
-    let digest = Digest::of_file(&tokenizer_file(&tokenizer.path))?;
+    let digest = encoder.digest()?;
     let mut all: Option<Tokens> = None;
     for artifact in cx.inputs("prompts") {
         let tokens = Tokens::read(&artifact.path)?;
@@ -142,8 +139,4 @@ fn prompts(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifac
         }
     }
     Ok(all)
-}
-
-fn tokenizer_file(path: &FilePath) -> std::path::PathBuf {
-    if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() }
 }

@@ -34,7 +34,7 @@ pub struct Chat {
 pub struct Exchange {
     /// All up to where the answer begins.
     pub prompt: String,
-    /// The answer, with white space before it where the template writes some.
+    /// The answer, with a space before it where the template writes one.
     pub answer: String,
     /// Number of the special token that ends the answer.
     pub end: Option<usize>,
@@ -74,23 +74,26 @@ impl Chat {
 
     /// What the model is to continue.
     pub fn prompt(&self, prompt: &str) -> Result<String> {
-        self.render(prompt, None)
+        // Any answer shows what the template writes before it.
+        Ok(self.exchange(prompt, "да")?.prompt)
     }
 
     /// A prompt with its answer. How the answer stands is taken from the whole conversation as the template writes
-    /// it, where that begins with what the model is to continue; otherwise the answer simply follows.
+    /// it, where that begins with what the model is to continue; otherwise the answer simply follows. What stands
+    /// between is the template's and not for the model to find, but for a space, which is part of the first word.
     pub fn exchange(&self, prompt: &str, answer: &str) -> Result<Exchange> {
         let answer = answer.trim();
-        let context = self.render(prompt, None)?;
+        let mut context = self.render(prompt, None)?;
         let whole = self.render(prompt, Some(answer))?;
-        let tail = whole.rfind(answer).map(|at| &whole[at + answer.len()..]);
-        let lead = whole.strip_prefix(&context).and_then(|rest| rest.split_once(answer)).map(|(lead, _)| lead);
-        let lead = lead.filter(|lead| lead.chars().all(char::is_whitespace)).unwrap_or_default();
-        Ok(Exchange {
-            prompt: context,
-            answer: format!("{lead}{answer}"),
-            end: tail.and_then(|tail| self.marks.first(tail)),
-        })
+        let (before, tail) = match whole.rfind(answer) {
+            Some(at) => (&whole[..at], Some(&whole[at + answer.len()..])),
+            None => ("", None),
+        };
+        let lead = before.strip_prefix(&context).unwrap_or_default();
+        let header = lead.trim_end_matches(' ');
+        let answer = format!("{}{answer}", &lead[header.len()..]);
+        context.push_str(header);
+        Ok(Exchange { prompt: context, answer, end: tail.and_then(|tail| self.marks.first(tail)) })
     }
 
     fn render(&self, prompt: &str, answer: Option<&str>) -> Result<String> {
@@ -117,7 +120,13 @@ impl Chat {
         let names = Value::from_pairs(self.names.iter().cloned());
         let template = self.environment.get_template(NAME).map_err(|error| problem(&self.label, &error))?;
         let text = template.render(context! { ..own, ..names }).map_err(|error| problem(&self.label, &error))?;
-        Ok(self.marks.unshield(&self.marks.mark(&text)))
+        let text = self.marks.unshield(&self.marks.mark(&text));
+        if !text.contains(prompt.trim()) {
+            return Err(Problem::new(format!("the chat template of {} leaves the prompt out", self.label))
+                .at(Path::root().key("chat"))
+                .help("it is made for messages of several parts, such as pictures: write a chat_template.jinja for plain text"));
+        }
+        Ok(text)
     }
 }
 
@@ -131,6 +140,10 @@ fn environment() -> Environment<'static> {
     environment.set_fuel(Some(FUEL));
     environment.set_formatter(as_python_prints);
     environment.add_filter("tojson", to_json);
+    // `none` can be iterated over here, but not in Python.
+    environment.add_test("iterable", |value: &Value| {
+        value.kind() == ValueKind::String || (!value.is_none() && value.try_iter().is_ok())
+    });
     environment.add_function("raise_exception", |message: String| -> std::result::Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, format!("{REFUSED}{message}")))
     });

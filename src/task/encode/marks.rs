@@ -71,6 +71,15 @@ impl Marks {
         out
     }
 
+    /// Marks become the words of their tokens.
+    pub fn plain(&self, text: &str) -> String {
+        let word = |part| match part {
+            Part::Words(words) => words,
+            Part::Mark(token) => self.tokens.get(token).map_or("", String::as_str),
+        };
+        self.parts(text).into_iter().map(word).collect()
+    }
+
     /// The first mark in `text`.
     pub fn first(&self, text: &str) -> Option<usize> {
         let (_, rest) = text.split_once(BEGIN)?;

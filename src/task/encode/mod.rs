@@ -167,6 +167,14 @@ impl Encoder {
         }
     }
 
+    /// A prompt as the model sees it: in the chat template, if there is one.
+    pub fn rendered(&self, prompt: &str) -> Result<String> {
+        match &self.chat {
+            None => Ok(prompt.to_owned()),
+            Some(chat) => Ok(chat.marks().plain(&chat.prompt(prompt)?)),
+        }
+    }
+
     /// Ids of a prompt and its answer, by the rule of lm-evaluation-harness: white space at the end of the prompt
     /// goes to the answer; both are encoded as one text; the answer is what follows as many ids as the prompt alone
     /// has. So an answer has the ids that it has in running text, whatever the tokenizer does with a first word.
