@@ -36,7 +36,6 @@ struct Vocabulary {
     own: Trie,
     unknown: u32,
     lowest: f32,
-    highest: f32,
 }
 
 impl Vocabulary {
@@ -76,8 +75,6 @@ impl SentencePiece {
                     .find(|(_, piece)| piece.kind == Kind::Unknown)
                     .map_or(0, |(id, _)| id),
                 lowest: scores().fold(f32::MAX, f32::min),
-                // The library begins with the smallest positive number, so that no score is the highest.
-                highest: scores().fold(f32::MIN_POSITIVE, f32::max),
                 pieces: model.pieces,
             },
         })
