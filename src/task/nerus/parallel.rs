@@ -86,7 +86,7 @@ fn parse<T>(block: Block, label: &str, work: &(dyn Fn(Document) -> Result<T> + S
     let lines = Lines::new(Cursor::new(bytes), label).after(lines_before);
     let mut reader = Reader::new(lines).with_more(more);
     let (mut items, mut problem) = (Vec::new(), None);
-    while let Some(document) = reader.next() {
+    for document in reader.by_ref() {
         match document.and_then(work) {
             Ok(item) => items.push(item),
             Err(found) => {
