@@ -12,7 +12,6 @@ own authors, if PYTHON (default: this one) can import it: `python3 -m venv DIR &
 
 import argparse
 import gzip
-import json
 import os
 import re
 import subprocess
@@ -50,16 +49,24 @@ def repeat(sample: bytes, times: int, out: Path) -> int:
     return size
 
 
-def measured(command: list[str], **kwargs) -> tuple[str, float, float]:
-    """What a command prints, its seconds, and the most memory in MiB that it had at once."""
+def measured(command: list[str], cwd: Path) -> tuple[float, float]:
+    """The seconds of a command, and the most memory in MiB that it had at once (Linux's `VmHWM`)."""
     started = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, **kwargs)
-    printed = process.stdout.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        sys.exit(f"{' '.join(command[:3])} … ended with {status}\n{printed}")
-    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-    return printed, time.monotonic() - started, usage.ru_maxrss / unit
+    with tempfile.TemporaryFile() as told:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told, cwd=cwd)
+        peak = 0
+        while process.poll() is None:
+            try:
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                peak = max(peak, *(int(kib) for kib in re.findall(r"VmHWM:\s*(\d+)", status)), 0)
+            except OSError:  # it has just ended
+                pass
+            time.sleep(0.005)
+        seconds = time.monotonic() - started
+        if process.returncode != 0:
+            told.seek(0)
+            sys.exit(f"{' '.join(command[:3])} … ended with {process.returncode}\n{told.read().decode()}")
+    return seconds, peak / 1024
 
 
 def main() -> None:
@@ -90,7 +97,7 @@ def main() -> None:
             report = lambda what, seconds, peak: print(
                 f"{what:44} {times:>5} {seconds:>7.2f} {size / 1e6 / seconds:>7.1f} {peak:>9.0f}", flush=True
             )
-            run = lambda step: measured([str(pipe), "run", "pipelines/bench.yaml", step, "--json", "-j", "1"], cwd=folder)
+            run = lambda step: measured([str(pipe), "run", "pipelines/bench.yaml", step, "-j", "1"], folder)
             run("tokenizer")
             for step, what in [
                 ("nerus", "pipe download: unpack, hash, store"),
@@ -98,24 +105,12 @@ def main() -> None:
                 ("first", "pipe tokenize, limit 1000"),
                 ("tokens", "pipe tokenize: parse, prompt, encode, store"),
             ]:
-                printed, _, peak = run(step)
-                events = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-                took = [e["took_ms"] for e in map(flat, events) if e.get("step") == step and "took_ms" in e]
-                report(what, took[-1] / 1000, peak)
+                report(what, *run(step))
             for what, body in PYTHON.items() if known else []:
                 code = f"import sys\nfrom nerus import load_nerus\npath = sys.argv[1]\n{body}"
-                _, seconds, peak = measured([args.python, "-c", code, str(packed)])
-                report(f"Python nerus: {what}", seconds, peak)
+                report(f"Python nerus: {what}", *measured([args.python, "-c", code, str(packed)], folder))
     if not known:
         print("the package `nerus` is not installed: no Python reader was measured")
-
-
-def flat(event: dict) -> dict:
-    """An event with its fields at the top, however it is nested."""
-    out = {}
-    for key, value in event.items():
-        out.update(flat(value) if isinstance(value, dict) else {key: value})
-    return out
 
 
 if __name__ == "__main__":
