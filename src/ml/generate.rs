@@ -29,6 +29,28 @@ pub fn greedy(
     batch_tokens: usize,
     on_progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Vec<Generated>> {
+    let stop = Stop { ids: stop, ended: &|_| Ok(false) };
+    greedy_until(model, arm, prompts, max_new_tokens, &stop, batch_tokens, on_progress)
+}
+
+/// What ends an answer before its limit.
+pub struct Stop<'a> {
+    /// Ids that end it and do not belong to it.
+    pub ids: &'a [i64],
+    /// Looks at all ids of an answer so far; if it says true, the last of them belongs to the answer.
+    pub ended: &'a dyn Fn(&[i64]) -> Result<bool>,
+}
+
+/// [`greedy`] with ends that are no single id.
+pub fn greedy_until(
+    model: &dyn Model,
+    arm: &Arm,
+    prompts: &[Vec<i64>],
+    max_new_tokens: usize,
+    stop: &Stop<'_>,
+    batch_tokens: usize,
+    on_progress: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Vec<Generated>> {
     if let Some(at) = prompts.iter().position(Vec::is_empty) {
         return Err(Problem::new(format!("prompt {} is empty", at + 1)));
     }
@@ -60,7 +82,7 @@ pub fn greedy(
 /// When an answer ends.
 struct Limits<'a> {
     max_new_tokens: usize,
-    stop: &'a [i64],
+    stop: &'a Stop<'a>,
 }
 
 fn one_batch(
@@ -97,10 +119,14 @@ fn one_batch(
             .map_err(|e| Problem::new(format!("cannot read the chosen ids: {e}")))?;
         let mut kept = Vec::new();
         for (at, (&row, &id)) in rows.iter().zip(&chosen).enumerate() {
-            if limits.stop.contains(&id) {
+            if limits.stop.ids.contains(&id) {
+                answers[row].stopped = true;
+                continue;
+            }
+            answers[row].ids.push(id);
+            if (limits.stop.ended)(&answers[row].ids)? {
                 answers[row].stopped = true;
             } else {
-                answers[row].ids.push(id);
                 kept.push(at as i64);
             }
         }

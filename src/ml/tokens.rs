@@ -1,11 +1,13 @@
 //! A folder of tokenised rows: `tokens.safetensors` with the numbers, `tokens.json` with where they come from.
 //! It does not know prompts, tasks or models, and needs no libtorch.
 
+pub mod write;
+
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Problem, Result};
@@ -39,7 +41,7 @@ pub struct TokensInfo {
     pub truncated: u64,
     /// Ids of the longest row.
     pub longest: u64,
-    /// Digest of the `tokenizer.json` that made the ids.
+    /// Digest of the tokenizer that made the ids: of its files, and of what begins and ends a row.
     pub tokenizer: String,
 }
 
@@ -78,27 +80,12 @@ impl Tokens {
 
     /// Writes both files into `folder`; the same rows give the same bytes.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let numbers = folder.join(NUMBERS);
-        self.check(&numbers)?;
-        let ids: Vec<u8> = self.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-        let offsets: Vec<u8> = self.offsets.iter().flat_map(|offset| offset.to_le_bytes()).collect();
-        let targets: Vec<u8> = self.targets.iter().flat_map(|target| target.to_le_bytes()).collect();
-        let view = |dtype, count, bytes| {
-            TensorView::new(dtype, vec![count], bytes).expect("as many bytes as the shape and the type say")
-        };
-        let tensors = [
-            ("ids", view(Dtype::I32, self.ids.len(), &ids)),
-            ("offsets", view(Dtype::I64, self.offsets.len(), &offsets)),
-            ("targets", view(Dtype::I32, self.targets.len(), &targets)),
-        ];
-        let bytes = safetensors::serialize(tensors, None)
-            .map_err(|error| Problem::new(format!("cannot lay out {}: {error}", numbers.display())))?;
-        fs::create_dir_all(folder).map_err(|e| Problem::io("create", folder, &e))?;
-        fs::write(&numbers, bytes).map_err(|e| Problem::io("write", &numbers, &e))?;
-        let path = folder.join(INFO);
-        let mut text = serde_json::to_string_pretty(&self.info).expect("plain data");
-        text.push('\n');
-        fs::write(&path, text).map_err(|e| Problem::io("write", &path, &e))
+        self.check(&folder.join(NUMBERS))?;
+        let mut writer = write::Writer::create(folder)?;
+        for row in 0..self.rows() {
+            writer.push(self.row(row), self.target(row))?;
+        }
+        writer.finish(&self.info)
     }
 
     /// Reads a folder that [`Tokens::write`] made; everything in it is checked.

@@ -47,6 +47,10 @@ pub struct Params {
     #[serde(default = "max_new_tokens")]
     #[schemars(range(min = 1, max = 4096))]
     pub max_new_tokens: u32,
+    /// Texts that end a generated answer and do not belong to it. Without it a line end for Nerus, whose answers are
+    /// one line, and nothing for TERRa.
+    #[serde(default)]
+    pub until: Option<Vec<String>>,
     /// The most ids, padding included, that go through the model at once. More is faster and takes more memory.
     #[serde(default = "batch_tokens")]
     #[schemars(range(min = 1, max = 1_048_576))]
@@ -73,13 +77,21 @@ impl Params {
             Task::Nerus => Mode::Generate,
         })
     }
+
+    fn until(&self) -> Vec<String> {
+        self.until.clone().unwrap_or_else(|| match self.task {
+            Task::Terra => Vec::new(),
+            Task::Nerus => vec!["\n".to_owned()],
+        })
+    }
 }
 
 impl Kind for Evaluate {
     const NAME: &'static str = "evaluate";
     /// 1: TERRa by log-likelihood or generation, Nerus by greedy generation.
     /// 2: the layers of an adapter that is on all of them are named.
-    const VERSION: u32 = 2;
+    /// 3: answers to Nerus end with their line; generation_config.json and the tokenizer say what ends an answer, too.
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str = "Answers a task with a model, bare or with an adapter, and scores the answers";
     const EXAMPLE: &'static str = "lora_terra:\n  uses: evaluate\n  in: { model: base, adapter: lora, data: terra_val }\n  with: { task: terra }\n";
     const INPUTS: &'static [Input] = &[
@@ -87,7 +99,7 @@ impl Kind for Evaluate {
             name: "model",
             arity: Arity::One,
             named: false,
-            doc: "The base: a folder in Hugging Face's layout with its tokenizer.json",
+            doc: "The base: a folder in Hugging Face's layout with its tokenizer",
         },
         Input { name: "data", arity: Arity::One, named: false, doc: "TERRa's JSON lines with labels, or CoNLL-U" },
         Input {
@@ -110,12 +122,17 @@ impl Kind for Evaluate {
                     .expected("`generate`"),
             );
         }
+        if let Some(empty) = params.until.iter().flatten().position(String::is_empty) {
+            let path = Path::root().key("until").index(empty);
+            problems.push(Problem::new("an empty text ends every answer before it begins").at(path));
+        }
         problems
     }
 
     /// What is left to the task is spelled out, so that a new default makes a new key.
     fn keyed(params: &Params) -> Value {
-        json!(Params { prompt: params.keyed_prompt(), mode: Some(params.mode()), ..params.clone() })
+        let until = Some(params.until());
+        json!(Params { prompt: params.keyed_prompt(), mode: Some(params.mode()), until, ..params.clone() })
     }
 
     fn environment(_params: &Params, machine: &Machine) -> BTreeMap<String, String> {

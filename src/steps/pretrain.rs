@@ -189,12 +189,13 @@ impl Kind for Pretrain {
     const NAME: &'static str = "pretrain";
     /// 1: AdamW on all weights in f32, blocks of text and rows of prompts by turns.
     /// 2: the inputs of `prompts` take turns too.
-    const VERSION: u32 = 2;
+    /// 3: the model has all files of its tokenizer, not tokenizer.json alone.
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str = "Trains a small Llama from random weights on running text and on prompts";
     const EXAMPLE: &'static str =
         "base:\n  uses: pretrain\n  in: { tokenizer: tokenizer, text: corpus.text }\n  with: { steps: 600 }\n";
     const INPUTS: &'static [Input] = &[
-        Input { name: "tokenizer", arity: Arity::One, named: false, doc: "A folder with tokenizer.json" },
+        Input { name: "tokenizer", arity: Arity::One, named: false, doc: "A folder with a tokenizer" },
         Input {
             name: "text",
             arity: Arity::Many,

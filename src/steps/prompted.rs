@@ -1,7 +1,7 @@
 //! The parameters that say what is asked and of how much, the same for every step kind that fills prompts.
 //! It does not know what becomes of a prompt.
 
-/// Adds task, prompt, answers and limit to the parameters of a step kind.
+/// Adds task, prompt, answers, chat and limit to the parameters of a step kind.
 ///
 /// A macro, because `#[serde(flatten)]` would take the places out of error messages, and let unknown keys pass.
 macro_rules! prompted {
@@ -16,6 +16,10 @@ macro_rules! prompted {
             /// The words to answer with.
             #[serde(default)]
             pub answers: crate::task::prompt::Answers,
+            /// Puts prompts into the model's own chat template, `{}` or with a `system` message; hybrid models answer without
+            /// thinking. `tokenize` and `evaluate` need the same. Without it prompts stand as they are.
+            #[serde(default)]
+            pub chat: Option<crate::task::encode::chat::ChatParams>,
             /// Only the first so many rows or sentences.
             #[serde(default)]
             #[schemars(range(min = 1))]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Path, Problem, Result};
 use crate::step::{Arity, Context, Input, Kind, Output};
-use crate::task::nerus::{self, Document};
+use crate::task::nerus::{self, Document, parallel};
 
 /// See the module.
 pub struct Split;
@@ -83,10 +83,12 @@ impl Kind for Split {
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
         let mut held_out: BTreeSet<[u8; 32]> = BTreeSet::new();
         for artifact in cx.inputs("hold_out") {
-            for document in nerus::Reader::open(&artifact.path, &artifact.label())? {
+            let hashes = |document: Document| Ok(telling(&document).collect::<Vec<_>>());
+            parallel::each(&artifact.path, &artifact.label(), &hashes, &mut |hashes, _| {
                 cx.check_cancelled()?;
-                held_out.extend(telling(&document?));
-            }
+                held_out.extend(hashes);
+                Ok(true)
+            })?;
         }
 
         let data = cx.input("data")?;
@@ -96,18 +98,21 @@ impl Kind for Split {
             parts.push(Part::create(cx.output(output.file))?);
         }
         let (mut done, mut excluded) = (0, 0);
-        let mut reader = nerus::Reader::open(&data.path, &label)?;
-        while let Some(document) = reader.next() {
+        let place = |document: Document| {
+            let out = telling(&document).any(|text| held_out.contains(&text));
+            Ok((document, out))
+        };
+        parallel::each(&data.path, &label, &place, &mut |(document, out), position| {
             cx.check_cancelled()?;
-            let document = document?;
             done += 1;
-            cx.progress(done, None, "documents", "");
-            if telling(&document).any(|text| held_out.contains(&text)) {
+            cx.progress(position.bytes, Some(position.total), "B", "");
+            if out {
                 excluded += 1;
-                continue;
+                return Ok(true);
             }
-            parts[part_of(params, &document.id)].write(&document, reader.generated())?;
-        }
+            parts[part_of(params, &document.id)].write(&document, position.generated)?;
+            Ok(true)
+        })?;
         if !held_out.is_empty() {
             cx.note(format!("{excluded} of {done} documents are held out"));
         }

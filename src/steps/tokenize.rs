@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 use super::prompted::prompted;
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
-use crate::ml::tokens::{FORMAT, Tokens, TokensInfo};
-use crate::step::{Arity, Context, Input, Kind, Output, Share};
+use crate::ml::tokens::write::Writer;
+use crate::ml::tokens::{FORMAT, TokensInfo};
+use crate::step::{Arity, Artifact, Context, Input, Kind, Output, Share};
 use crate::task::Task;
 use crate::task::encode::{Encoder, Fitted};
-use crate::task::nerus::{self, Sentence};
+use crate::task::nerus::parallel;
 use crate::task::prompt::Prompt;
-use crate::task::terra::{self, Labelled};
+use crate::task::terra;
 
 /// See the module.
 pub struct Tokenize;
@@ -25,7 +26,8 @@ prompted! {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// The most ids of a row. A longer prompt loses its beginning; a row whose answer does not fit is left out.
+    /// The most ids of a row. A longer prompt loses its beginning (in a chat the row is left out); a row whose answer
+    /// does not fit is left out.
     #[serde(default = "max_length")]
     #[schemars(range(min = 8, max = 131_072))]
     pub max_length: u32,
@@ -38,13 +40,15 @@ fn max_length() -> u32 {
 
 const FOLDER: &str = "tokens";
 
-/// Rows that threads work on at once; bounds the memory, does not change the result.
+/// Rows of TERRa that threads work on at once; bounds the memory, does not change the result.
 const BATCH: usize = 4096;
 
 impl Kind for Tokenize {
     const NAME: &'static str = "tokenize";
     /// 1: the boundary of prompt and answer as in lm-evaluation-harness; prompts are cut from the left.
-    const VERSION: u32 = 1;
+    /// 2: `tokenizer` in tokens.json is the digest of the whole tokenizer; what ends a row is what the tokenizer's own
+    /// configuration says before the model's.
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Fills prompts with data and writes them as token ids, with loss on the answers only";
     const EXAMPLE: &'static str =
         "tokens:\n  uses: tokenize\n  in: { data: corpus.nerus_train, tokenizer: base }\n  with: { task: nerus }\n";
@@ -54,7 +58,7 @@ impl Kind for Tokenize {
             name: "tokenizer",
             arity: Arity::One,
             named: false,
-            doc: "A folder with tokenizer.json: a tokenizer or a model",
+            doc: "A folder with tokenizer.json, vocab.json and merges.txt, or tokenizer.model: a tokenizer or a model",
         },
     ];
     const OUTPUTS: &'static [Output] =
@@ -75,99 +79,121 @@ impl Kind for Tokenize {
 
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
         let prompt = params.prompt()?;
-        let data = cx.input("data")?;
+        let data = cx.input("data")?.clone();
         let tokenizer = cx.input("tokenizer")?;
         let encoder = Encoder::open(&tokenizer.path, &tokenizer.label())?;
-        let items: Box<dyn Iterator<Item = Result<Item>>> = match params.task {
-            Task::Terra => {
-                let rows = terra::labelled(&data.path, &data.label(), params.limit())?;
-                Box::new(rows.into_iter().map(|row| Ok(Item::Terra(row))))
-            }
-            Task::Nerus => Box::new(
-                sentences(nerus::Reader::open(&data.path, &data.label())?).take(params.limit().unwrap_or(usize::MAX)),
-            ),
-        };
-
-        let mut rows = Rows::default();
-        let mut batch = Vec::new();
-        let mut items = items.peekable();
-        while items.peek().is_some() {
-            for item in items.by_ref().take(BATCH) {
-                batch.push(item?);
-            }
-            cx.check_cancelled()?;
-            let fitted = batch
-                .par_drain(..)
-                .map(|item| fit(&item, &prompt, &encoder, params.max_length as usize))
-                .collect::<Result<Vec<Option<Fitted>>>>()?;
-            fitted.into_iter().for_each(|row| rows.push(row));
-            cx.progress(rows.seen, None, "rows", "");
+        let digest = encoder.digest()?;
+        let encoder = encoder.with_chat(params.chat.as_ref())?;
+        let mut rows = Rows::new(Writer::create(&cx.output(FOLDER))?);
+        let work = Work { prompt: &prompt, encoder: &encoder, longest: params.max_length as usize };
+        let limit = params.limit().unwrap_or(usize::MAX);
+        match params.task {
+            Task::Terra => terra_rows(cx, &data, &work, limit, &mut rows)?,
+            Task::Nerus => nerus_rows(cx, &data, &work, limit, &mut rows)?,
         }
-        if rows.targets.is_empty() {
+        if rows.kept == 0 {
             return Err(match rows.seen {
                 0 => Problem::new(format!("{} has no rows", data.label())),
                 seen => Problem::new(format!("none of the {seen} answers fits into {} ids", params.max_length))
                     .help("raise `max_length`"),
             });
         }
-        let file = tokenizer.path.join("tokenizer.json");
-        let digest = Digest::of_file(if file.is_file() { &file } else { &tokenizer.path })?;
         let info = rows.info(params.task, &prompt.template, encoder.size(), &digest);
         report(&info, &rows, params, cx);
-        rows.into_tokens(info).write(&cx.output(FOLDER))
+        rows.writer.finish(&info)
     }
 }
 
-/// A row of either task.
-enum Item {
-    Terra(Labelled),
-    Nerus(Sentence),
+/// What is done with a row.
+struct Work<'a> {
+    prompt: &'a Prompt,
+    encoder: &'a Encoder,
+    longest: usize,
 }
 
-fn sentences(documents: nerus::Reader) -> impl Iterator<Item = Result<Item>> {
-    documents.flat_map(|document| match document {
-        Ok(document) => document.sentences.into_iter().map(|s| Ok(Item::Nerus(s))).collect::<Vec<_>>(),
-        Err(problem) => vec![Err(problem)],
+impl Work<'_> {
+    fn fit(&self, prompt: &str, answer: &str) -> Result<Option<Fitted>> {
+        let mut pair = self.encoder.pair(prompt, answer)?;
+        pair.answer.extend(self.encoder.eos().first());
+        Ok(self.encoder.fit(&pair.context, &pair.answer, self.longest))
+    }
+}
+
+fn terra_rows(cx: &Context, data: &Artifact, work: &Work<'_>, limit: usize, rows: &mut Rows) -> Result<()> {
+    let all = terra::labelled(&data.path, &data.label(), Some(limit))?;
+    for batch in all.chunks(BATCH) {
+        cx.check_cancelled()?;
+        let fit = |row: &terra::Labelled| {
+            let fitted = work.fit(&work.prompt.terra(&row.row)?, work.prompt.answers.of(row.label));
+            fitted.map_err(|problem| at_line(problem, &data.label(), row.row.line))
+        };
+        let fitted: Vec<Option<Fitted>> = batch.par_iter().map(fit).collect::<Result<_>>()?;
+        fitted.into_iter().try_for_each(|row| rows.push(row))?;
+        cx.progress(rows.seen, Some(all.len() as u64), "rows", "");
+    }
+    Ok(())
+}
+
+/// Documents are parsed and encoded together, on all threads.
+fn nerus_rows(cx: &Context, data: &Artifact, work: &Work<'_>, limit: usize, rows: &mut Rows) -> Result<()> {
+    let label = data.label();
+    let encode = |document: crate::task::nerus::Document| {
+        let fitted = document.sentences.iter().map(|sentence| {
+            let fitted = work.fit(&work.prompt.nerus(sentence)?, &work.prompt.entities(sentence));
+            fitted.map_err(|problem| at_line(problem, &label, sentence.line))
+        });
+        // A problem is told only if its row is wanted.
+        Ok(fitted.collect::<Vec<Result<Option<Fitted>>>>())
+    };
+    parallel::each(&data.path, &label, &encode, &mut |fitted, position| {
+        cx.check_cancelled()?;
+        for row in fitted {
+            if rows.seen == limit as u64 {
+                return Ok(false);
+            }
+            rows.push(row?)?;
+        }
+        cx.progress(position.bytes, Some(position.total), "B", "");
+        Ok(rows.seen < limit as u64)
     })
 }
 
-fn fit(item: &Item, prompt: &Prompt, encoder: &Encoder, longest: usize) -> Result<Option<Fitted>> {
-    let (text, answer) = match item {
-        Item::Terra(row) => (prompt.terra(&row.row)?, prompt.answers.of(row.label).to_owned()),
-        Item::Nerus(sentence) => (prompt.nerus(sentence)?, prompt.entities(sentence)),
-    };
-    let mut pair = encoder.pair(&text, &answer)?;
-    pair.answer.extend(encoder.eos().first());
-    Ok(encoder.fit(&pair.context, &pair.answer, longest))
+/// A problem of a row, with its place.
+fn at_line(problem: Problem, label: &str, line: u64) -> Problem {
+    problem.in_file(label, Some(line))
 }
 
-/// Rows that are being collected.
-#[derive(Default)]
+/// Rows that are being written.
 struct Rows {
-    ids: Vec<i32>,
-    ends: Vec<i64>,
-    targets: Vec<i32>,
+    writer: Writer,
     seen: u64,
+    kept: u64,
+    tokens: u64,
     truncated: u64,
     target_tokens: u64,
     longest: u64,
 }
 
 impl Rows {
-    fn push(&mut self, row: Option<Fitted>) {
+    fn new(writer: Writer) -> Self {
+        Self { writer, seen: 0, kept: 0, tokens: 0, truncated: 0, target_tokens: 0, longest: 0 }
+    }
+
+    fn push(&mut self, row: Option<Fitted>) -> Result<()> {
         self.seen += 1;
-        let Some(row) = row else { return };
+        let Some(row) = row else { return Ok(()) };
+        self.kept += 1;
+        self.tokens += row.ids.len() as u64;
         self.truncated += u64::from(row.truncated);
         self.target_tokens += (row.ids.len() - row.target) as u64;
         self.longest = self.longest.max(row.ids.len() as u64);
-        // No vocabulary and no row comes near the limits of 32 bits.
-        self.ids.extend(row.ids.iter().map(|id| *id as i32));
-        self.targets.push(row.target as i32);
-        self.ends.push(self.ids.len() as i64);
+        // No vocabulary comes near the limit of 31 bits.
+        let ids: Vec<i32> = row.ids.iter().map(|id| *id as i32).collect();
+        self.writer.push(&ids, row.target)
     }
 
     fn dropped(&self) -> u64 {
-        self.seen - self.targets.len() as u64
+        self.seen - self.kept
     }
 
     fn info(&self, task: Task, prompt: &str, vocab_size: usize, tokenizer: &Digest) -> TokensInfo {
@@ -176,18 +202,13 @@ impl Rows {
             task: task.name().to_owned(),
             prompt: prompt.to_owned(),
             vocab_size: vocab_size as u64,
-            rows: self.targets.len() as u64,
-            tokens: self.ids.len() as u64,
+            rows: self.kept,
+            tokens: self.tokens,
             target_tokens: self.target_tokens,
             truncated: self.truncated,
             longest: self.longest,
             tokenizer: tokenizer.to_string(),
         }
-    }
-
-    fn into_tokens(self, info: TokensInfo) -> Tokens {
-        let offsets = std::iter::once(0).chain(self.ends).collect();
-        Tokens { ids: self.ids, offsets, targets: self.targets, info }
     }
 }
 

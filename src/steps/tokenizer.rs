@@ -15,7 +15,7 @@ use tokenizers::{AddedToken, OffsetReferential, OffsetType, PreTokenizedString, 
 
 use crate::error::{Problem, Result};
 use crate::step::{Arity, Context, Input, Kind, Output, Share};
-use crate::task::encode::Encoder;
+use crate::task::encode::{Encoder, files};
 use crate::task::text;
 
 /// See the module.
@@ -58,7 +58,7 @@ impl Kind for Tokenizer {
     const NAME: &'static str = "tokenizer";
     /// 1: byte-level BPE of `tokenizers` 0.23.
     const VERSION: u32 = 1;
-    const SUMMARY: &'static str = "Trains a byte-level BPE tokenizer on text, or takes a ready tokenizer.json";
+    const SUMMARY: &'static str = "Trains a byte-level BPE tokenizer on text, or takes a ready tokenizer";
     const EXAMPLE: &'static str = "tokenizer:\n  uses: tokenizer\n  in: { text: [corpus.text, corpus.nerus_train] }\n  with: { vocab_size: 4096 }\n";
     const INPUTS: &'static [Input] = &[
         Input {
@@ -71,11 +71,11 @@ impl Kind for Tokenizer {
             name: "ready",
             arity: Arity::Optional,
             named: false,
-            doc: "A tokenizer.json, or a folder that has one, to take as it is; nothing is learnt then",
+            doc: "A tokenizer to take as it is, nothing is learnt then: a folder (or the file alone) with tokenizer.json, GPT-2's vocab.json and merges.txt, or SentencePiece's tokenizer.model, and what lies beside them",
         },
     ];
     const OUTPUTS: &'static [Output] =
-        &[Output { name: "tokenizer", file: FOLDER, doc: "A folder with tokenizer.json in Hugging Face's format" }];
+        &[Output { name: "tokenizer", file: FOLDER, doc: "A folder in Hugging Face's format" }];
     type Params = Params;
 
     fn share(_params: &Params) -> Share {
@@ -86,7 +86,9 @@ impl Kind for Tokenizer {
         let folder = cx.output(FOLDER);
         fs::create_dir_all(&folder).map_err(|e| Problem::io("create", &folder, &e))?;
         if let Some(ready) = cx.optional("ready") {
-            take(&ready.path, &ready.label(), &folder)?;
+            // Seen to load before it is taken, under the name that the user knows.
+            Encoder::open(&ready.path, &ready.label())?;
+            files::copy(&ready.path, &ready.label(), &folder)?;
         } else {
             let words = count(params, cx)?;
             let trained =
@@ -100,20 +102,6 @@ impl Kind for Tokenizer {
         cx.figure("vocab_size", encoder.size() as f64);
         Ok(())
     }
-}
-
-/// Copies a ready tokenizer after seeing that it can be loaded.
-fn take(path: &FilePath, label: &str, folder: &FilePath) -> Result<()> {
-    Encoder::open(path, label)?;
-    let copy = |from: &FilePath, name: &str| {
-        fs::copy(from, folder.join(name)).map(drop).map_err(|e| Problem::io("copy", from, &e))
-    };
-    if !path.is_dir() {
-        return copy(path, "tokenizer.json");
-    }
-    copy(&path.join("tokenizer.json"), "tokenizer.json")?;
-    let config = path.join("tokenizer_config.json");
-    if config.is_file() { copy(&config, "tokenizer_config.json") } else { Ok(()) }
 }
 
 /// Counts the words of all texts; a word is what byte-level BPE never merges across.

@@ -100,7 +100,7 @@ impl Kind for Train {
             name: "model",
             arity: Arity::One,
             named: false,
-            doc: "The base: a folder in Hugging Face's layout with its tokenizer.json",
+            doc: "The base: a folder in Hugging Face's layout with its tokenizer",
         },
         Input { name: "data", arity: Arity::One, named: false, doc: "Rows made by `tokenize` with the same tokenizer" },
     ];

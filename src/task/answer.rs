@@ -71,6 +71,16 @@ pub fn format(entities: &[Entity], none: &str) -> String {
     parts.join(SEPARATOR)
 }
 
+/// An answer up to the first of these texts, and whether there was one; each cuts what the one before it left, as in
+/// lm-evaluation-harness (`postprocess_generated_text`).
+pub fn until<'a>(answer: &'a str, ends: &[String]) -> (&'a str, bool) {
+    let cut = ends
+        .iter()
+        .filter(|end| !end.is_empty())
+        .fold(answer, |answer, end| answer.split_once(end.as_str()).map_or(answer, |(before, _)| before));
+    (cut, cut.len() < answer.len())
+}
+
 /// Reads an answer: its first line, since the format has but one. `stopped` tells that the model ended it.
 pub fn parse(answer: &str, stopped: bool, none: &str) -> Reading {
     let (line, ended) = match answer.split_once('\n') {
@@ -171,6 +181,16 @@ mod tests {
         let spots = align(TEXT, &reading.mentions);
         let mentions = reading.mentions.iter().zip(spots).map(|(m, spot)| format!("{}:{spot:?}", m.kind));
         format!("{} {}", reading.state.name(), mentions.collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn an_answer_ends_before_the_first_of_its_ends() {
+        let ends = |ends: &[&str]| ends.iter().map(|end| (*end).to_owned()).collect::<Vec<_>>();
+        assert_eq!(until("да\nТекст", &ends(&["\n"])), ("да", true));
+        assert_eq!(until("да", &ends(&["\n", ""])), ("да", false));
+        // One after the other, so that the second finds nothing in what the first left.
+        assert_eq!(until("abc", &ends(&["bc", "ab"])), ("a", true));
+        assert_eq!(until("abc", &ends(&["ab", "bc"])), ("", true));
     }
 
     #[test]

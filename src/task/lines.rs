@@ -31,6 +31,13 @@ impl Lines {
         Self { reader: Box::new(reader), label: label.to_owned(), number: 0, ended: true, buffer: Vec::new() }
     }
 
+    /// The same, where `lines` stand before these in the file.
+    #[must_use]
+    pub fn after(mut self, lines: u64) -> Self {
+        self.number = lines;
+        self
+    }
+
     /// The next line without its end, or `None` after the last.
     pub fn next_line(&mut self) -> Result<Option<&str>> {
         self.buffer.clear();

@@ -1,6 +1,8 @@
 //! Nerus's CoNLL-U: documents of sentences with persons, places and organisations, read one document at a time.
 //! It does not know prompts. Syntax columns are passed over; what is wrong is told with file and line.
 
+pub mod parallel;
+
 use std::path::Path;
 
 use super::lines::Lines;
@@ -9,6 +11,9 @@ use crate::metric::bio::{self, Mode};
 
 /// The types of entities, in the order of every table.
 pub const TYPES: [&str; 3] = ["PER", "LOC", "ORG"];
+
+/// Every tag.
+const TAGS: [&str; 7] = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG"];
 
 /// The first line of a file that a generator made.
 pub const GENERATED: &str = "# generator = pipe";
@@ -55,9 +60,13 @@ pub struct Document {
 /// Reads documents one at a time.
 pub struct Reader {
     lines: Lines,
+    /// The line that is looked at; kept, so that not every line takes memory of its own.
+    line: String,
     /// The id of the document whose first line has been read.
     next: Option<String>,
     generated: bool,
+    /// True if another document follows behind these lines.
+    more: bool,
 }
 
 impl Reader {
@@ -68,7 +77,14 @@ impl Reader {
 
     /// Reads documents from these lines.
     pub fn new(lines: Lines) -> Self {
-        Self { lines, next: None, generated: false }
+        Self { lines, line: String::new(), next: None, generated: false, more: false }
+    }
+
+    /// The same, where these lines end before the first line of another document.
+    #[must_use]
+    pub fn with_more(mut self, more: bool) -> Self {
+        self.more = more;
+        self
     }
 
     /// True if the file says that a generator made it; known once the first document has been read.
@@ -85,8 +101,13 @@ impl Reader {
             begun = true;
         }
         let mut draft = Draft::default();
-        while let Some(line) = self.lines.next_line()? {
-            let line = line.to_owned();
+        loop {
+            self.line.clear();
+            match self.lines.next_line()? {
+                Some(line) => self.line.push_str(line),
+                None => break,
+            }
+            let line = self.line.as_str();
             if line == GENERATED && self.lines.number() == 1 {
                 self.generated = true;
                 continue;
@@ -99,7 +120,7 @@ impl Reader {
                     .ok_or_else(|| self.lines.problem("the document has no id").expected("`# newdoc id = …`"))?;
                 if begun {
                     self.next = Some(id.to_owned());
-                    return self.complete(document).map(Some);
+                    return self.complete(document, self.lines.number()).map(Some);
                 }
                 document.id = id.to_owned();
                 begun = true;
@@ -112,20 +133,28 @@ impl Reader {
                 if !begun {
                     return Err(self.lines.problem("a sentence stands before the first `# newdoc id = …`"));
                 }
-                draft.take(&line, &self.lines)?;
+                draft.take(line, &self.lines)?;
             }
-            document.source.push_str(&line);
+            document.source.push_str(line);
             document.source.push('\n');
+        }
+        if self.more && !draft.is_empty() {
+            let line = self.lines.number() + 1;
+            let problem = Problem::new("a document begins in the middle of a sentence");
+            return Err(problem.in_file(self.lines.label(), Some(line)).help(NO_BLANK));
         }
         if !draft.is_empty() || !self.lines.ended() {
             return Err(self.lines.problem("the file ends in the middle of a sentence").help(CUT_OFF));
         }
-        if begun { self.complete(document).map(Some) } else { Ok(None) }
+        let line = self.lines.number() + u64::from(self.more);
+        if begun { self.complete(document, line).map(Some) } else { Ok(None) }
     }
 
-    fn complete(&self, document: Document) -> Result<Document> {
+    fn complete(&self, document: Document, line: u64) -> Result<Document> {
         if document.sentences.is_empty() {
-            return Err(self.lines.problem(format!("the document {} has no sentences", document.id)).help(CUT_OFF));
+            return Err(Problem::new(format!("the document {} has no sentences", document.id))
+                .in_file(self.lines.label(), Some(line))
+                .help(CUT_OFF));
         }
         Ok(document)
     }
@@ -156,7 +185,7 @@ struct Draft {
     id: Option<String>,
     text: Option<String>,
     /// Form, tag and line of each word.
-    words: Vec<(String, String, u64)>,
+    words: Vec<(String, &'static str, u64)>,
 }
 
 impl Draft {
@@ -178,20 +207,27 @@ impl Draft {
             }
             return Ok(());
         }
-        let columns: Vec<&str> = line.split('\t').collect();
-        if columns.len() != 10 {
-            let problem = lines.problem(format!("the row has {} columns", columns.len()));
+        let (mut form, mut last, mut count) = ("", "", 0);
+        for column in line.split('\t') {
+            count += 1;
+            if count == 2 {
+                form = column;
+            }
+            last = column;
+        }
+        if count != 10 {
+            let problem = lines.problem(format!("the row has {count} columns"));
             let problem = problem.expected("10 columns, separated by tabs");
             return Err(if lines.ended() { problem } else { problem.help(CUT_OFF) });
         }
-        let tag = columns[9].split('|').find_map(|field| field.strip_prefix("Tag="));
+        let tag = last.split('|').find_map(|field| field.strip_prefix("Tag="));
         let tag = tag.ok_or_else(|| lines.problem("the last column has no tag").expected("`Tag=O` or `Tag=B-PER`"))?;
-        if !known(tag) {
+        let Some(tag) = TAGS.iter().find(|known| **known == tag) else {
             return Err(lines
                 .problem(format!("the tag `{tag}` is not one of Nerus's"))
                 .expected("`O`, or `B-` or `I-` before `PER`, `LOC` or `ORG`"));
-        }
-        self.words.push((columns[1].to_owned(), tag.to_owned(), lines.number()));
+        };
+        self.words.push((form.to_owned(), tag, lines.number()));
         Ok(())
     }
 
@@ -205,7 +241,7 @@ impl Draft {
         let mut places = Vec::with_capacity(self.words.len());
         let (mut byte, mut character) = (0, 0);
         for (form, _, line) in &self.words {
-            let Some(offset) = text[byte..].find(form.as_str()) else {
+            let Some(offset) = first(&text[byte..], form) else {
                 return Err(Problem::new(format!("the word `{form}` is not in the rest of the sentence's text"))
                     .in_file(lines.label(), Some(*line)));
             };
@@ -215,7 +251,7 @@ impl Draft {
             (byte, character) = (byte + offset + form.len(), end);
         }
 
-        let tags: Vec<&str> = self.words.iter().map(|(_, tag, _)| tag.as_str()).collect();
+        let tags: Vec<&str> = self.words.iter().map(|(_, tag, _)| *tag).collect();
         let entities = bio::spans(&tags, Mode::Nerus)
             .into_iter()
             .map(|span| {
@@ -229,6 +265,10 @@ impl Draft {
     }
 }
 
-fn known(tag: &str) -> bool {
-    tag == "O" || tag.split_once('-').is_some_and(|(edge, kind)| matches!(edge, "B" | "I") && TYPES.contains(&kind))
+/// Where a word is first found. Nearly always it is at once or after a space, which needs no search.
+fn first(text: &str, word: &str) -> Option<usize> {
+    if text.starts_with(word) {
+        return Some(0);
+    }
+    if text.strip_prefix(' ').is_some_and(|rest| rest.starts_with(word)) { Some(1) } else { text.find(word) }
 }

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use pipe::ml::adapters::{Arm, Format};
 use pipe::ml::config::ModelConfig;
-use pipe::ml::generate::greedy;
+use pipe::ml::generate::{Stop, greedy, greedy_until};
 use pipe::ml::models::{Input, Model, load, load_as};
 use pipe::ml::score::log_likelihoods;
 use pipe::ml::weights;
+use pipe::task::answer;
 use pipe::task::encode::Encoder;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -343,13 +344,7 @@ fn text_is_encoded_scored_and_continued_as_lm_evaluation_harness_does() {
         let right = right.as_array().expect("a list");
         let pair = |item: &Value| {
             let pair = encoder.pair(&text(&item["context"]), &text(&item["continuation"])).unwrap();
-            let (context, answer) = (wide(pair.context), wide(pair.answer));
-            // Nothing before an answer: what begins a text stands for it.
-            if context.is_empty() {
-                (vec![model.config().bos_token_id.expect("bos")], answer)
-            } else {
-                (context, answer)
-            }
+            (wide([encoder.prefix(), &pair.context].concat()), wide(pair.answer))
         };
         let items: Vec<_> = right.iter().map(pair).collect();
         let ours = log_likelihoods(model.as_ref(), &Arm::none(), &items, BATCH, &mut |_| Ok(())).unwrap();
@@ -361,22 +356,28 @@ fn text_is_encoded_scored_and_continued_as_lm_evaluation_harness_does() {
             compared += 1;
         }
 
+        let eos: Vec<i64> = encoder.eos().iter().map(|&id| i64::from(id)).collect();
         for right in json(&case.join("generate_until.json")).as_array().expect("a list") {
-            let prompt = wide(encoder.ids(&text(&right["context"])).unwrap());
+            let ids_of = encoder.ids(&text(&right["context"])).unwrap();
+            let prompt = wide([encoder.prefix(), &ids_of].concat());
             assert_eq!(prompt, ids(&right["context_ids"]));
             let limit = right["max_new_tokens"].as_u64().expect("a limit") as usize;
-            let run = |stop: &[i64]| {
-                greedy(model.as_ref(), &Arm::none(), std::slice::from_ref(&prompt), limit, stop, BATCH, &mut |_| Ok(()))
+            let run = |stop: &Stop<'_>| {
+                let prompts = std::slice::from_ref(&prompt);
+                greedy_until(model.as_ref(), &Arm::none(), prompts, limit, stop, BATCH, &mut |_| Ok(()))
                     .unwrap()
                     .remove(0)
-                    .ids
             };
-            assert_eq!(run(&[]), ids(&right["greedy_ids_without_stopping"]), "{right}");
-            if right["until"].as_array().is_some_and(Vec::is_empty) {
-                let stop: Vec<i64> = encoder.eos().iter().map(|&id| i64::from(id)).collect();
-                let ours: Vec<u32> = run(&stop).iter().map(|&id| id as u32).collect();
-                assert_eq!(encoder.text(&ours).unwrap(), text(&right["text"]), "{right}");
-            }
+            let plain = run(&Stop { ids: &[], ended: &|_| Ok(false) });
+            assert_eq!(plain.ids, ids(&right["greedy_ids_without_stopping"]), "{right}");
+
+            let until: Vec<String> = right["until"].as_array().expect("a list").iter().map(&text).collect();
+            let words = |ids: &[i64]| encoder.text(&ids.iter().map(|&id| id as u32).collect::<Vec<u32>>());
+            let ended = |ids: &[i64]| Ok(answer::until(&words(ids)?, &until).1);
+            let ours = run(&Stop { ids: &eos, ended: &ended });
+            let said = words(&ours.ids).unwrap();
+            assert_eq!(answer::until(&said, &until).0, text(&right["text"]), "{right}");
+            assert_eq!(ours.stopped, ours.ids.len() < limit || answer::until(&said, &until).1, "{right}");
             compared += 1;
         }
     }

@@ -19,9 +19,9 @@ mod golden_models;
 mod golden_tables;
 #[cfg(feature = "torch")]
 mod golden_train;
-mod interface;
 #[cfg(unix)]
 mod hub;
+mod interface;
 #[cfg(feature = "torch")]
 mod interop;
 #[cfg(feature = "torch")]
@@ -34,6 +34,7 @@ mod spec;
 mod support;
 mod tasks;
 mod terminal;
+mod tokenizers;
 #[cfg(feature = "torch")]
 mod training;
 #[cfg(feature = "torch")]

@@ -9,7 +9,7 @@ use pipe::task::lines::Lines;
 use pipe::task::terra::Label;
 use pipe::task::{answer, nerus, terra, text};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::golden_metrics::{cases, read};
 use crate::support;
@@ -273,19 +273,31 @@ proptest! {
     }
 }
 
+/// Special tokens of a case's tokenizer.
+fn special(folder: &Path) -> Vec<(u32, String)> {
+    let file = fs::read(folder.join("tokenizer.json")).unwrap_or_else(|_| b"{}".to_vec());
+    let file: Value = serde_json::from_slice(&file).expect("JSON");
+    let tokens = file["added_tokens"].as_array().cloned().unwrap_or_default();
+    let special = tokens.iter().filter(|token| token["special"] == true);
+    let read =
+        |token: &Value| Some((u32::try_from(token["id"].as_u64()?).ok()?, token["content"].as_str()?.to_owned()));
+    special.filter_map(read).collect()
+}
+
 /// The boundary of prompt and answer, and texts back from ids, against lm-evaluation-harness.
 #[test]
 fn rows_are_encoded_as_lm_evaluation_harness_does() {
     let Some(root) = support::golden() else { return };
     for folder in cases(&root, "lm_eval") {
         let encoder = Encoder::open(&folder, "golden").expect("loads");
+        let special = special(&folder);
         for case in read(&folder.join("encode.json")) {
             let text = case["text"].as_str().expect("a text");
             let ids = encoder.ids(text).expect("encoded");
             // There the words of a special token become it; here text of a data file never does.
-            if ["<s>", "</s>", "<pad>"].iter().any(|special| text.contains(special)) {
-                assert!(ids.iter().all(|id| *id > 2), "{text}: {ids:?}");
-                assert_eq!(encoder.text(&ids).expect("decoded"), text);
+            if special.iter().any(|(_, token)| text.contains(token.as_str())) {
+                assert!(ids.iter().all(|id| special.iter().all(|(other, _)| id != other)), "{text}: {ids:?}");
+                assert_eq!(encoder.text(&ids).expect("decoded").trim_start(), text.trim_start());
                 continue;
             }
             assert_eq!(json!(ids), case["ids_no_special"], "{text}");
@@ -295,12 +307,104 @@ fn rows_are_encoded_as_lm_evaluation_harness_does() {
         for case in read(&folder.join("loglikelihood.json")) {
             let (context, answer) =
                 (case["context"].as_str().expect("a text"), case["continuation"].as_str().expect("a text"));
-            // An empty context is BOS alone there; here a prompt is never empty.
-            if !context.is_empty() {
-                let pair = encoder.pair(context, answer).expect("encoded");
-                assert_eq!(json!(pair.context), case["context_ids"], "{context:?} {answer:?}");
-                assert_eq!(json!(pair.answer), case["continuation_ids"], "{context:?} {answer:?}");
+            let pair = encoder.pair(context, answer).expect("encoded");
+            let whole = [encoder.prefix(), &pair.context].concat();
+            assert_eq!(json!(whole), case["context_ids"], "{context:?} {answer:?}");
+            assert_eq!(json!(pair.answer), case["continuation_ids"], "{context:?} {answer:?}");
+        }
+    }
+}
+
+/// What the reader says of a file, and what all threads together say.
+fn both(text: &str) -> (String, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("n.conllu");
+    fs::write(&path, text).expect("written");
+    let show = |document: &nerus::Document| format!("{document:?}\n");
+    let mut alone = String::new();
+    let mut problem = None;
+    for document in nerus::Reader::open(&path, "n.conllu").expect("opens") {
+        match document {
+            Ok(document) => alone.push_str(&show(&document)),
+            Err(found) => {
+                problem = Some(found);
+                break;
             }
         }
     }
+    alone.extend(problem.map(|problem| problem.to_string()));
+    let mut together = String::new();
+    let each = nerus::parallel::each(&path, "n.conllu", &|document| Ok(show(&document)), &mut |shown, _| {
+        together.push_str(&shown);
+        Ok(true)
+    });
+    together.extend(each.err().map(|problem| problem.to_string()));
+    (alone, together)
+}
+
+#[test]
+fn all_threads_read_what_one_reads_and_tell_the_same_line() {
+    let document = |i: usize| {
+        let words: String = (1..20).map(|w| format!("{w}\tслово{w}\t_\t_\t_\t_\t_\t_\t_\tTag=O\n")).collect();
+        let text: String = (1..20).map(|w| format!("слово{w} ")).collect();
+        format!("# newdoc id = {i}\n# sent_id = {i}_0\n# text = {text}\n{words}\n")
+    };
+    // Several blocks, and a document that is longer than the first of them.
+    let whole: String = (0..2000).map(document).collect();
+    let long = whole.replacen("# newdoc id = 3\n", &"# note = длинная\n".repeat(6000), 1);
+    let lines: Vec<&str> = whole.lines().collect();
+    let without =
+        |at: usize| lines.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, l)| format!("{l}\n")).collect();
+    let with = |at: usize, line: &str| {
+        lines.iter().enumerate().map(|(i, l)| if i == at { format!("{line}\n") } else { format!("{l}\n") }).collect()
+    };
+    let blank = |from: usize| (from..).find(|i| lines[*i].is_empty()).expect("a blank line");
+    let texts: [String; 9] = [
+        whole.clone(),
+        long,
+        String::new(),
+        without(blank(30_000)),
+        without(0),
+        with(41_001, "1\tслово1\t_"),
+        with(blank(9_000) + 1, "# newdoc"),
+        whole[..whole.len() - 7].to_owned(),
+        whole.replace("# newdoc id = 1999\n", "# newdoc id = 1998b\n# newdoc id = 1999\n"),
+    ];
+    let mut problems = 0;
+    for text in &texts {
+        let (alone, together) = both(text);
+        assert!(alone == together, "{}", together.lines().last().unwrap_or_default());
+        problems += usize::from(together.contains("n.conllu:"));
+    }
+    assert_eq!(problems, 6, "each mistake is told");
+}
+
+#[test]
+fn reading_ends_where_enough_was_taken() {
+    let Some(data) = support::data() else { return };
+    let path = data.join("nerus/nerus_v1_lenta500_ner_only.conllu");
+    let (mut taken, mut last) = (0, 0);
+    let each = nerus::parallel::each(&path, "nerus", &|document| Ok(document.id), &mut |_, position| {
+        taken += 1;
+        last = position.bytes;
+        Ok(taken < 3)
+    });
+    assert_eq!((each, taken), (Ok(()), 3));
+    assert!(last < 1 << 20, "{last} bytes were read for three documents");
+    // A problem behind what is wanted is nobody's.
+    let root = tempfile::tempdir().expect("a folder");
+    let bad = root.path().join("bad");
+    fs::write(&bad, format!("{SENTENCE}# newdoc id = 9\nnonsense\n")).expect("written");
+    let take = |limit: usize| {
+        let mut taken = 0;
+        nerus::parallel::each(&bad, "bad", &|document| Ok(document.sentences.len()), &mut |_, _| {
+            taken += 1;
+            Ok(taken < limit)
+        })
+    };
+    assert_eq!(take(1), Ok(()));
+    assert_eq!(
+        told(take(2)).lines().next(),
+        Some("bad:10: the row has 1 columns (expected 10 columns, separated by tabs)")
+    );
 }

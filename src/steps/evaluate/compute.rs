@@ -8,10 +8,12 @@ use super::result::Arm;
 use crate::error::{Problem, Result};
 use crate::ml::adapters::Arm as Adapters;
 use crate::ml::config::ModelConfig;
+use crate::ml::generate::Stop;
 use crate::ml::models::Model;
 use crate::ml::{device, generate, score};
 use crate::step::Context;
 use crate::steps::base;
+use crate::task::answer;
 use crate::task::encode::Encoder;
 
 /// A loaded arm.
@@ -21,6 +23,8 @@ pub struct Engine {
     encoder: Encoder,
     /// Ids that end an answer.
     stop: Vec<i64>,
+    /// Texts that end an answer.
+    until: Vec<String>,
     /// The longest sequence that the base was made for.
     longest: usize,
     max_new_tokens: usize,
@@ -43,6 +47,7 @@ impl Engine {
         let config = ModelConfig::read(&model.path)?;
         let encoder = Encoder::open(&model.path, &model.label())?;
         fits(&encoder, &config, &model.label())?;
+        let encoder = encoder.with_chat(params.chat.as_ref())?;
 
         let (base, _) = base::load(model, &config, params.dtype, cx)?;
         let adapters = match cx.optional("adapter") {
@@ -64,6 +69,7 @@ impl Engine {
             adapters,
             encoder,
             stop,
+            until: params.until(),
             longest,
             max_new_tokens: params.max_new_tokens as usize,
             batch_tokens: params.batch_tokens as usize,
@@ -133,22 +139,29 @@ impl Engine {
             cx.progress(done as u64, total, "answers", "");
             Ok(())
         };
-        let generated = generate::greedy(
+        let ended = |ids: &[i64]| Ok(!self.until.is_empty() && answer::until(&self.words(ids)?, &self.until).1);
+        let generated = generate::greedy_until(
             self.model.as_ref(),
             &self.adapters,
             &items,
             self.max_new_tokens,
-            &self.stop,
+            &Stop { ids: &self.stop, ended: &ended },
             self.batch_tokens,
             &mut progress,
         )?;
         generated
             .into_iter()
             .map(|generated| {
-                let ids: Vec<u32> = generated.ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect();
-                Ok(Said { words: self.encoder.text(&ids)?, stopped: generated.stopped })
+                let words = self.words(&generated.ids)?;
+                let (words, _) = answer::until(&words, &self.until);
+                Ok(Said { words: words.to_owned(), stopped: generated.stopped })
             })
             .collect()
+    }
+
+    fn words(&self, ids: &[i64]) -> Result<String> {
+        let ids: Vec<u32> = ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect();
+        self.encoder.text(&ids)
     }
 
     fn tell_truncated(&self, cx: &Context, truncated: u64) {
@@ -174,7 +187,7 @@ fn fits(encoder: &Encoder, config: &ModelConfig, model: &str) -> Result<()> {
         encoder.label(),
         encoder.size() - 1
     ))
-    .help("put the tokenizer.json that the model was trained with into its folder"))
+    .help("put the tokenizer that the model was trained with into its folder"))
 }
 
 fn wide(ids: &[u32]) -> Vec<i64> {

@@ -2,12 +2,10 @@
 //! It does not know the pipeline language.
 
 use std::fs;
-use std::path::Path as FilePath;
 
 use serde_json::{Value, json};
 
 use super::{Params, PromptLoss, text};
-use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::ml::config::ModelConfig;
 use crate::ml::tokens::Tokens;
@@ -17,7 +15,7 @@ use crate::ml::{device, memory, models, shapes, weights};
 use crate::step::{Artifact, Context};
 use crate::steps::train::compute::{say, write_json};
 use crate::steps::train::listener::Listener;
-use crate::task::encode::Encoder;
+use crate::task::encode::{Encoder, files};
 
 /// See [`super::Pretrain`].
 pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
@@ -38,8 +36,7 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     write_json(&folder.join("config.json"), &config.to_value())?;
     let tensors: Vec<_> = model.weights().into_iter().collect();
     weights::write_file(&folder.join("model.safetensors"), &tensors)?;
-    let copy = folder.join("tokenizer.json");
-    fs::copy(tokenizer_file(&tokenizer.path), &copy).map_err(|e| Problem::io("write", &copy, &e))?;
+    files::copy(&tokenizer.path, &tokenizer.label(), &folder)?;
     curve.write(&cx.output("curve.csv"))?;
 
     let parameters: usize = tensors.iter().map(|(_, tensor)| tensor.numel()).sum();
@@ -128,7 +125,7 @@ fn diet(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifact) 
 
 /// The rows of all prompts, a task each.
 fn prompts(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifact) -> Result<Vec<Tokens>> {
-    let digest = Digest::of_file(&tokenizer_file(&tokenizer.path))?;
+    let digest = encoder.digest()?;
     let mut all = Vec::new();
     for artifact in cx.inputs("prompts") {
         let tokens = Tokens::read(&artifact.path)?;
@@ -145,8 +142,4 @@ fn prompts(params: &Params, cx: &Context, encoder: &Encoder, tokenizer: &Artifac
         all.push(tokens);
     }
     Ok(all)
-}
-
-fn tokenizer_file(path: &FilePath) -> std::path::PathBuf {
-    if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() }
 }

@@ -8,7 +8,6 @@ use serde_json::json;
 
 use super::Params;
 use super::listener::Listener;
-use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::ml::adapters::{Arm, Base};
 use crate::ml::config::ModelConfig;
@@ -19,6 +18,7 @@ use crate::ml::train::curve::Curve;
 use crate::ml::{device, weights};
 use crate::step::{Artifact, Context};
 use crate::steps;
+use crate::task::encode::Encoder;
 
 /// See [`super::Train`].
 pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
@@ -73,12 +73,7 @@ fn same_tokenizer(tokens: &Tokens, data: &Artifact, base: &Artifact, config: &Mo
         );
         return Err(Problem::new(what).help("tokenize with the model's own tokenizer"));
     }
-    let path = base.path.join("tokenizer.json");
-    if !path.is_file() {
-        return Err(Problem::new(format!("the model {model} has no tokenizer.json"))
-            .help("put the tokenizer.json that belongs to the model into its folder"));
-    }
-    if Digest::of_file(&path)?.as_str() != tokens.info.tokenizer {
+    if Encoder::open(&base.path, &model)?.digest()?.as_str() != tokens.info.tokenizer {
         return Err(Problem::new(format!(
             "{data} was tokenized with another tokenizer than that of the model {model}"
         ))
