@@ -2,7 +2,7 @@
 //! It does not touch the network, nor build anything.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -140,6 +140,54 @@ fn arguments_and_the_folder_of_the_caller_reach_the_binary() {
 }
 
 #[test]
+fn it_can_be_called_through_links_and_by_its_name() {
+    let machine = Machine::new().with_libtorch();
+    let elsewhere = machine.folder.path().join("else where");
+    fs::create_dir_all(&elsewhere).expect("a folder");
+    let link = |from: &Path, to: &Path| std::os::unix::fs::symlink(from, to).expect("a link");
+    link(Path::new("../мой проект/pipe"), &elsewhere.join("ссылка"));
+    link(&elsewhere.join("ссылка"), &machine.bin().join("pipe"));
+    for name in ["./ссылка", "pipe"] {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("{name} plan 'мой файл.yaml'")]);
+        let output = command.current_dir(&elsewhere).env_clear().env("PATH", machine.bin()).output().expect("sh");
+        let out = String::from_utf8(output.stdout.clone()).expect("text");
+        assert!(output.status.success() && stderr(&output).is_empty(), "{name}: {}", stderr(&output));
+        assert!(out.contains("else where\n<plan><мой файл.yaml>"), "{name}: {out}");
+    }
+}
+
+/// From nothing: libtorch from a local index, a build, the run, all in a folder with a space and Cyrillic letters.
+#[test]
+fn from_nothing_to_a_run_in_a_folder_with_an_awkward_name() {
+    let (Some(python), machine) = (which("python3"), Machine::new()) else {
+        eprintln!("skipped: python3 is not there");
+        return;
+    };
+    // What is called python3 may be a script of some version manager, which needs more than is on this `PATH`.
+    let itself = Command::new(python).args(["-c", "import sys; print(sys.executable)"]).output().expect("python");
+    let itself = String::from_utf8(itself.stdout).expect("a path");
+    machine.fake("python3", &format!("exec '{}' \"$@\"", itself.trim()));
+    let wheels = machine.folder.path().join("колёса и пр");
+    fs::create_dir(&wheels).expect("a folder");
+    fs::copy(index(&wheels, None), machine.root().join(".cargo/libtorch.lock")).expect("a lock");
+    let run = || {
+        let mut command = Command::new(machine.root().join("pipe"));
+        command.arg("--version").current_dir(&wheels).env_clear().env("PATH", machine.bin());
+        command.env("PIP_NO_INDEX", "1").env("PIP_FIND_LINKS", &wheels).env("PYTHONNOUSERSITE", "1");
+        command.output().expect("the wrapper starts")
+    };
+    let output = run();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let into = machine.root().join(".libtorch");
+    assert_eq!(fs::read_to_string(into.join("build-version")).expect("there"), "2.11.0\n");
+    assert!(into.join("lib/libtorch.so").exists() && into.join("include/ATen").is_dir());
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("<--version>"));
+    let again = run();
+    assert!(again.status.success() && again.stderr.is_empty(), "{}", stderr(&again));
+}
+
+#[test]
 fn a_libtorch_of_another_version_is_got_anew() {
     let machine = Machine::new().with_libtorch();
     fs::write(machine.root().join(".libtorch/build-version"), "2.10.0\n").expect("a file");
@@ -181,6 +229,73 @@ fn a_chosen_libtorch_is_respected_if_it_is_the_right_one() {
     assert!(!into.exists(), "nothing is fetched beside it");
 }
 
+/// Makes Python find a PyTorch of this version in `site`; its library can be loaded if there is a C compiler.
+fn install(site: &Path, version: &str, loadable: bool) -> bool {
+    let info = site.join(format!("torch-{version}.dist-info"));
+    for folder in [&info, &site.join("torch/include/ATen"), &site.join("torch/lib")] {
+        fs::create_dir_all(folder).expect("a folder");
+    }
+    fs::write(info.join("METADATA"), format!("Metadata-Version: 2.1\nName: torch\nVersion: {version}\n"))
+        .expect("a file");
+    fs::write(site.join("torch/__init__.py"), "raise RuntimeError('imported')\n").expect("a file");
+    let library = site.join("torch/lib/libtorch.so");
+    if !loadable {
+        fs::write(library, "not a library").expect("a file");
+        return true;
+    }
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-x", "c", "/dev/null", "-o"]).arg(library);
+    let built = cc.status().is_ok_and(|status| status.success());
+    if !built {
+        eprintln!("skipped: cc is not there");
+    }
+    built
+}
+
+#[test]
+fn use_pytorch_wants_the_right_one() {
+    let Some(mut command) = libtorch_py() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let (site, into) = (folder.path().join("мои пакеты"), folder.path().join("into"));
+    command.arg("get").arg("--into").arg(&into).env("PYTHONPATH", &site).env("LIBTORCH_USE_PYTORCH", "1");
+    install(&site, "2.4.1", false);
+    says(&command.output().expect("python"), &["2.4.1 installed", "pip install torch==2.11.0", "unset it"]);
+    fs::remove_dir_all(&site).expect("removed");
+    install(&site, "2.11.0+cpu", false);
+    let output = command.output().expect("python");
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+    assert!(!into.exists(), "nothing is fetched beside it");
+}
+
+#[test]
+fn an_installed_pytorch_is_taken_if_it_can_be_loaded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (site, into) = (folder.path().join("мои пакеты"), folder.path().join("into"));
+    let lock = index(folder.path(), None);
+    let get = || {
+        let mut command = libtorch_py()?;
+        command.args(["get", "--part", "cpu", "--into"]).arg(&into).arg("--lock").arg(&lock);
+        command.env("PIP_NO_INDEX", "1").env("PIP_FIND_LINKS", folder.path()).env("PYTHONPATH", &site);
+        Some(command.output().expect("python"))
+    };
+    if !install(&site, "2.11.0", true) {
+        return;
+    }
+    let Some(output) = get() else { return };
+    assert!(output.status.success() && stderr(&output).contains("the installed PyTorch"), "{}", stderr(&output));
+    assert_eq!(fs::read_link(into.join("lib")).expect("a link"), site.join("torch/lib").canonicalize().expect("there"));
+    assert_eq!(fs::read_to_string(into.join("build-version")).expect("there"), "2.11.0\n");
+
+    // One that is gone, or that cannot be loaded, is not used: the wheel is taken.
+    install(&site, "2.11.0", false);
+    fs::remove_dir_all(site.join("torch/lib")).expect("removed");
+    fs::create_dir(site.join("torch/lib")).expect("a folder");
+    fs::write(site.join("torch/lib/libtorch_cpu.so"), "").expect("a file");
+    let output = get().expect("python");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!into.join("lib").is_symlink() && stderr(&output).contains("unpacking"), "{}", stderr(&output));
+}
+
 /// What a server does with each connection in turn.
 #[derive(Clone, Copy)]
 enum Answer {
@@ -190,6 +305,8 @@ enum Answer {
     Rest,
     /// Everything, whatever was asked.
     Whole,
+    /// So many bytes, and then nothing until the caller is gone.
+    Stall(usize),
 }
 
 /// Serves `body`; joined, it tells the `Range` of each request.
@@ -209,7 +326,7 @@ fn reply(mut stream: TcpStream, body: &[u8], answer: Answer) -> Option<usize> {
         .filter_map(|line| line.to_lowercase().strip_prefix("range: bytes=")?.trim_end_matches('-').parse().ok())
         .next();
     let start = if matches!(answer, Answer::Whole) { 0 } else { from.unwrap_or(0) };
-    let end = if let Answer::Cut(bytes) = answer { start + bytes } else { body.len() };
+    let end = if let Answer::Cut(bytes) | Answer::Stall(bytes) = answer { start + bytes } else { body.len() };
     let head = match (answer, from) {
         (Answer::Whole, _) | (_, None) => "200 OK".to_owned(),
         _ => format!("206 Partial Content\r\nContent-Range: bytes {start}-{}/{}", body.len() - 1, body.len()),
@@ -217,6 +334,9 @@ fn reply(mut stream: TcpStream, body: &[u8], answer: Answer) -> Option<usize> {
     let length = body.len() - start;
     write!(stream, "HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n").expect("a head");
     stream.write_all(&body[start..end]).expect("a body");
+    if matches!(answer, Answer::Stall(_)) {
+        let _ = stream.read(&mut [0]);
+    }
     from
 }
 
@@ -246,6 +366,29 @@ fn a_cut_download_goes_on_where_it_stopped() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(ranges, [None, Some(100_000), Some(150_000)]);
     assert_eq!(fs::read(&file).expect("the file"), body());
+}
+
+#[test]
+fn a_download_that_is_killed_in_the_middle_goes_on() {
+    let Some(mut command) = libtorch_py() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, part) = (folder.path().join("torch.whl"), folder.path().join("torch.whl.part"));
+    let body: Vec<u8> = body().into_iter().cycle().take(5 << 20).collect();
+    let (url, server) = serve(body.clone(), vec![Answer::Stall(3_500_000), Answer::Rest]);
+    command.arg("fetch").arg(url).arg(&file).args(["--sha256", &sha256(&body), "--size", &body.len().to_string()]);
+    let mut first = command.stderr(std::process::Stdio::null()).spawn().expect("python");
+    let begun = std::time::Instant::now();
+    while fs::metadata(&part).map_or(0, |meta| meta.len()) < 3 << 20 {
+        assert!(begun.elapsed().as_secs() < 30, "nothing comes");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    first.kill().expect("killed");
+    first.wait().expect("gone");
+    assert!(!file.exists());
+    let second = command.output().expect("python");
+    assert!(second.status.success(), "{}", stderr(&second));
+    assert_eq!(server.join().expect("the server"), [None, Some(3 << 20)]);
+    assert!(fs::read(&file).expect("the file") == body && !part.exists());
 }
 
 #[test]
