@@ -242,7 +242,8 @@ impl Checkpoint {
         // A checkpoint that was saved without a head lacks the first part of all names.
         let base = format!("{}.", model.config().names.base);
         let bare = !places.keys().any(|name| name.starts_with(&base));
-        let named = |name: &str| if bare { name.strip_prefix(&base).unwrap_or(name).to_owned() } else { name.to_owned() };
+        let named =
+            |name: &str| if bare { name.strip_prefix(&base).unwrap_or(name).to_owned() } else { name.to_owned() };
         let sites = model.sites().iter().enumerate().filter_map(|(i, site)| match site.point {
             Point::Linear { fan_in_fan_out, .. } => Some((named(&site.name), (i, fan_in_fan_out))),
             _ => None,
