@@ -352,6 +352,10 @@ pub fn write_file(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
         views.insert(name.as_str(), Outgoing { dtype, shape, tensor: tensor.detach() });
     }
     let metadata = Some([("format".to_owned(), "pt".to_owned())].into_iter().collect());
+    // The library makes a file that its owner alone may read: what an ordinary file here is like is asked first.
+    let io = |e| Problem::io("write", path, &e);
+    let permissions = File::create(path).and_then(|file| file.metadata()).map_err(io)?.permissions();
     safetensors::serialize_to_file(&views, metadata, path)
-        .map_err(|e| Problem::new(format!("cannot write {}: {e}", path.display())))
+        .map_err(|e| Problem::new(format!("cannot write {}: {e}", path.display())))?;
+    fs::set_permissions(path, permissions).map_err(io)
 }

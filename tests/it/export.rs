@@ -163,6 +163,23 @@ fn a_merge_is_certified_and_kept_only_if_it_is_good() {
     let apart = (logits(merged.as_ref(), &Arm::none()) - desk.logits(&desk.arm("lora"))).abs().max().double_value(&[]);
     assert!(apart < 1e-3, "{apart}");
     assert!(desk.path("merged/config.json").exists());
+    #[cfg(unix)]
+    for file in fs::read_dir(desk.path("merged")).unwrap().map(|entry| entry.unwrap().path()) {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let ordinary = desk.path("ordinary");
+        fs::write(&ordinary, "").unwrap();
+        assert_eq!(mode(&file), mode(&ordinary), "{}", file.display());
+    }
+
+    // A read-only base, as a store has it, gives a folder that its owner may change.
+    let config = desk.path("base/config.json");
+    let mut read_only = fs::metadata(&config).unwrap().permissions();
+    read_only.set_readonly(true);
+    fs::set_permissions(&config, read_only).unwrap();
+    let (code, _, told) = desk.export(&["lora", "--format", "merged", "--base", "base", "-o", "again"]);
+    assert_eq!(code, 0, "{told}");
+    assert!(!fs::metadata(desk.path("again/config.json")).unwrap().permissions().readonly());
 
     // A weak adapter in a narrow base: what it adds lies below the last bit.
     desk.adapter("weak", &LORA.replace("alpha: 7", "alpha: 0.001"));

@@ -306,7 +306,11 @@ fn copy_others(merge: &Merge, bytes: usize) -> Result<()> {
             "model.safetensors.index.json" => {
                 edit(&from, &to, |index| index["metadata"]["total_size"] = Value::from(bytes))?;
             }
-            _ => drop(fs::copy(&from, &to).map_err(|e| Problem::io("copy", &from, &e))?),
+            // Not `fs::copy`: what lies in a store is read-only, and this folder is the user's.
+            _ => {
+                let bytes = fs::read(&from).map_err(|e| Problem::io("read", &from, &e))?;
+                fs::write(&to, bytes).map_err(|e| Problem::io("write", &to, &e))?;
+            }
         }
     }
     Ok(())

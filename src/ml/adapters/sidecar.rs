@@ -126,9 +126,8 @@ pub fn check_base(fingerprint: &str, checkpoint: &Path) -> Result<()> {
     }
     let short = |text: &str| text.chars().take(12).collect::<String>();
     Err(Problem::new(format!(
-        "the adapter was trained on another base: on weights {}…, while {} holds {}…",
+        "the adapter was trained on another base: on weights {}…, but this base holds {}…",
         short(fingerprint),
-        checkpoint.display(),
         found.short()
     ))
     .help(format!("give it the base it was trained on; without {FILE} beside it nobody would know")))
