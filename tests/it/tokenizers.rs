@@ -57,7 +57,7 @@ fn cases() -> Vec<PathBuf> {
     found
 }
 
-/// What transformers 4.57 and 5.24 answer; `tests/tokenizers/make.py` asked them.
+/// What transformers 5.24 answers (and 4.57, of what it can read); `tests/tokenizers/make.py` asked them.
 #[test]
 fn tokenizers_of_every_kind_make_the_ids_of_transformers() {
     let (mut compared, mut wrong) = (0, Vec::new());
@@ -167,7 +167,7 @@ fn changed(case: &str, files: &[(&str, Option<&str>)]) -> tempfile::TempDir {
     folder
 }
 
-/// As transformers 4.57: some classes go by their flags, others leave it to tokenizer.json.
+/// Where flags are given, as transformers 4.57, which wrote them; where none are, as 5.24, which goes by the file.
 #[test]
 fn flags_say_what_begins_a_text_where_the_class_goes_by_them() {
     let names = r#""bos_token": "<s>", "eos_token": {"__type": "AddedToken", "content": "</s>"}"#;

@@ -1,6 +1,6 @@
 """Builds small tokenizers of every kind with their configurations, and writes down what transformers makes of them.
 
-    python3 make.py TEXT OUT [TEMPLATES]     # transformers 5.24 (4.57 gives the same), jinja2
+    python3 make.py TEXT OUT [TEMPLATES]     # transformers 5.24 (4.57 gives the same, of what it can read), jinja2
 
 TEXT is any UTF-8 file with lines of prose; TEMPLATES a folder of further chat templates (*.jinja) to try. The cases
 beside this file were made from the text of a `generate` step. Each is a folder with a tokenizer and `expected.json`.
