@@ -19,8 +19,11 @@ mod golden_tables;
 mod golden_train;
 #[cfg(feature = "torch")]
 mod ml_laws;
+mod model_configs;
 #[cfg(feature = "torch")]
 mod model_laws;
+#[cfg(feature = "torch")]
+mod model_reference;
 mod report;
 mod spec;
 mod support;
