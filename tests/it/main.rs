@@ -26,8 +26,11 @@ mod interface;
 mod interop;
 #[cfg(feature = "torch")]
 mod ml_laws;
+mod model_configs;
 #[cfg(feature = "torch")]
 mod model_laws;
+#[cfg(feature = "torch")]
+mod model_reference;
 mod profiles;
 mod report;
 mod spec;

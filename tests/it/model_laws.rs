@@ -1,5 +1,5 @@
-//! Laws that hold for every architecture, on tiny random models; what a configuration or a checkpoint cannot be is
-//! refused by name. It does not know any library's numbers: the golden cases hold those.
+//! Laws that hold for every architecture, on tiny random models; what a checkpoint cannot be is refused by name.
+//! It does not know any library's numbers: `model_reference` and the golden cases hold those.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,24 +19,10 @@ use rand_chacha::rand_core::SeedableRng;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
+use crate::model_configs::config;
+
 fn rng() -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(11)
-}
-
-/// An architecture's configuration with these options.
-fn config(model_type: &str, more: Value) -> Value {
-    let mut config = if model_type == "gpt2" {
-        json!({"n_embd": 24, "n_layer": 3, "n_head": 4, "n_positions": 40})
-    } else {
-        json!({"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4})
-    };
-    let fields = config.as_object_mut().unwrap();
-    fields.extend([("vocab_size".to_owned(), json!(41)), ("model_type".to_owned(), json!(model_type))]);
-    if !["gpt2", "gpt_neox"].contains(&model_type) {
-        fields.extend([("num_key_value_heads".to_owned(), json!(2)), ("head_dim".to_owned(), json!(6))]);
-    }
-    fields.extend(more.as_object().unwrap().clone());
-    config
 }
 
 /// Every architecture, with the options that change how it computes.
@@ -348,96 +334,6 @@ fn a_checkpoint_without_a_head_lacks_the_name_of_what_holds_the_rest() {
             }
         }
     });
-}
-
-#[test]
-fn options_that_are_not_computed_are_refused_by_name() {
-    let rope = |table: Value| json!({ "rope_scaling": table });
-    for (model_type, more, named) in [
-        ("llama", json!({"model_type": "mamba"}), "`mamba`"),
-        ("llama", json!({"model_type": "gemma3"}), "`gemma3`"),
-        ("llama", json!({"hidden_act": "prelu"}), "hidden_act: prelu"),
-        ("llama", json!({"pretraining_tp": 2}), "pretraining_tp"),
-        ("llama", json!({"quantization_config": {"bits": 4}}), "quantization_config"),
-        ("llama", json!({"sliding_window": 8}), "sliding_window"),
-        ("llama", json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor"),
-        ("llama", json!({"attn_logit_softcapping": 30.0}), "attn_logit_softcapping"),
-        ("llama", json!({"layer_types": ["sliding_attention"]}), "layer_types"),
-        ("llama", json!({"residual_multiplier": 0.2}), "residual_multiplier"),
-        ("llama", json!({"num_local_experts": 8}), "num_local_experts"),
-        ("llama", json!({"num_key_value_heads": 3}), "3 key"),
-        ("llama", json!({"head_dim": 7}), "head_dim"),
-        ("llama", json!({"rope_theta": 0.5}), "rope_theta"),
-        ("llama", json!({"eos_token_id": -1}), "eos_token_id"),
-        ("llama", json!({"rms_norm_eps": 0}), "rms_norm_eps"),
-        ("llama", rope(json!({"rope_type": "longrope", "factor": 2.0})), "longrope"),
-        ("llama", rope(json!({"rope_type": "linear"})), "factor"),
-        ("llama", rope(json!({"rope_type": "linear", "factor": 2.0, "beta_fast": 3})), "beta_fast"),
-        ("llama", rope(json!({"rope_type": "linear", "type": "yarn", "factor": 2.0})), "yarn"),
-        ("llama", rope(json!({"type": "mrope", "mrope_section": [1, 1, 1]})), "mrope"),
-        ("llama", json!({"rope_parameters": {"rope_theta": 5e4}, "rope_theta": 1e4}), "rope_theta"),
-        (
-            "llama",
-            json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0},
-                "rope_scaling": {"rope_type": "linear", "factor": 3.0}}),
-            "rope_parameters",
-        ),
-        ("mistral", json!({"layer_types": ["full_attention"]}), "layer_types"),
-        ("mistral", json!({"sliding_window": 0}), "sliding_window"),
-        (
-            "qwen2",
-            json!({"layer_types": ["full_attention", "chunked_attention", "full_attention"]}),
-            "chunked_attention",
-        ),
-        ("qwen2", json!({"layer_types": ["full_attention"]}), "layer_types"),
-        (
-            "qwen3",
-            json!({"layer_types": ["sliding_attention", "full_attention", "full_attention"], "sliding_window": 4}),
-            "sliding_window",
-        ),
-        ("gpt2", json!({"add_cross_attention": true}), "add_cross_attention"),
-        ("gpt2", json!({"n_head": 5}), "n_head"),
-        ("gpt2", json!({"activation_function": "snake"}), "snake"),
-        ("gpt2", rope(json!({"rope_type": "linear", "factor": 2.0})), "rope_scaling"),
-        ("gpt_neox", json!({"rotary_pct": 1.5}), "rotary_pct"),
-        ("gpt_neox", json!({"rotary_pct": 0.5, "partial_rotary_factor": 0.25}), "partial_rotary_factor"),
-        ("gpt_neox", json!({"num_attention_heads": 5}), "num_attention_heads"),
-        ("gemma", json!({"final_logit_softcapping": 30.0}), "final_logit_softcapping"),
-        ("gemma2", json!({"use_bidirectional_attention": true}), "use_bidirectional_attention"),
-        ("gemma2", json!({"attn_logit_softcapping": -1.0}), "attn_logit_softcapping"),
-        ("gemma3_text", json!({"attn_logit_softcapping": 50.0}), "attn_logit_softcapping"),
-        ("gemma3_text", json!({"rope_parameters": {"rope_type": "default"}}), "rope_type"),
-    ] {
-        let problem = ModelConfig::from_value(&config(model_type, more.clone())).err();
-        let problem = problem.unwrap_or_else(|| panic!("{model_type} {more} was not refused")).to_string();
-        assert!(problem.contains(named), "{model_type} {more}: {problem}");
-    }
-}
-
-#[test]
-fn options_that_change_nothing_are_taken() {
-    for (model_type, more) in [
-        ("llama", json!({"sliding_window": null, "layer_types": [], "quantization_config": null})),
-        ("llama", json!({"partial_rotary_factor": 1.0, "pretraining_tp": 1, "is_encoder_decoder": false})),
-        ("llama", json!({"rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}, "rope_theta": 10000})),
-        ("llama", json!({"attention_dropout": 0.1, "made_by": "somebody", "logits_scaling": 1.0})),
-        ("qwen2", json!({"sliding_window": 4, "use_sliding_window": false, "max_window_layers": 0})),
-        ("gpt2", json!({"summary_type": "cls_index", "task_specific_params": {"x": 1}, "n_ctx": 40})),
-        ("gpt_neox", json!({"rotary_emb_base": 10000, "rope_theta": 10000, "classifier_dropout": 0.1})),
-    ] {
-        ModelConfig::from_value(&config(model_type, more.clone())).unwrap_or_else(|e| panic!("{more}: {e}"));
-    }
-    let read = |model_type, more| ModelConfig::from_value(&config(model_type, more)).unwrap();
-    // Dropout of the base is told, not applied.
-    assert_eq!(read("llama", json!({"attention_dropout": 0.1})).dropout, [("attention_dropout", 0.1)]);
-    assert!(read("gpt2", json!({"attn_pdrop": 0.0, "resid_pdrop": 0, "embd_pdrop": null})).dropout.is_empty());
-    // Absent is the family's default, null is none.
-    assert_eq!(read("mistral", json!({})).attention.window.unwrap().size, 4096);
-    assert_eq!(read("gpt2", json!({})).eos_token_ids, [50_256]);
-    assert!(read("gpt2", json!({"eos_token_id": null})).eos_token_ids.is_empty());
-    assert_eq!(read("gemma2", json!({})).attention.softcap, Some(50.0));
-    assert_eq!(read("gemma2", json!({"attn_logit_softcapping": null})).attention.softcap, None);
-    assert_eq!(read("llama", json!({"num_key_value_heads": null})).num_key_value_heads, 4);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pipe::error::{Problem, Result};
+use pipe::ml::config::ModelConfig;
 use pipe::ml::device::use_threads;
+use pipe::ml::models::{load, tensors};
 use pipe::ml::tokens::{FORMAT, Tokens, TokensInfo};
 use pipe::ml::train::adamw::{AdamW, AdamWOptions};
 use pipe::ml::train::batch::{Length, Limits, Plan};
@@ -11,8 +13,12 @@ use pipe::ml::train::curve::Curve;
 use pipe::ml::train::loss::{Learner, Micro};
 use pipe::ml::train::schedule::Schedule;
 use pipe::ml::train::{Fit, Watch, fit};
+use pipe::ml::weights::shapes_of;
 use pipe::step::stream;
+use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
+
+use crate::data_steps::{artifact, run};
 
 const VOCABULARY: i64 = 11;
 
@@ -248,4 +254,40 @@ fn each_thread_keeps_its_own_number_of_threads() {
             );
         }
     }
+}
+
+/// Runs `pretrain` for two steps on a little text.
+fn pretrain(model: &Value) -> std::result::Result<crate::data_steps::Ran, String> {
+    let root = tempfile::tempdir().unwrap();
+    let text = root.path().join("text.txt");
+    std::fs::write(&text, "Зимой в Снежинске тихо. Летом в Снежинске шумно, и это видят все.\n".repeat(20)).unwrap();
+    let text = artifact(&text, "text");
+    let told = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let tokenizer = run("tokenizer", json!({"vocab_size": 280}), vec![("text", vec![text.clone()])], root.path());
+    let made = tokenizer.map_err(told)?;
+    let tokenizer = made.artifact("tokenizer", "tokenizer");
+    let with = json!({"model": model, "steps": 2, "batch_tokens": 64, "sequence_length": 16});
+    run("pretrain", with, vec![("tokenizer", vec![tokenizer]), ("text", vec![text])], root.path()).map_err(told)
+}
+
+#[test]
+fn a_base_from_nothing_is_a_checkpoint_like_any_other() {
+    let ran = pretrain(&json!({"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "attention_bias": true}))
+    .unwrap();
+    let folder = ran.path("model");
+    let config = ModelConfig::read(&folder).unwrap();
+    assert_eq!((config.model_type, config.head_dim, config.num_key_value_heads), ("llama", 4, 2));
+    let model = load(&folder, Device::Cpu, Kind::Float).unwrap();
+    assert_eq!(shapes_of(&model.weights()), tensors::shapes(&config));
+    assert!(model.weights().values().all(|tensor| tensor.isfinite().all().int64_value(&[]) == 1));
+}
+
+#[test]
+fn a_base_larger_than_the_memory_is_refused_with_numbers() {
+    let problem = pretrain(&json!({"hidden_size": 65_536, "intermediate_size": 262_144, "num_hidden_layers": 1024,
+        "num_attention_heads": 64}))
+    .err()
+    .expect("refused");
+    assert!(problem.contains("GB") && problem.contains("of 24 bytes") && problem.contains("free"), "{problem}");
 }

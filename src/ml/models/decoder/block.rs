@@ -81,8 +81,8 @@ impl FeedForward {
     }
 }
 
-/// Constants of transformers' `laplace`.
-const LAPLACE: (f64, f64) = (0.707_107, 0.282_095);
+/// μ = √½ and σ = √(1 / 4π) of `laplace` (Ma et al. 2022, arXiv 2209.10655); transformers rounds them to six digits.
+const LAPLACE: (f64, f64) = (std::f64::consts::FRAC_1_SQRT_2, 0.282_094_79);
 
 /// f(x).
 pub fn activate(activation: Activation, x: &Tensor) -> Tensor {

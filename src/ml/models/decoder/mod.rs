@@ -89,10 +89,11 @@ impl Decoder {
 
     /// Embeddings of tokens and of their places, [B, T] → [B, T, H]; `positions` are [B, T], or [T] for all rows.
     fn embed(&self, ids: &Tensor, positions: &Tensor) -> Tensor {
-        let mut x = Tensor::embedding(&self.embedding, ids, -1, false, false);
-        if let Some(scale) = &self.scale {
-            x = x * scale;
-        }
+        let x = Tensor::embedding(&self.embedding, ids, -1, false, false);
+        let x = match &self.scale {
+            Some(scale) => x * scale,
+            None => x,
+        };
         match &self.positions {
             Some(table) => x + Tensor::embedding(table, positions, -1, false, false),
             None => x,
