@@ -30,7 +30,7 @@ pub struct Chat {
     label: String,
 }
 
-/// A prompt and an answer as the template writes them, special tokens as [`Marks`].
+/// A prompt and an answer as the template writes them, special tokens as marks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
     /// All up to where the answer begins.
