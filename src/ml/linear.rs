@@ -40,7 +40,7 @@ impl Linear {
         if self.fan_in_fan_out { self.stored.tr() } else { self.stored.shallow_clone() }
     }
 
-    /// b [outputs].
+    /// b `[outputs]`.
     pub fn bias(&self) -> Option<&Tensor> {
         self.bias.as_ref()
     }

@@ -107,7 +107,7 @@ impl Context {
         self.frame.inputs.get(port).map_or(&[], Vec::as_slice)
     }
 
-    /// Where to write an output: `file` as declared in [`Output::file`].
+    /// Where to write an output: `file` as declared in [`super::Output::file`].
     pub fn output(&self, file: &str) -> PathBuf {
         self.frame.out.join(file)
     }

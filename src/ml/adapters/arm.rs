@@ -27,7 +27,7 @@ pub struct At<'a> {
 pub struct Frozen {
     /// W [outputs, inputs].
     pub weight: Tensor,
-    /// b [outputs].
+    /// b `[outputs]`.
     pub bias: Option<Tensor>,
 }
 
