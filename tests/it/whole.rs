@@ -80,8 +80,11 @@ fn events(output: &Output) -> Vec<Event> {
 }
 
 fn ran(events: &[Event]) -> BTreeSet<&str> {
-    let finished = |event| if let &Event::StepFinished { ref step, .. } = event { Some(step.as_str()) } else { None };
-    events.iter().filter_map(finished).collect()
+    let finished = events.iter().filter_map(|event| match event {
+        Event::StepFinished { step, .. } => Some(step.as_str()),
+        _ => None,
+    });
+    finished.collect()
 }
 
 fn result(root: &Path, cache: &str, step: &str) -> std::path::PathBuf {
