@@ -23,6 +23,8 @@ mod golden_train;
 mod hub;
 mod interface;
 #[cfg(feature = "torch")]
+mod long;
+#[cfg(feature = "torch")]
 mod interop;
 #[cfg(feature = "torch")]
 mod ml_laws;
