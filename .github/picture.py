@@ -5,7 +5,7 @@ It knows nothing of pipe. Python 3.8 and the standard library are all it needs. 
 
     ./pipe run pipelines/lora_vs_mlp.yaml
     run='./pipe run pipelines/lora_vs_mlp.yaml --set lora.rank=8'
-    script -qec "stty cols 100; $run" /tmp/run.txt
+    script -qec "stty rows 40 cols 100; $run" /tmp/run.txt
     python3 .github/picture.py /tmp/run.txt .github/terminal.svg --prompt "$run"
     ./pipe run pipelines/lora_vs_mlp.yaml
     python3 .github/picture.py cache/results/lora_vs_mlp/report*txt*/report/report.ru.txt .github/report.svg \
