@@ -151,7 +151,7 @@ fn models_compute_what_transformers_computes() {
         let Some(model) = model(&case, Kind::Float) else { continue };
         compared += check(&case, &case.join("inputs.safetensors"), &manifest, model.as_ref(), &Arm::none());
     }
-    assert!(compared > 0);
+    support::has_cases(compared, "models");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn every_dialect_of_a_configuration_says_the_same() {
             compared += 1;
         }
     }
-    assert!(compared > 0);
+    support::has_cases(compared, "configurations");
 }
 
 #[test]
@@ -211,7 +211,8 @@ fn bf16_is_as_close_as_bf16_can_be() {
             compared += 1;
         }
     }
-    assert!(compared > 0 && clear_places > 0, "{compared} compared, {clear_places} places where noise decides nothing");
+    support::has_cases(compared, "models in bf16");
+    assert!(compared == 0 || clear_places > 0, "in {compared} cases noise decides every place");
 }
 
 /// Every case of an adapter's kind on a supported base.
@@ -236,7 +237,7 @@ fn adapters(kind: &str) {
         let [before, after] = [&arm, &again].map(|arm| logits(model.as_ref(), arm, ids, None));
         assert!(before.equal(&after), "{}", case.display());
     }
-    assert!(compared > 0);
+    support::has_cases(compared, kind);
 }
 
 #[test]
@@ -261,6 +262,9 @@ fn folders(root: &Path) -> Vec<PathBuf> {
 fn dialects_of_adapters_are_computed_and_written_again() {
     let Some(golden) = support::golden() else { return };
     let root = golden.join("dialects");
+    if !root.is_dir() {
+        return support::has_cases(0, "dialects");
+    }
     let model = model(&root.join("base"), Kind::Float).expect("a llama");
     let ids = &tensors(&root.join("base/expected.safetensors"))["input_ids"];
     let close = |folder: &Path, arm: &Arm, atol: f64| {
@@ -297,13 +301,16 @@ fn dialects_of_adapters_are_computed_and_written_again() {
         assert!(written >= 2, "{}", folder.display());
         compared += 1;
     }
-    assert!(compared > 0);
+    support::has_cases(compared, "dialects");
 }
 
 #[test]
 fn broken_adapters_are_refused_by_tensor_or_field() {
     let Some(golden) = support::golden() else { return };
     let root = golden.join("dialects");
+    if !root.is_dir() {
+        return support::has_cases(0, "dialects");
+    }
     let model = model(&root.join("base"), Kind::Float).expect("a llama");
     let mut refused = 0;
     for folder in folders(&root.join("broken")) {
@@ -326,7 +333,7 @@ fn broken_adapters_are_refused_by_tensor_or_field() {
         assert!(named.iter().all(|name| problem.contains(name)), "{}: {problem}", folder.display());
         refused += 1;
     }
-    assert!(refused > 0);
+    support::has_cases(refused, "broken");
 }
 
 #[test]
@@ -381,7 +388,7 @@ fn text_is_encoded_scored_and_continued_as_lm_evaluation_harness_does() {
             compared += 1;
         }
     }
-    assert!(compared > 0);
+    support::has_cases(compared, "lm_eval");
 }
 
 #[test]

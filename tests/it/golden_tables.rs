@@ -28,7 +28,7 @@ fn every_golden_table_is_drawn_byte_for_byte() {
             }
         }
     }
-    assert!(cases > 0, "no golden table was found");
+    support::has_cases(cases, "tables");
     assert!(wrong.is_empty(), "{} of {cases} tables differ:\n{}", wrong.len(), wrong.join("\n\n"));
 }
 

@@ -132,7 +132,7 @@ fn trajectories_are_followed() {
         followed += 1;
     }
     eprintln!("{followed} trajectories followed, {} refused: {}", refused.len(), refused.join(", "));
-    assert!(followed > 0, "no trajectory was found");
+    support::has_cases(followed, "train");
 }
 
 fn follow(folder: &Path, base: &Path, manifest: &Manifest) {

@@ -23,9 +23,9 @@ mod golden_train;
 mod hub;
 mod interface;
 #[cfg(feature = "torch")]
-mod long;
-#[cfg(feature = "torch")]
 mod interop;
+#[cfg(feature = "torch")]
+mod long;
 #[cfg(feature = "torch")]
 mod ml_laws;
 mod model_configs;

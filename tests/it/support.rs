@@ -18,6 +18,15 @@ pub fn data() -> Option<PathBuf> {
     beside("PIPE_DATA", "data")
 }
 
+/// The project's own golden tree has cases of every kind; one that `PIPE_GOLDEN` names need not.
+pub fn has_cases(found: usize, kind: &str) {
+    if found == 0 && std::env::var_os("PIPE_GOLDEN").is_some() {
+        eprintln!("skipped: there is no golden case of the kind `{kind}`");
+        return;
+    }
+    assert!(found > 0, "there is no golden case of the kind `{kind}`");
+}
+
 fn beside(variable: &str, name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os(variable).map_or_else(|| repository().join("../shared").join(name), PathBuf::from);
     if folder.is_dir() {
