@@ -7,7 +7,7 @@ use std::path::Path;
 
 use pipe::error::Result;
 use pipe::ml::adapters::Arm;
-use pipe::ml::models::{self, Input};
+use pipe::ml::models::{self, Input, MODELS};
 use pipe::ml::train::adamw::{AdamW, AdamWOptions};
 use pipe::ml::train::arms::Adapted;
 use pipe::ml::train::loss::Micro;
@@ -111,6 +111,9 @@ fn parameters(arm: &Arm) -> Tensors {
 #[test]
 fn trajectories_are_followed() {
     let Some(golden) = support::golden() else { return };
+    if !golden.join("train").is_dir() {
+        return support::has_cases(0, "train");
+    }
     let (mut followed, mut refused) = (0, Vec::new());
     let mut folders: Vec<_> = fs::read_dir(golden.join("train")).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
@@ -124,7 +127,8 @@ fn trajectories_are_followed() {
         let base = golden.join("models").join(Path::new(&manifest.base).file_name().unwrap());
         let config: Value = serde_json::from_str(&fs::read_to_string(base.join("config.json")).unwrap()).unwrap();
         let way = manifest.config["kind"].as_str().unwrap_or_default();
-        if config["model_type"] != "llama" || !["lora", "bn", "dora", "ia3"].contains(&way) {
+        let known = MODELS.iter().any(|model| config["model_type"] == model.name);
+        if !known || !["lora", "bn", "dora", "ia3"].contains(&way) {
             refused.push(format!("{} ({way} on {})", manifest.name, config["model_type"]));
             continue;
         }
