@@ -169,7 +169,7 @@ fn accuracy(right: usize, of: usize) -> f64 {
 }
 
 #[test]
-fn overlap_tells_a_little_and_the_hypothesis_alone_nothing() {
+fn neither_overlap_nor_the_hypothesis_alone_tells_the_label() {
     let folder = whole();
     let train = jsonl(&folder.path().join("terra_train.jsonl"));
     let val = jsonl(&folder.path().join("terra_val.jsonl"));
@@ -199,7 +199,7 @@ fn overlap_tells_a_little_and_the_hypothesis_alone_nothing() {
     let by_hypothesis = accuracy(val.iter().filter(|pair| (score(&pair.1) > 0.0) == pair.2).count(), val.len());
     eprintln!("overlap {by_overlap:.3}, hypothesis {by_hypothesis:.3}");
     // Real TERRa: .577 for overlap and length.
-    assert!(by_overlap <= 0.7, "{by_overlap}");
+    assert!(by_overlap <= 0.6, "{by_overlap}");
     assert!(by_hypothesis <= 0.6, "{by_hypothesis}");
 }
 

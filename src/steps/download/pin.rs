@@ -46,8 +46,8 @@ impl Pin {
     /// Compares a file or folder of this machine with the pin; `written` is what messages call it.
     pub fn verify(&self, path: &Path, written: &str, cx: &Context) -> Result<()> {
         match self {
-            Self::Blake3(pinned) => compare("blake3", pinned, Digest::of_path(path)?.as_str(), written),
-            Self::Sha256(_) if path.is_dir() => Err(no_sha256(written, &Digest::of_path(path)?)),
+            Self::Blake3(pinned) => compare("blake3", pinned, blake3(path, cx)?.as_str(), written),
+            Self::Sha256(_) if path.is_dir() => Err(no_sha256(written, &blake3(path, cx)?)),
             Self::Sha256(pinned) => compare("sha256", pinned, &sha256(path, cx)?, written),
         }
     }
@@ -78,16 +78,70 @@ fn no_sha256(written: &str, digest: &Digest) -> Problem {
         .help(format!("its pin is `blake3:{digest}`"))
 }
 
+/// Follows the reading of what may be many gigabytes: tells how far it is, and ends it on Ctrl-C.
+fn watched(cx: &Context) -> impl FnMut(u64) -> Result<()> {
+    let mut done = 0;
+    move |read| {
+        cx.check_cancelled()?;
+        done += read;
+        cx.progress(done, None, "B", "checking the pin");
+        Ok(())
+    }
+}
+
+fn blake3(path: &Path, cx: &Context) -> Result<Digest> {
+    Digest::of_path_watched(path, &mut watched(cx))
+}
+
 fn sha256(path: &Path, cx: &Context) -> Result<String> {
+    let mut watch = watched(cx);
     let mut file = std::fs::File::open(path).map_err(|e| Problem::io("open", path, &e))?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 18];
     loop {
-        cx.check_cancelled()?;
         let read = file.read(&mut buffer).map_err(|e| Problem::io("read", path, &e))?;
         if read == 0 {
             return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
         }
         hasher.update(&buffer[..read]);
+        watch(read as u64)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::event::Say;
+    use crate::step::{Frame, Machine};
+
+    #[test]
+    fn checking_a_pin_is_told_and_ends_on_ctrl_c() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), "text").unwrap();
+        let (cancel, said) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let heard = said.clone();
+        let cx = Context::new(Frame {
+            step: "here".to_owned(),
+            inputs: BTreeMap::new(),
+            out: folder.path().to_owned(),
+            root: folder.path().to_owned(),
+            machine: Machine { device: "cpu".to_owned(), cores: 1, bf16: false },
+            threads: 1,
+            cancel: cancel.clone(),
+            sink: Box::new(move |say| heard.lock().unwrap().push(say)),
+        });
+        let check = |pin: &Pin| pin.verify(&folder.path().join("a"), "a", &cx).unwrap_err();
+        for pin in [Pin::Blake3("0".repeat(64)), Pin::Sha256("0".repeat(64))] {
+            cancel.store(false, Ordering::Relaxed);
+            said.lock().unwrap().clear();
+            assert!(check(&pin).what.contains("is not what is pinned"));
+            assert!(matches!(said.lock().unwrap().as_slice(), [Say::Progress { done: 4, .. }]));
+            cancel.store(true, Ordering::Relaxed);
+            assert!(check(&pin).cancelled);
+        }
     }
 }
