@@ -141,6 +141,9 @@ pub trait Kind: Send + Sync + 'static {
         Share::One
     }
 
+    /// True if its work needs libtorch.
+    const TORCH: bool = false;
+
     /// Does the work: reads inputs and sources, writes every output, and says what it does.
     fn run(params: &Self::Params, cx: &mut Context) -> Result<()>;
 }
@@ -155,6 +158,8 @@ pub trait AnyKind: Send + Sync {
     fn summary(&self) -> &'static str;
     /// See [`Kind::EXAMPLE`].
     fn example(&self) -> &'static str;
+    /// See [`Kind::TORCH`].
+    fn needs_torch(&self) -> bool;
     /// See [`Kind::INPUTS`].
     fn inputs(&self) -> &'static [Input];
     /// See [`Kind::OUTPUTS`].
@@ -211,6 +216,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn example(&self) -> &'static str {
         K::EXAMPLE
+    }
+    fn needs_torch(&self) -> bool {
+        K::TORCH
     }
     fn inputs(&self) -> &'static [Input] {
         K::INPUTS

@@ -4,6 +4,7 @@
 pub mod check;
 pub mod explain;
 pub mod export;
+mod front;
 mod grid;
 pub mod help;
 pub mod plan;
@@ -137,6 +138,7 @@ impl CacheArgs {
     }
 
     fn machine(&self) -> Result<Machine, Problem> {
+        front::device(&self.device)?;
         let device = crate::ml::device::device(&self.device)?;
         Ok(Machine { device: device.name, cores: device.cores, bf16: device.bf16 })
     }
