@@ -91,7 +91,7 @@ impl Job<'_> {
         let never = || false;
         let mut tell = sources::told("keeping the result", &say, &never);
         let total = bytes_of(&stage.out()).unwrap_or_default();
-        self.store.commit(&stage, draft, &mut |bytes| {
+        self.store.commit(&stage, draft, None, &mut |bytes| {
             done += bytes;
             tell(done, total.max(done))
         })

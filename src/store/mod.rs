@@ -15,7 +15,9 @@
 //! nobody refers to, at worst. Nothing else is authoritative: `steps/`, `results/` and `runs/` can be deleted.
 //! All formats are described in `cache/README.md`.
 
+mod commit;
 mod history;
+mod lease;
 mod object;
 mod record;
 mod results;
@@ -25,25 +27,30 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+pub use commit::Lost;
 pub use history::Keys;
+pub use lease::Lease;
 pub use object::Object;
 pub use record::{Draft, Lookup, Record};
 pub use scratch::Stage;
 
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
+use commit::Commits;
 use scratch::Scratch;
 
 /// A cache folder. Reading touches nothing; the first write makes what is missing.
 pub struct Store {
     root: PathBuf,
+    // Before the scratch folder, which it uses: fields are dropped in this order.
+    commits: Commits,
     scratch: Mutex<Option<Scratch>>,
 }
 
 impl Store {
     /// The cache in this folder, which need not exist yet.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), scratch: Mutex::new(None) }
+        Self { root: root.into(), commits: Commits::default(), scratch: Mutex::new(None) }
     }
 
     /// The cache folder.
@@ -72,6 +79,12 @@ impl Store {
             *scratch = Some(Scratch::open(&self.root.join("tmp"))?);
         }
         scratch.as_mut().map(Scratch::stage).expect("just opened")
+    }
+
+    /// Waits until every record that was committed can be seen by others; answers those that could not be written.
+    /// A run is not done before. What is still on its way when the store is dropped is written then, too.
+    pub fn flush(&self) -> Vec<Lost> {
+        self.commits.flush()
     }
 
     /// Writes a file so that readers see the old text or the new one, never a part of it.

@@ -7,8 +7,9 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::commit::{self, LONG_MS, Pending};
 use super::object::Object;
-use super::{Stage, Store};
+use super::{Lease, Stage, Store};
 use crate::digest::{Digest, Watch};
 use crate::error::{Problem, Result};
 use crate::event::{Costs, Say};
@@ -73,6 +74,9 @@ impl Store {
     /// Looks a key up. Whatever is wrong with a record or an output makes it a miss, never an error: the step
     /// runs again and repairs it.
     pub fn find(&self, key: &Digest) -> Lookup {
+        if let Some(record) = self.commits.get(key) {
+            return Lookup::Hit(Box::new(record));
+        }
         let record = match self.read_record(key) {
             Ok(Some(record)) => record,
             Ok(None) => return Lookup::Miss(None),
@@ -89,7 +93,7 @@ impl Store {
 
     /// The record of a key, even if its outputs are gone: for comparing manifests.
     pub fn record(&self, key: &Digest) -> Option<Record> {
-        self.read_record(key).ok().flatten()
+        self.commits.get(key).or_else(|| self.read_record(key).ok().flatten())
     }
 
     fn read_record(&self, key: &Digest) -> std::result::Result<Option<Record>, String> {
@@ -105,10 +109,13 @@ impl Store {
         Ok(Some(record))
     }
 
-    /// Keeps what a step wrote into the `out` folder of its stage: moves the outputs in, then writes the record.
-    /// If another process has kept the same key meanwhile, its record is the answer. `watch` follows the hashing
-    /// of the outputs.
-    pub fn commit(&self, stage: &Stage, draft: Draft, watch: Watch) -> Result<Record> {
+    /// Keeps what a step wrote into the `out` folder of its stage: moves the outputs in, then lets the record be
+    /// written, after the outputs are on the disk: at once if the step took long, else together with others. From
+    /// now on [`Store::find`] finds it here; for others it exists when the lease is given up, which is done then,
+    /// and [`Store::flush`] waits for that. If another process has kept the same key meanwhile, its record is the
+    /// answer. `watch` follows the hashing of the outputs.
+    pub fn commit(&self, stage: &Stage, draft: Draft, lease: Option<Lease>, watch: Watch) -> Result<Record> {
+        self.commits.healthy()?;
         let key = crate::key::key_of(&draft.manifest);
         let mut outputs = BTreeMap::new();
         for (position, (name, file)) in draft.outputs.into_iter().enumerate() {
@@ -122,7 +129,14 @@ impl Store {
         let (format, checksum) = (FORMAT.to_owned(), Digest::of(b""));
         let record = Record { format, checksum, key, manifest, outputs, figures, said, costs, run, step };
         let (record, text) = record.sealed()?;
-        self.write(&self.record_path(&record.key), &text)?;
+        let objects = record.outputs.values().map(|object| self.object(&object.digest)).collect();
+        let place = self.record_path(&record.key);
+        let pending = Pending { record: record.clone(), text, place, objects, lease };
+        if costs.took_ms >= LONG_MS {
+            commit::at_once(self.root(), &stage.folder().join("record"), &pending)?;
+        } else {
+            self.commits.add(self, pending)?;
+        }
         Ok(record)
     }
 }
@@ -185,7 +199,9 @@ mod tests {
             run: "run".into(),
             step: "a".into(),
         };
-        store.commit(&stage, draft, &mut |_| Ok(())).unwrap()
+        let record = store.commit(&stage, draft, None, &mut |_| Ok(())).unwrap();
+        assert_eq!(store.flush(), []);
+        record
     }
 
     fn miss(store: &Store, key: &Digest) -> String {
