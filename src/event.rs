@@ -55,6 +55,19 @@ pub struct Made {
     pub path: String,
 }
 
+/// What a result cost when it was made; stored with it and told again when it is reused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Costs {
+    /// How long the step took, in milliseconds.
+    pub took_ms: u64,
+    /// Time of all its processors together, in milliseconds, where that could be measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+    /// The most memory that it held at once, in bytes, where that could be measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_bytes: Option<u64>,
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -93,6 +106,9 @@ pub enum Event {
         key: Digest,
         /// How long it had taken when it ran, in milliseconds.
         saved_ms: u64,
+        /// All that it had cost; logs of earlier versions do not tell.
+        #[serde(default)]
+        costs: Costs,
         /// Its outputs.
         outputs: BTreeMap<String, Made>,
         /// The figures it had recorded.
@@ -129,6 +145,9 @@ pub enum Event {
         key: Digest,
         /// How long it took, in milliseconds.
         took_ms: u64,
+        /// All that it cost; logs of earlier versions do not tell.
+        #[serde(default)]
+        costs: Costs,
         /// Its outputs.
         outputs: BTreeMap<String, Made>,
         /// The figures it recorded.

@@ -76,7 +76,7 @@ fn decision(plan: &Planned) -> String {
 }
 
 fn made(record: &Record) -> String {
-    let took = ui::duration(record.took_ms);
+    let took = ui::duration(record.costs.took_ms);
     // The name of a run begins with its time.
     let when = record.run.split_once('Z').map_or("", |(time, _)| time).replacen('T', " ", 1);
     let when = match when.split_once(' ') {

@@ -91,7 +91,7 @@ pub fn word(plan: &Planned) -> &'static str {
 
 fn why(plan: &Planned) -> String {
     match &plan.verdict {
-        Verdict::Reuse(record) => format!("saves {}", ui::duration(record.took_ms)),
+        Verdict::Reuse(record) => format!("saves {}", ui::duration(record.costs.took_ms)),
         Verdict::Fail(problem) => problem.what.clone(),
         Verdict::Run | Verdict::Depends(_) => plan.why.join(", "),
     }
@@ -113,7 +113,7 @@ fn counts<'a>(planned: impl Iterator<Item = &'a Planned>) -> String {
             Verdict::Fail(_) => fail += 1,
             Verdict::Reuse(record) => {
                 reuse += 1;
-                saved += record.took_ms;
+                saved += record.costs.took_ms;
             }
         }
     }

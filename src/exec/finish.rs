@@ -9,10 +9,12 @@ use std::time::Instant;
 use super::{Counts, Run, State, Summary};
 use crate::digest::files_below;
 use crate::event::{Event, Outcome, Say};
+use crate::store::Lost;
 
 impl Run<'_> {
     /// Tells which steps were left out, links the results and ends the run.
     pub(super) fn finish(mut self, started: Instant) -> Summary {
+        self.lost();
         let interrupted = self.options.cancel.load(Ordering::Relaxed);
         if let Some(first) = self.first_failure {
             for step in self.order.clone() {
@@ -33,6 +35,20 @@ impl Run<'_> {
         let took_ms = started.elapsed().as_millis() as u64;
         self.tell(Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, results });
         Summary { outcome, records: self.records }
+    }
+
+    /// Waits until every result can be seen by others. One that could not be written was told as finished, and its
+    /// consumers may have run with it; now it has failed.
+    fn lost(&mut self) {
+        for Lost { key, problem } in self.store.flush() {
+            let lost = self.records.iter().find(|(_, record)| record.key == key).map(|(&step, _)| step);
+            // A step of this run made it: nobody else commits to this store.
+            let Some(step) = lost else { continue };
+            self.records.remove(&step);
+            self.counts.ran = self.counts.ran.saturating_sub(1);
+            let state = self.failed(step, problem);
+            self.states.insert(step, state);
+        }
     }
 
     /// The failed step that this one needs, if it needs one.

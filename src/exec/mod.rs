@@ -358,7 +358,8 @@ impl<'a> Run<'a> {
         self.tell(Event::StepFinished {
             step: self.id(step),
             key: record.key.clone(),
-            took_ms: record.took_ms,
+            took_ms: record.costs.took_ms,
+            costs: record.costs,
             outputs: self.made(&record),
             figures: record.figures.clone(),
         });
@@ -367,11 +368,12 @@ impl<'a> Run<'a> {
 
     fn reused(&mut self, step: usize, record: Record) -> State {
         self.counts.reused += 1;
-        self.counts.saved_ms += record.took_ms;
+        self.counts.saved_ms += record.costs.took_ms;
         self.tell(Event::StepReused {
             step: self.id(step),
             key: record.key.clone(),
-            saved_ms: record.took_ms,
+            saved_ms: record.costs.took_ms,
+            costs: record.costs,
             outputs: self.made(&record),
             figures: record.figures.clone(),
         });

@@ -16,7 +16,7 @@ use super::sources::{self, Sources};
 use super::{Message, Options};
 use crate::digest::bytes_of;
 use crate::error::{Problem, Result};
-use crate::event::Say;
+use crate::event::{Costs, Say};
 use crate::spec::Step;
 use crate::step::{Artifact, Context, Frame, Outside};
 use crate::store::{Draft, Record, Store};
@@ -83,7 +83,7 @@ impl Job<'_> {
             outputs: outputs.map(|output| (output.name.to_owned(), output.file.to_owned())).collect(),
             figures,
             said: said.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            took_ms: (self.fetched + started.elapsed()).as_millis() as u64,
+            costs: Costs { took_ms: (self.fetched + started.elapsed()).as_millis() as u64, ..Costs::default() },
             run: self.options.run.clone(),
             step: self.step.id.clone(),
         };
@@ -91,7 +91,7 @@ impl Job<'_> {
         let never = || false;
         let mut tell = sources::told("keeping the result", &say, &never);
         let total = bytes_of(&stage.out()).unwrap_or_default();
-        self.store.commit(&stage, draft, &mut |bytes| {
+        self.store.commit(&stage, draft, None, &mut |bytes| {
             done += bytes;
             tell(done, total.max(done))
         })

@@ -1,13 +1,14 @@
 //! Objects: files and folders that are named by their content and never change.
 //! It does not know which step made one.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::Store;
+use super::commit::rename;
 use crate::digest::{Digest, Watch, bytes_of, files_below};
 use crate::error::{Problem, Result};
 
@@ -33,24 +34,23 @@ impl Store {
     /// Hashes what a step wrote and moves it in. If the object is there already, that one is kept: somebody
     /// may be reading it. `watch` follows the hashing.
     pub(super) fn take_in(&self, written: &Path, aside: &Path, watch: Watch) -> Result<Object> {
-        refuse_links(written)?;
-        let (is_folder, bytes) = measure(written)?;
+        let meta = refuse_links(written)?;
+        let (is_folder, bytes) = if meta.is_dir() { measure(written)? } else { (false, meta.len()) };
         let object = Object { digest: Digest::of_path_watched(written, watch)?, bytes, is_folder };
-        if self.has(&object) {
-            return Ok(object);
-        }
-        seal(written)?;
         let place = self.object(&object.digest);
-        super::make_parent(&place)?;
-        // A damaged object makes way; it is deleted with the rest of the step's scratch folder.
         if place.symlink_metadata().is_ok() {
+            if self.has(&object) {
+                return Ok(object);
+            }
+            // A damaged object makes way; it is deleted with the rest of the step's scratch folder.
             let _ = fs::rename(&place, aside);
         }
-        match fs::rename(written, &place) {
+        seal(written, meta)?;
+        match rename(written, &place) {
             Ok(()) => Ok(object),
             // Another process was faster.
             Err(_) if self.has(&object) => Ok(object),
-            Err(error) => Err(Problem::io("write", &place, &error)),
+            Err(problem) => Err(problem),
         }
     }
 }
@@ -61,8 +61,8 @@ fn measure(path: &Path) -> Result<(bool, u64)> {
     Ok((is_folder, bytes_of(path)?))
 }
 
-/// A link would make the object depend on a file outside the store.
-fn refuse_links(path: &Path) -> Result<()> {
+/// A link would make the object depend on a file outside the store. Answers what the path itself is.
+fn refuse_links(path: &Path) -> Result<Metadata> {
     let meta = fs::symlink_metadata(path).map_err(|e| Problem::io("read", path, &e))?;
     if meta.is_symlink() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -73,30 +73,25 @@ fn refuse_links(path: &Path) -> Result<()> {
             refuse_links(&entry.map_err(|e| Problem::io("list", path, &e))?.path())?;
         }
     }
-    Ok(())
+    Ok(meta)
 }
 
-/// Makes files read-only and flushes them to the disk.
-///
-/// Flushing: a rename may reach the disk before the bytes do, and a record must not outlive the bytes that it
-/// names, so each file is synced before the record is written. Folders are not synced: a rename that a power cut
-/// undoes is a missing object or record, which is a miss and costs a rerun, nothing more.
+/// Makes files read-only. They are flushed before the record is written, by whoever writes it (`commit`).
 ///
 /// Folders stay writable: a read-only folder cannot be moved by everyone, and `rm -r cache` would fail.
-fn seal(path: &Path) -> Result<()> {
-    let files = if path.is_dir() {
-        files_below(path)?.iter().map(|file| path.join(file)).collect()
-    } else {
-        vec![path.to_owned()]
+fn seal(path: &Path, meta: Metadata) -> Result<()> {
+    let read_only = |path: &Path, meta: Metadata| {
+        let mut permissions = meta.permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(path, permissions).map_err(|e| Problem::io("write", path, &e))
     };
-    for path in files {
-        let sealed = (|| {
-            File::open(&path)?.sync_all()?;
-            let mut permissions = fs::metadata(&path)?.permissions();
-            permissions.set_readonly(true);
-            fs::set_permissions(&path, permissions)
-        })();
-        sealed.map_err(|e| Problem::io("write", &path, &e))?;
+    if !meta.is_dir() {
+        return read_only(path, meta);
+    }
+    for file in files_below(path)? {
+        let path = path.join(file);
+        let meta = fs::metadata(&path).map_err(|e| Problem::io("read", &path, &e))?;
+        read_only(&path, meta)?;
     }
     Ok(())
 }

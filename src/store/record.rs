@@ -7,14 +7,15 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::commit::{self, LONG_MS, Pending};
 use super::object::Object;
-use super::{Stage, Store};
+use super::{Lease, Stage, Store};
 use crate::digest::{Digest, Watch};
 use crate::error::{Problem, Result};
-use crate::event::Say;
+use crate::event::{Costs, Say};
 
 /// First field of each record; another version is a miss.
-pub const FORMAT: &str = "pipe/record@1";
+pub const FORMAT: &str = "pipe/record@2";
 
 /// What a step left.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub const FORMAT: &str = "pipe/record@1";
 pub struct Record {
     /// `FORMAT`.
     pub format: String,
+    /// blake3 of all that follows it in the file, so that a record that a crash left half written is none.
+    pub checksum: Digest,
     /// The hash of `manifest`, also the name of the file.
     pub key: Digest,
     /// The readable document that the key is made of.
@@ -32,8 +35,8 @@ pub struct Record {
     pub figures: BTreeMap<String, f64>,
     /// Notes and warnings that the step said, so that a reused result still warns.
     pub said: Vec<Say>,
-    /// How long the step took, in milliseconds.
-    pub took_ms: u64,
+    /// What it cost to make.
+    pub costs: Costs,
     /// The run that made it.
     pub run: String,
     /// The id that the step had in that run.
@@ -50,8 +53,8 @@ pub struct Draft {
     pub figures: BTreeMap<String, f64>,
     /// See [`Record::said`].
     pub said: Vec<Say>,
-    /// See [`Record::took_ms`].
-    pub took_ms: u64,
+    /// See [`Record::costs`].
+    pub costs: Costs,
     /// See [`Record::run`].
     pub run: String,
     /// See [`Record::step`].
@@ -71,6 +74,9 @@ impl Store {
     /// Looks a key up. Whatever is wrong with a record or an output makes it a miss, never an error: the step
     /// runs again and repairs it.
     pub fn find(&self, key: &Digest) -> Lookup {
+        if let Some(record) = self.commits.get(key) {
+            return Lookup::Hit(Box::new(record));
+        }
         let record = match self.read_record(key) {
             Ok(Some(record)) => record,
             Ok(None) => return Lookup::Miss(None),
@@ -87,7 +93,7 @@ impl Store {
 
     /// The record of a key, even if its outputs are gone: for comparing manifests.
     pub fn record(&self, key: &Digest) -> Option<Record> {
-        self.read_record(key).ok().flatten()
+        self.commits.get(key).or_else(|| self.read_record(key).ok().flatten())
     }
 
     fn read_record(&self, key: &Digest) -> std::result::Result<Option<Record>, String> {
@@ -96,20 +102,20 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("its record cannot be read: {error}")),
         };
-        let record: Record = serde_json::from_slice(&text).map_err(|_| "its record is damaged".to_owned())?;
-        if record.format != FORMAT {
-            return Err(format!("its record has the format `{}`, not `{FORMAT}`", record.format));
-        }
-        if record.key != *key || crate::key::key_of(&record.manifest) != *key {
+        let record = Record::parse(&text)?;
+        if record.key != *key {
             return Err("its record does not belong to its key".to_owned());
         }
         Ok(Some(record))
     }
 
-    /// Keeps what a step wrote into the `out` folder of its stage: moves the outputs in, then writes the record.
-    /// If another process has kept the same key meanwhile, its record is the answer. `watch` follows the hashing
-    /// of the outputs.
-    pub fn commit(&self, stage: &Stage, draft: Draft, watch: Watch) -> Result<Record> {
+    /// Keeps what a step wrote into the `out` folder of its stage: moves the outputs in, then lets the record be
+    /// written, after the outputs are on the disk: at once if the step took long, else together with others. From
+    /// now on [`Store::find`] finds it here; for others it exists when the lease is given up, which is done then,
+    /// and [`Store::flush`] waits for that. If another process has kept the same key meanwhile, its record is the
+    /// answer. `watch` follows the hashing of the outputs.
+    pub fn commit(&self, stage: &Stage, draft: Draft, lease: Option<Lease>, watch: Watch) -> Result<Record> {
+        self.commits.healthy()?;
         let key = crate::key::key_of(&draft.manifest);
         let mut outputs = BTreeMap::new();
         for (position, (name, file)) in draft.outputs.into_iter().enumerate() {
@@ -119,12 +125,59 @@ impl Store {
         if let Lookup::Hit(first) = self.find(&key) {
             return Ok(*first);
         }
-        let Draft { manifest, figures, said, took_ms, run, step, .. } = draft;
-        let record = Record { format: FORMAT.to_owned(), key, manifest, outputs, figures, said, took_ms, run, step };
-        let text = serde_json::to_string_pretty(&record)
-            .map_err(|e| Problem::new(format!("the record of `{}` cannot be written as JSON: {e}", record.step)))?;
-        self.write(&self.record_path(&record.key), &(text + "\n"))?;
+        let Draft { manifest, figures, said, costs, run, step, .. } = draft;
+        let (format, checksum) = (FORMAT.to_owned(), Digest::of(b""));
+        let record = Record { format, checksum, key, manifest, outputs, figures, said, costs, run, step };
+        let (record, text) = record.sealed()?;
+        let objects = record.outputs.values().map(|object| self.object(&object.digest)).collect();
+        let place = self.record_path(&record.key);
+        let pending = Pending { record: record.clone(), text, place, objects, lease };
+        if costs.took_ms >= LONG_MS {
+            commit::at_once(self.root(), &stage.folder().join("record"), &pending)?;
+        } else {
+            self.commits.add(self, pending)?;
+        }
         Ok(record)
+    }
+}
+
+/// How the file of a record begins; then come the digits of the checksum, `SEAM`, and what it is made of.
+fn head() -> String {
+    format!("{{\"format\":\"{FORMAT}\",\"checksum\":\"")
+}
+
+const SEAM: &str = "\",";
+
+impl Record {
+    /// The record with its checksum, and the text of its file.
+    fn sealed(mut self) -> Result<(Self, String)> {
+        let text = serde_json::to_string(&self)
+            .map_err(|e| Problem::new(format!("the record of `{}` cannot be written as JSON: {e}", self.step)))?;
+        let head = head();
+        let body = format!("{}\n", &text[head.len() + self.checksum.as_str().len() + SEAM.len()..]);
+        self.checksum = Digest::of(body.as_bytes());
+        let text = format!("{head}{}{SEAM}{body}", self.checksum);
+        Ok((self, text))
+    }
+
+    /// Reads the text of a record's file; the sentence says what is wrong with it.
+    pub(super) fn parse(text: &[u8]) -> std::result::Result<Self, String> {
+        let damaged = || "its record is damaged".to_owned();
+        let Some(rest) = text.strip_prefix(head().as_bytes()) else {
+            #[derive(Deserialize)]
+            struct Other {
+                format: String,
+            }
+            let other: Other = serde_json::from_slice(text).map_err(|_| damaged())?;
+            return Err(format!("its record has the format `{}`, not `{FORMAT}`", other.format));
+        };
+        // Over the bytes as they lie there: nothing has to be read and written again to compare it.
+        let (checksum, rest) = rest.split_at_checked(64).ok_or_else(damaged)?;
+        let body = rest.strip_prefix(SEAM.as_bytes()).ok_or_else(damaged)?;
+        if Digest::of(body).as_str().as_bytes() != checksum {
+            return Err(damaged());
+        }
+        serde_json::from_slice(text).map_err(|_| damaged())
     }
 }
 
@@ -142,11 +195,13 @@ mod tests {
             outputs: BTreeMap::from([("text".to_owned(), "file".to_owned())]),
             figures: BTreeMap::from([("loss".to_owned(), 0.1 + 0.2)]),
             said: vec![Say::Warning { text: "careful".into() }],
-            took_ms: 12,
+            costs: Costs { took_ms: 12, cpu_ms: Some(7), peak_bytes: None },
             run: "run".into(),
             step: "a".into(),
         };
-        store.commit(&stage, draft, &mut |_| Ok(())).unwrap()
+        let record = store.commit(&stage, draft, None, &mut |_| Ok(())).unwrap();
+        assert_eq!(store.flush(), []);
+        record
     }
 
     fn miss(store: &Store, key: &Digest) -> String {
@@ -175,17 +230,19 @@ mod tests {
         let (path, object) = (store.record_path(&record.key), store.object(&record.outputs["text"].digest));
         let whole = fs::read_to_string(&path).unwrap();
         for (text, expected) in [
-            (whole[..whole.len() / 2].to_owned(), "its record is damaged"),
-            (whole.replace("record@1", "record@9"), "its record has the format `pipe/record@9`, not `pipe/record@1`"),
-            (
-                whole.replace("0.1,", "0.2,").replace("\"a\": 0.1", "\"a\": 0.2"),
-                "its record does not belong to its key",
-            ),
+            (String::new(), "its record is damaged"),
+            (whole.replace("\"a\":0.1", "\"a\":0.2"), "its record is damaged"),
+            (whole.replace("record@2", "record@1"), "its record has the format `pipe/record@1`, not `pipe/record@2`"),
+            (whole.trim_end().to_owned(), "its record is damaged"),
         ] {
             assert_ne!(text, whole);
             fs::write(&path, text).unwrap();
             assert_eq!(miss(&store, &record.key), expected);
         }
+        let other = Digest::of(b"another key");
+        super::super::make_parent(&store.record_path(&other)).unwrap();
+        fs::write(store.record_path(&other), &whole).unwrap();
+        assert_eq!(miss(&store, &other), "its record does not belong to its key");
         fs::write(&path, &whole).unwrap();
         fs::remove_file(&object).unwrap();
         assert_eq!(miss(&store, &record.key), "its output `text` is gone in the cache");
@@ -193,5 +250,21 @@ mod tests {
         assert_eq!(miss(&store, &record.key), "its output `text` is damaged in the cache");
         commit(&store, "one");
         assert!(matches!(store.find(&record.key), Lookup::Hit(_)));
+    }
+
+    #[test]
+    fn a_record_that_was_cut_short_or_has_a_hole_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::at(folder.path());
+        let record = commit(&store, "one");
+        let whole = fs::read(store.record_path(&record.key)).unwrap();
+        assert_eq!(Record::parse(&whole).unwrap(), record);
+        for cut in 0..whole.len() {
+            assert!(Record::parse(&whole[..cut]).is_err(), "{cut}");
+            // What a power cut leaves where a block never reached the disk.
+            let mut holed = whole.clone();
+            holed[cut..].fill(0);
+            assert!(Record::parse(&holed).is_err(), "{cut}");
+        }
     }
 }

@@ -157,6 +157,7 @@ mod tests {
     use super::*;
     use crate::digest::Digest;
     use crate::error::Problem;
+    use crate::event::Costs;
 
     fn lines(lines: &mut Lines, at_ms: u64, event: Event) -> Vec<String> {
         lines.of(&Stamped { at_ms, event }, None)
@@ -178,7 +179,14 @@ mod tests {
 
     fn finished() -> Event {
         let (outputs, figures) = (BTreeMap::new(), BTreeMap::new());
-        Event::StepFinished { step: "lora".into(), key: Digest::of(b""), took_ms: 42_100, outputs, figures }
+        Event::StepFinished {
+            step: "lora".into(),
+            key: Digest::of(b""),
+            took_ms: 42_100,
+            costs: Costs::default(),
+            outputs,
+            figures,
+        }
     }
 
     #[test]
@@ -187,8 +195,14 @@ mod tests {
         assert!(lines(&mut all, 1, started()).is_empty());
         assert_eq!(lines(&mut all, 2, finished()), ["✓ lora         42.1 s   params.adapter.lora.rank: 4 → 8"]);
         let (outputs, figures) = (BTreeMap::new(), BTreeMap::new());
-        let reused =
-            Event::StepReused { step: "tokens".into(), key: Digest::of(b""), saved_ms: 3200, outputs, figures };
+        let reused = Event::StepReused {
+            step: "tokens".into(),
+            key: Digest::of(b""),
+            saved_ms: 3200,
+            costs: Costs::default(),
+            outputs,
+            figures,
+        };
         assert_eq!(lines(&mut all, 3, reused), ["= tokens       reused   (saved 3.2 s)"]);
     }
 
