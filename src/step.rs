@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use context::{Artifact, Context, Frame, Outside, stream};
+pub use context::{Artifact, Context, Frame, Outside, Traces, stream};
 pub use machine::{LIBTORCH, Machine, Share};
 
 use crate::error::{Path, Problem, Result, Segment};

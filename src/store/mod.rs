@@ -7,6 +7,8 @@
 //! steps/PIPELINE/STEP.json     the keys that a step had last, to explain a rerun           (history)
 //! results/PIPELINE/STEP/FILE   links for people into objects/                              (results)
 //! runs/RUN.jsonl               one log per run                                             (crate::run)
+//! logs/ab/abcd…/               what the programs of a `command` step said                  (logs)
+//! failed/abcd…/                the folder of one that failed, until it succeeds            (logs)
 //! tmp/…                        what is being written, a folder per process                 (scratch)
 //! ```
 //!
@@ -16,6 +18,7 @@
 //! All formats are described in `cache/README.md`.
 
 mod history;
+mod logs;
 mod object;
 mod record;
 mod results;

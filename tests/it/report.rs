@@ -415,7 +415,7 @@ fn run(kind: &str, with: &Value, port: &str, inputs: &[(&str, PathBuf)], root: &
         inputs: BTreeMap::from([(port.to_owned(), inputs.iter().map(artifact).collect())]),
         out: out.path().to_owned(),
         root: root.to_owned(),
-        machine: Machine { device: "cpu".to_owned(), cores: 1, bf16: false },
+        machine: Machine { device: "cpu".to_owned(), cores: 1, bf16: false, variables: Default::default() },
         threads: 1,
         cancel: Arc::new(AtomicBool::new(false)),
         sink: Box::new(move |say| heard.lock().expect("no panic").push(say)),
