@@ -140,7 +140,9 @@ impl CacheArgs {
     fn machine(&self) -> Result<Machine, Problem> {
         front::device(&self.device)?;
         let device = crate::ml::device::device(&self.device)?;
-        Ok(Machine { device: device.name, cores: device.cores, bf16: device.bf16 })
+        let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        let variables = std::sync::Arc::new(variables.collect());
+        Ok(Machine { device: device.name, cores: device.cores, bf16: device.bf16, variables })
     }
 }
 

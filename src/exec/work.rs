@@ -18,8 +18,8 @@ use crate::digest::bytes_of;
 use crate::error::{Problem, Result};
 use crate::event::{Costs, Say};
 use crate::spec::Step;
-use crate::step::{Artifact, Context, Frame, Outside};
-use crate::store::{Draft, Record, Store};
+use crate::step::{Artifact, Context, Frame, Outside, Traces};
+use crate::store::{Draft, Record, Stage, Store};
 
 /// Everything that one step needs to run.
 pub(super) struct Job<'a> {
@@ -48,9 +48,23 @@ impl Job<'_> {
     }
 
     fn result(self, to: &Sender<Message>) -> Result<Record> {
+        let (store, cancel, key) = (self.store, self.options.cancel.clone(), self.decision.key.clone());
+        let position = self.position;
+        let stage = store.stage()?;
+        let result = self.in_stage(&stage, to);
+        // Whoever stops a run knows why it did not end well.
+        if result.is_err()
+            && !cancel.load(Ordering::Relaxed)
+            && let Err(problem) = store.keep_failed(&key, &stage)
+        {
+            pass(position, to.clone())(Say::Warning { text: format!("its folder is not kept: {}", problem.what) });
+        }
+        result
+    }
+
+    fn in_stage(self, stage: &Stage, to: &Sender<Message>) -> Result<Record> {
         let started = Instant::now();
         let say = thinned(pass(self.position, to.clone()));
-        let stage = self.store.stage()?;
         let out = stage.out();
         fs::create_dir(&out).map_err(|e| Problem::io("make the folder", &out, &e))?;
         let said = Arc::new(Mutex::new(Vec::new()));
@@ -64,8 +78,13 @@ impl Job<'_> {
             cancel: self.options.cancel.clone(),
             sink: sink(pass(self.position, to.clone()), said.clone()),
         })
-        .with_outside(self.outside);
-        caught(self.step.kind.name(), || self.step.action.run(&mut cx))?;
+        .with_outside(self.outside)
+        .with_traces(Traces { log: stage.log(), failed: self.store.failed(&self.decision.key) });
+        let ran = caught(self.step.kind.name(), || self.step.action.run(&mut cx));
+        for artifact in cx.all_damaged() {
+            self.store.discard(artifact)?;
+        }
+        ran?;
         // A step that left its loop early on Ctrl-C may not have said so.
         if self.options.cancel.load(Ordering::Relaxed) {
             return Err(Problem::cancelled());
@@ -77,10 +96,11 @@ impl Job<'_> {
         for (name, value) in bad {
             cx.warn(format!("the figure `{name}` is {value} and is not recorded"));
         }
-        let outputs = self.step.kind.outputs().iter();
+        self.store.keep_log(&self.decision.key, stage)?;
+        let outputs = self.step.outputs.iter();
         let draft = Draft {
             manifest: self.decision.manifest,
-            outputs: outputs.map(|output| (output.name.to_owned(), output.file.to_owned())).collect(),
+            outputs: outputs.map(|output| (output.name.to_string(), output.file.to_string())).collect(),
             figures,
             said: said.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             costs: Costs { took_ms: (self.fetched + started.elapsed()).as_millis() as u64, ..Costs::default() },
@@ -91,7 +111,7 @@ impl Job<'_> {
         let never = || false;
         let mut tell = sources::told("keeping the result", &say, &never);
         let total = bytes_of(&stage.out()).unwrap_or_default();
-        self.store.commit(&stage, draft, None, &mut |bytes| {
+        self.store.commit(stage, draft, None, &mut |bytes| {
             done += bytes;
             tell(done, total.max(done))
         })

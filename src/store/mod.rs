@@ -8,6 +8,8 @@
 //! leases/ab/abcd…              locks: whoever makes the result of a key holds one          (lease)
 //! results/PIPELINE/STEP/FILE   links for people into objects/                              (results)
 //! runs/RUN.jsonl               one log per run                                             (crate::run)
+//! logs/ab/abcd…/               what the programs of a `command` step said                  (logs)
+//! failed/abcd…/                the folder of one that failed, until it succeeds            (logs)
 //! tmp/…                        what is being written, a folder per process                 (scratch)
 //! ```
 //!
@@ -20,6 +22,7 @@ mod commit;
 mod history;
 mod journal;
 mod lease;
+mod logs;
 mod object;
 mod record;
 mod results;
