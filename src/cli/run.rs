@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{Exit, TargetArgs, front, grid, remote};
 use crate::error::Problem;
 use crate::event::{Event, Outcome, Stamped};
-use crate::exec::{self, Decider, Options, Summary};
+use crate::exec::{self, Capacity, Choice, Decider, Options, Summary};
 use crate::fetch::Settings;
 use crate::lockfile::Lockfile;
 use crate::run::{self, Log};
@@ -153,7 +153,8 @@ impl Runner<'_> {
         let options = Options {
             run: name,
             sets,
-            slots: self.slots,
+            capacity: Capacity::slots(self.slots),
+            choice: Choice::default(),
             machine: self.machine.clone(),
             settings: self.settings.clone(),
             lock: self.lock.clone(),

@@ -87,19 +87,26 @@ pub struct Context {
     traces: Option<Traces>,
     damaged: Vec<Digest>,
     cost: (Option<u64>, Option<u64>),
+    gpus: Vec<usize>,
 }
 
 impl Context {
     /// The engine and tests make contexts; steps only use them.
     pub fn new(frame: Frame) -> Self {
         let (outside, figures, damaged) = (Outside::default(), BTreeMap::new(), Vec::new());
-        Self { frame, outside, figures, traces: None, damaged, cost: (None, None) }
+        Self { frame, outside, figures, traces: None, damaged, cost: (None, None), gpus: Vec::new() }
     }
 
     /// The same with places to leave traces at.
     #[must_use]
     pub fn with_traces(self, traces: Traces) -> Self {
         Self { traces: Some(traces), ..self }
+    }
+
+    /// The same with GPUs that are the step's own.
+    #[must_use]
+    pub fn with_gpus(self, gpus: Vec<usize>) -> Self {
+        Self { gpus, ..self }
     }
 
     /// The same with a way to other machines; without it there is none.
@@ -131,6 +138,11 @@ impl Context {
     /// Where to write an output: `file` as declared in [`super::Output::file`].
     pub fn output(&self, file: &str) -> PathBuf {
         self.frame.out.join(file)
+    }
+
+    /// The numbers of the GPUs that are the step's own while it runs.
+    pub fn gpus(&self) -> &[usize] {
+        &self.gpus
     }
 
     /// The folder of the outputs.
