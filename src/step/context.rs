@@ -135,6 +135,11 @@ impl Context {
         self.frame.inputs.get(port).map_or(&[], Vec::as_slice)
     }
 
+    /// The names of the ports that something is connected to.
+    pub fn ports(&self) -> impl Iterator<Item = &str> {
+        self.frame.inputs.keys().map(String::as_str)
+    }
+
     /// Where to write an output: `file` as declared in [`super::Output::file`].
     pub fn output(&self, file: &str) -> PathBuf {
         self.frame.out.join(file)
