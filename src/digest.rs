@@ -1,9 +1,10 @@
 //! Content digests: what a file or a folder is, independent of where it lies and when it was written.
 //! It does not know the store, nor what a digest is used for.
 
+mod read;
+
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -17,9 +18,6 @@ pub struct Digest(String);
 
 /// Follows a long reading: told how many bytes were read since the last time; its problem ends the reading.
 pub type Watch<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
-
-/// Bytes that are hashed at once, by all cores: enough that the threads pay, and that a disk is read in one go.
-const BLOCK: u64 = 8 << 20;
 
 impl Digest {
     /// The digest of these bytes.
@@ -59,30 +57,26 @@ impl Digest {
     }
 
     fn of_files_watched(folder: &Path, names: &[impl AsRef<str>], watch: Watch) -> Result<Self> {
-        let mut listing = String::from("pipe folder 1\n");
-        for relative in names.iter().map(AsRef::as_ref) {
-            let digest = Self::file(&folder.join(relative), watch)?;
-            listing.push_str(&format!("{digest} {relative}\n"));
-        }
-        Ok(Self::of(listing.as_bytes()))
+        let paths: Vec<_> = names.iter().map(|name| folder.join(name.as_ref())).collect();
+        Ok(Self::of_listing(names, &Self::each(&paths, watch)?))
     }
 
-    /// Read, not mapped: a file that somebody cuts short meanwhile would kill the process that has it mapped.
-    fn file(path: &Path, watch: Watch) -> Result<Self> {
-        let failed = |e: std::io::Error| Problem::io("read", path, &e);
-        let file = File::open(path).map_err(failed)?;
-        let room = file.metadata().map_err(failed)?.len().clamp(1, BLOCK);
-        let mut block = Vec::with_capacity(room as usize);
-        let mut hasher = blake3::Hasher::new();
-        loop {
-            block.clear();
-            (&file).take(BLOCK).read_to_end(&mut block).map_err(failed)?;
-            if block.is_empty() {
-                return Ok(Self(hasher.finalize().to_hex().to_string()));
-            }
-            hasher.update_rayon(&block);
-            watch(block.len() as u64)?;
+    /// The digest of a folder that holds files of these names and digests; the names are sorted.
+    pub fn of_listing(names: &[impl AsRef<str>], digests: &[Self]) -> Self {
+        let mut listing = String::from("pipe folder 1\n");
+        for (name, digest) in names.iter().zip(digests) {
+            listing.push_str(&format!("{digest} {}\n", name.as_ref()));
         }
+        Self::of(listing.as_bytes())
+    }
+
+    /// The digest of each of these files, many read at a time.
+    pub fn each(paths: &[impl AsRef<Path>], watch: Watch) -> Result<Vec<Self>> {
+        read::files(&paths.iter().map(AsRef::as_ref).collect::<Vec<_>>(), watch)
+    }
+
+    fn file(path: &Path, watch: Watch) -> Result<Self> {
+        Ok(Self::each(&[path], watch)?.remove(0))
     }
 
     /// All 64 digits.
@@ -155,10 +149,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_several_blocks_is_followed_and_can_be_left() {
+    fn a_large_file_is_followed_and_can_be_left() {
+        let window = read::WINDOW;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("большой файл");
-        let bytes: Vec<u8> = (0..2 * BLOCK + 7).map(|i| ((i * i) >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..2 * window + 7).map(|i| ((i * i) >> 3) as u8).collect();
         fs::write(&path, &bytes).unwrap();
         let mut told = Vec::new();
         let digest = Digest::of_path_watched(&path, &mut |read| {
@@ -166,7 +161,7 @@ mod tests {
             Ok(())
         });
         assert_eq!(digest.unwrap(), Digest::of(&bytes));
-        assert_eq!(told, [BLOCK, BLOCK, 7]);
+        assert_eq!(told.iter().filter(|&&read| read > 0).collect::<Vec<_>>(), [&window, &window, &7]);
         let left = Digest::of_path_watched(folder.path(), &mut |_| Err(Problem::cancelled()));
         assert!(left.unwrap_err().cancelled);
         fs::write(folder.path().join("пустой"), "").unwrap();
