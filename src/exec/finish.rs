@@ -69,9 +69,9 @@ impl Run<'_> {
             } else {
                 self.pipeline.targets.contains(&position)
             };
-            for output in step.kind.outputs() {
-                let Some(object) = record.outputs.get(output.name) else { continue };
-                let file = output.file;
+            for output in &step.outputs {
+                let Some(object) = record.outputs.get(output.name.as_ref()) else { continue };
+                let file = output.file.as_ref();
                 match self.store.publish(&self.pipeline.name, &step.id, file, &object.digest) {
                     Ok(place) if wanted => results.push(to_open(&place).display().to_string()),
                     Ok(_) => {}

@@ -8,6 +8,7 @@ use super::plan::{Planned, Verdict};
 use crate::digest::Digest;
 use crate::key::{self, Difference};
 use crate::spec::Edge;
+use crate::step::Input;
 use crate::store::Lookup;
 
 /// A step further up that makes another one run.
@@ -73,7 +74,9 @@ impl Decider<'_> {
     }
 
     fn is_named(&self, position: usize, port: &str) -> bool {
-        self.pipeline.steps[position].kind.inputs().iter().any(|input| input.name == port && input.named)
+        let step = &self.pipeline.steps[position];
+        let listed = step.inputs.get(port).is_some_and(|edges| edges.iter().any(|edge| edge.listed));
+        Input::find(step.kind.inputs(), port).is_some_and(|input| input.names(listed))
     }
 
     /// The steps that a field of `inputs` comes from: that of the entry, or those of the whole port. What is gone

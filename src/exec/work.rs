@@ -77,10 +77,10 @@ impl Job<'_> {
         for (name, value) in bad {
             cx.warn(format!("the figure `{name}` is {value} and is not recorded"));
         }
-        let outputs = self.step.kind.outputs().iter();
+        let outputs = self.step.outputs.iter();
         let draft = Draft {
             manifest: self.decision.manifest,
-            outputs: outputs.map(|output| (output.name.to_owned(), output.file.to_owned())).collect(),
+            outputs: outputs.map(|output| (output.name.to_string(), output.file.to_string())).collect(),
             figures,
             said: said.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             costs: Costs { took_ms: (self.fetched + started.elapsed()).as_millis() as u64, ..Costs::default() },

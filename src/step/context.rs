@@ -24,6 +24,8 @@ pub struct Artifact {
     pub name: String,
     /// The cell's coordinates: axis to value; empty outside a matrix.
     pub coordinates: BTreeMap<String, Value>,
+    /// True if it came in a list, or as a cell of a whole matrix: see [`super::Arity::OneOrList`].
+    pub listed: bool,
     /// The producer's own name for it (a source's path as written), for messages.
     pub origin: Option<String>,
     /// File or folder, not to be changed.

@@ -40,6 +40,7 @@ impl Ran {
 
 pub fn artifact(path: &Path, step: &str) -> Artifact {
     Artifact {
+        listed: false,
         name: step.to_owned(),
         coordinates: BTreeMap::new(),
         origin: None,

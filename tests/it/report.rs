@@ -403,6 +403,7 @@ fn run(kind: &str, with: &Value, port: &str, inputs: &[(&str, PathBuf)], root: &
     let said = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&said);
     let artifact = |(name, path): &(&str, PathBuf)| Artifact {
+        listed: true,
         name: (*name).to_owned(),
         coordinates: BTreeMap::new(),
         origin: None,
