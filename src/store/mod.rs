@@ -22,6 +22,7 @@ mod object;
 mod record;
 mod results;
 mod scratch;
+mod search;
 
 use std::fs;
 use std::path::{Path, PathBuf};
