@@ -58,7 +58,7 @@ fn open(path: &Path) -> std::io::Result<File> {
 }
 
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let there = |meta: fs::Metadata| (meta.dev(), meta.ino());
     matches!((file.metadata().map(there), fs::metadata(path).map(there)), (Ok(ours), Ok(its)) if ours == its)
@@ -66,7 +66,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 /// Elsewhere the file is never deleted.
 #[cfg(not(unix))]
-fn is_at(_file: &File, _path: &Path) -> bool {
+pub(super) fn is_at(_file: &File, _path: &Path) -> bool {
     true
 }
 

@@ -4,19 +4,21 @@
 //! ```text
 //! objects/ab/abcd…             a file or a folder, named by its digest, never changed      (object)
 //! records/ab/abcd….json        the record of a key: manifest, outputs, figures, time       (record)
-//! steps/PIPELINE/STEP.json     the keys that a step had last, to explain a rerun           (history)
+//! steps/PIPELINE.log           the keys that its steps had last, to explain a rerun        (history)
+//! leases/ab/abcd…              locks: whoever makes the result of a key holds one          (lease)
 //! results/PIPELINE/STEP/FILE   links for people into objects/                              (results)
 //! runs/RUN.jsonl               one log per run                                             (crate::run)
 //! tmp/…                        what is being written, a folder per process                 (scratch)
 //! ```
 //!
 //! The record is the commit. Outputs are written below `tmp/`, hashed, made read-only and renamed into
-//! `objects/`; only then is the record renamed into `records/`. So a kill at any instant leaves objects that
-//! nobody refers to, at worst. Nothing else is authoritative: `steps/`, `results/` and `runs/` can be deleted.
+//! `objects/`; when they are on the disk (commit), the record is renamed into `records/`. So a kill at any instant
+//! leaves objects that nobody refers to, at worst. Nothing else is authoritative: `steps/`, `results/` and `runs/` can be deleted.
 //! All formats are described in `cache/README.md`.
 
 mod commit;
 mod history;
+mod journal;
 mod lease;
 mod object;
 mod record;
@@ -24,6 +26,7 @@ mod results;
 mod scratch;
 mod search;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -38,6 +41,7 @@ pub use scratch::Stage;
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use commit::Commits;
+use history::History;
 use scratch::Scratch;
 
 /// A cache folder. Reading touches nothing; the first write makes what is missing.
@@ -46,12 +50,13 @@ pub struct Store {
     // Before the scratch folder, which it uses: fields are dropped in this order.
     commits: Commits,
     scratch: Mutex<Option<Scratch>>,
+    histories: Mutex<BTreeMap<String, History>>,
 }
 
 impl Store {
     /// The cache in this folder, which need not exist yet.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), commits: Commits::default(), scratch: Mutex::new(None) }
+        Self { root: root.into(), commits: Commits::default(), scratch: Mutex::new(None), histories: Mutex::default() }
     }
 
     /// The cache folder.
@@ -75,26 +80,40 @@ impl Store {
 
     /// A fresh folder for the outputs of a step that is about to run; gone again when dropped.
     pub fn stage(&self) -> Result<Stage> {
+        self.scratch(Scratch::stage)?
+    }
+
+    /// A path of this process for what is written aside and then renamed; nothing is there.
+    fn aside(&self) -> Result<PathBuf> {
+        self.scratch(Scratch::aside)
+    }
+
+    fn scratch<T>(&self, use_it: impl FnOnce(&mut Scratch) -> T) -> Result<T> {
         let mut scratch = self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if scratch.is_none() {
             *scratch = Some(Scratch::open(&self.root.join("tmp"))?);
         }
-        scratch.as_mut().map(Scratch::stage).expect("just opened")
+        Ok(use_it(scratch.as_mut().expect("just opened")))
     }
 
     /// Waits until every record that was committed can be seen by others; answers those that could not be written.
     /// A run is not done before. What is still on its way when the store is dropped is written then, too.
     pub fn flush(&self) -> Vec<Lost> {
+        self.write_histories();
         self.commits.flush()
     }
 
     /// Writes a file so that readers see the old text or the new one, never a part of it.
     fn write(&self, path: &Path, text: &str) -> Result<()> {
-        let stage = self.stage()?;
-        let aside = stage.folder().join("file");
+        let aside = self.aside()?;
         object::write_synced(&aside, text.as_bytes())?;
-        make_parent(path)?;
-        fs::rename(&aside, path).map_err(|e| Problem::io("write", path, &e))
+        commit::rename(&aside, path)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.write_histories();
     }
 }
 

@@ -2,8 +2,10 @@
 //! It does not know which results a person wants to see.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
+use super::commit::rename;
 use super::{Store, file_name, make_parent};
 use crate::digest::{Digest, files_below};
 use crate::error::{Problem, Result};
@@ -26,20 +28,26 @@ impl Store {
         // results/PIPELINE/STEP are three folders below the root, and a file may lie deeper.
         let up = "../".repeat(2 + relative.components().count());
         let target = PathBuf::from(format!("{up}objects/{}/{digest}", &digest.as_str()[..2]));
-        if fs::read_link(&place).is_ok_and(|link| link == target) {
-            return Ok(place);
+        match fs::read_link(&place) {
+            Ok(link) if link == target => return Ok(place),
+            // The most common case after that, and the cheapest.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if link(&target, &place).is_ok() || (make_parent(&place).is_ok() && link(&target, &place).is_ok()) {
+                    return Ok(place);
+                }
+            }
+            _ => {}
         }
-        let stage = self.stage()?;
-        let aside = stage.folder().join("link");
+        let aside = self.aside()?;
         if link(&target, &aside).is_err() {
             copy(&self.object(digest), &aside)?;
         }
-        make_parent(&place)?;
         // A rename replaces a link or a file, but not a folder that an earlier copy left.
         if fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_dir()) {
-            fs::rename(&place, stage.folder().join("old")).map_err(|e| Problem::io("replace", &place, &e))?;
+            // Deleted with all that this process leaves.
+            fs::rename(&place, self.aside()?).map_err(|e| Problem::io("replace", &place, &e))?;
         }
-        fs::rename(&aside, &place).map_err(|e| Problem::io("write", &place, &e))?;
+        rename(&aside, &place)?;
         Ok(place)
     }
 

@@ -38,10 +38,15 @@ impl Scratch {
         Ok(Self { folder, made: 0, _lock: lock })
     }
 
+    /// A fresh path.
+    pub fn aside(&mut self) -> PathBuf {
+        self.made += 1;
+        self.folder.join(self.made.to_string())
+    }
+
     /// A fresh folder.
     pub fn stage(&mut self) -> Result<Stage> {
-        self.made += 1;
-        let folder = self.folder.join(self.made.to_string());
+        let folder = self.aside();
         fs::create_dir(&folder).map_err(|e| Problem::io("make the folder", &folder, &e))?;
         Ok(Stage(folder))
     }
