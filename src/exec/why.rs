@@ -49,10 +49,10 @@ impl Decider<'_> {
             return vec![damage.clone()];
         }
         let step = &self.pipeline.steps[position];
-        let Some(keys) = self.store.keys(&self.pipeline.name, &step.id) else {
+        if self.store.keys(&self.pipeline.name, &step.id).is_none() {
             return vec!["never run before".to_owned()];
-        };
-        if keys.all().any(|key| *key == decision.key) {
+        }
+        if self.knows(position, &decision.key) {
             return vec!["its record is gone from the cache".to_owned()];
         }
         match self.nearest(position, decision) {
@@ -62,6 +62,12 @@ impl Decider<'_> {
                 lines => lines,
             },
         }
+    }
+
+    /// True if the step had this key in this pipeline already.
+    pub fn knows(&self, position: usize, key: &Digest) -> bool {
+        let keys = self.store.keys(&self.pipeline.name, &self.pipeline.steps[position].id);
+        keys.is_some_and(|keys| keys.all().any(|known| known == key))
     }
 
     /// Of the results that the step had in this pipeline the one whose manifest differs in the fewest fields; among
