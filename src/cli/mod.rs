@@ -66,6 +66,7 @@ struct Cli {
 enum Verb {
     Run(run::Args),
     Plan(plan::Args),
+    #[command(visible_alias = "why")]
     Explain(explain::Args),
     Check(check::Args),
     Help(help::Args),
@@ -114,13 +115,21 @@ pub struct TargetArgs {
 impl PipelineArgs {
     /// Reads the pipeline, with these targets and settings after its own.
     fn read(&self, targets: &[String], sets: &[String]) -> Result<Pipeline, Problems> {
-        let options = spec::Options {
+        spec::load(&self.pipeline, &self.options(targets, sets))
+    }
+
+    fn options(&self, targets: &[String], sets: &[String]) -> spec::Options {
+        spec::Options {
             profile: self.profile.clone(),
             sets: self.sets.iter().chain(sets).cloned().collect(),
             targets: targets.to_vec(),
             ..spec::Options::default()
-        };
-        spec::load(&self.pipeline, &options)
+        }
+    }
+
+    /// Where parameters were written; `None` if the file is gone meanwhile.
+    fn origins(&self) -> Option<spec::Origins> {
+        spec::Origins::read(&self.pipeline, &self.options(&[], &[]))
     }
 
     /// The same; shows every problem of it.

@@ -55,7 +55,7 @@ use std::time::{Duration, Instant};
 pub use decide::{Decider, Decision};
 pub use plan::{Planned, Verdict, plan};
 pub use slots::Capacity;
-pub use why::{Cause, causes};
+pub use why::{Cause, Nearest, causes, downstream};
 
 use crate::digest::Digest;
 use crate::error::{Problem, Result};

@@ -70,7 +70,7 @@ pub fn load_text(file: &FilePath, source: &str, options: &Options) -> Result<Pip
     }
 }
 
-fn read(file: &FilePath) -> Result<String, Problem> {
+pub(super) fn read(file: &FilePath) -> Result<String, Problem> {
     let fail = |error: std::io::Error| {
         let problem = Problem::io("read", file, &error);
         if error.kind() == std::io::ErrorKind::NotFound {

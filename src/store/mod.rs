@@ -27,6 +27,7 @@ mod object;
 mod record;
 mod results;
 mod scratch;
+mod search;
 
 use std::collections::BTreeMap;
 use std::fs;
