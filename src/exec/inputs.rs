@@ -85,11 +85,11 @@ impl<'a> Run<'a> {
     where
         'a: 's,
     {
-        let (cancel, failed) = (self.options.cancel.clone(), self.failed.clone());
+        let (store, cancel, failed) = (self.store, self.options.cancel.clone(), self.failed.clone());
         let read = move |to: &std::sync::mpsc::Sender<Message>| {
             let say = work::thinned(work::pass(step, to.clone()));
             let stop = || cancel.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
-            let read = sources::read(list, &mut sources::told("reading its sources", &say, &stop));
+            let read = sources::read(store, list, &mut sources::told("reading its sources", &say, &stop));
             // The loop waits for this message, so nobody is gone who could receive it.
             let _ = to.send(Message::Read(step, read));
         };
