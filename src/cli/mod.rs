@@ -93,6 +93,9 @@ pub struct CacheArgs {
     /// The cache folder [default: `cache/` beside the pipelines].
     #[arg(long, value_name = "DIR", env = "PIPE_CACHE")]
     pub cache: Option<PathBuf>,
+    /// Reads every file outside the cache anew, also those that look as they did when they were last read.
+    #[arg(long)]
+    pub paranoid: bool,
     /// What computes: `cpu`, `cuda:0`, or `auto` for the first GPU that libtorch can use.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: String,
@@ -133,7 +136,7 @@ impl CacheArgs {
         let beside = pipeline.root.join("cache");
         // Paths are shown to the user, who does not want to read `./`.
         let beside = beside.strip_prefix(".").unwrap_or(&beside);
-        Store::at(self.cache.as_deref().unwrap_or(beside))
+        Store::at(self.cache.as_deref().unwrap_or(beside)).paranoid(self.paranoid)
     }
 
     fn machine(&self) -> Result<Machine, Problem> {

@@ -264,11 +264,13 @@ impl<'a> Run<'a> {
     where
         'a: 's,
     {
-        let (to, cancel, failed) = (sender.clone(), self.options.cancel.clone(), self.failed.clone());
+        let (store, to, cancel, failed) =
+            (self.store, sender.clone(), self.options.cancel.clone(), self.failed.clone());
         let read = move || {
             let say = work::thinned(work::pass(step, to.clone()));
             let stop = || cancel.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
-            let read = sources::read(list, &mut sources::told("reading its sources", &say, &stop));
+            let read = sources::read(store, list, &mut sources::told("reading its sources", &say, &stop));
+            store.keep_digests();
             // The loop waits for this message, so nobody is gone who could receive it.
             let _ = to.send(Message::Read(step, read));
         };

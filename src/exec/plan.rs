@@ -91,8 +91,11 @@ fn decide(decider: &Decider, step: usize, records: &mut BTreeMap<usize, Record>,
     }
     let Step { id, action, .. } = &decider.pipeline.steps[step];
     let (say, never) = (|said| say(id, said), || false);
-    let read =
-        sources::read(action.sources(&decider.pipeline.root), &mut sources::told("reading its sources", &say, &never));
+    let read = sources::read(
+        decider.store,
+        action.sources(&decider.pipeline.root),
+        &mut sources::told("reading its sources", &say, &never),
+    );
     match read.and_then(|sources| decider.decide(step, records, sources)) {
         Err(problem) => {
             let why = vec![problem.to_string()];

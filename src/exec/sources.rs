@@ -7,6 +7,7 @@ use crate::digest::{Digest, bytes_of};
 use crate::error::{Problem, Result};
 use crate::event::Say;
 use crate::step::Source;
+use crate::store::Store;
 
 /// Sources as they were when they were read.
 pub type Sources = Vec<(Source, Digest)>;
@@ -14,8 +15,8 @@ pub type Sources = Vec<(Source, Digest)>;
 /// Readings that are over sooner are not told: a bar that flickers tells nothing.
 const QUIET: Duration = Duration::from_millis(250);
 
-/// Reads the sources. `watch` is told how many of all their bytes have been read; its problem ends the reading.
-pub fn read(sources: Vec<Source>, watch: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<Sources> {
+/// Reads the sources, those that have changed since they were last read. `watch` is told how many of all their bytes have been read; its problem ends the reading.
+pub fn read(store: &Store, sources: Vec<Source>, watch: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<Sources> {
     let total = sources.iter().map(|source| bytes_of(&source.path)).sum::<Result<u64>>()?;
     let mut done = 0;
     let mut count = |bytes| {
@@ -23,7 +24,7 @@ pub fn read(sources: Vec<Source>, watch: &mut dyn FnMut(u64, u64) -> Result<()>)
         // A file that grows meanwhile.
         watch(done, total.max(done))
     };
-    let one = |source: Source| Digest::of_path_watched(&source.path, &mut count).map(|digest| (source, digest));
+    let one = |source: Source| store.digest_of(&source.path, &mut count).map(|digest| (source, digest));
     sources.into_iter().map(one).collect()
 }
 
@@ -59,7 +60,8 @@ mod tests {
         };
         let sources = vec![source("один", "12"), source("два", "345")];
         let mut heard = Vec::new();
-        let read = read(sources.clone(), &mut |done, total| {
+        let store = Store::at(folder.path().join("cache"));
+        let read = read(&store, sources.clone(), &mut |done, total| {
             heard.push((done, total));
             Ok(())
         });
@@ -75,9 +77,10 @@ mod tests {
         let heard = std::cell::RefCell::new(Vec::new());
         let stop = std::cell::Cell::new(false);
         let (say, stopped) = (|say| heard.borrow_mut().push(say), || stop.get());
-        read(vec![source.clone()], &mut told("", &say, &stopped)).unwrap();
+        let store = Store::at(folder.path().join("cache"));
+        read(&store, vec![source.clone()], &mut told("", &say, &stopped)).unwrap();
         assert!(heard.borrow().is_empty(), "what is over at once is not told");
         stop.set(true);
-        assert!(read(vec![source], &mut told("", &say, &stopped)).unwrap_err().cancelled);
+        assert!(read(&store, vec![source], &mut told("", &say, &stopped)).unwrap_err().cancelled);
     }
 }

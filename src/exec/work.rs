@@ -71,7 +71,11 @@ impl Job<'_> {
             return Err(Problem::cancelled());
         }
         let cancelled = || self.options.cancel.load(Ordering::Relaxed);
-        unchanged(&self.decision.sources, &mut sources::told("reading its sources again", &say, &cancelled))?;
+        unchanged(
+            self.store,
+            &self.decision.sources,
+            &mut sources::told("reading its sources again", &say, &cancelled),
+        )?;
         let (figures, bad): (BTreeMap<_, _>, BTreeMap<_, _>) =
             cx.figures().clone().into_iter().partition(|(_, value)| value.is_finite());
         for (name, value) in bad {
@@ -99,9 +103,9 @@ impl Job<'_> {
 }
 
 /// A result must not be recorded under the key of other sources than it was made from.
-fn unchanged(before: &Sources, watch: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
+fn unchanged(store: &Store, before: &Sources, watch: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
     let list = before.iter().map(|(source, _)| source.clone()).collect();
-    let now = sources::read(list, watch)?;
+    let now = sources::read(store, list, watch)?;
     match now.iter().zip(before).find(|(now, before)| now != before) {
         None => Ok(()),
         Some(((source, _), _)) => {

@@ -8,6 +8,7 @@
 //! leases/ab/abcd…              locks: whoever makes the result of a key holds one          (lease)
 //! results/PIPELINE/STEP/FILE   links for people into objects/                              (results)
 //! runs/RUN.jsonl               one log per run                                             (crate::run)
+//! stat.log                     digests of files outside that have not changed since         (stat)
 //! tmp/…                        what is being written, a folder per process                 (scratch)
 //! ```
 //!
@@ -24,6 +25,7 @@ mod object;
 mod record;
 mod results;
 mod scratch;
+mod stat;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,6 +44,7 @@ use crate::error::{Problem, Result};
 use commit::Commits;
 use history::History;
 use scratch::Scratch;
+use stat::Stats;
 
 /// A cache folder. Reading touches nothing; the first write makes what is missing.
 pub struct Store {
@@ -50,12 +53,21 @@ pub struct Store {
     commits: Commits,
     scratch: Mutex<Option<Scratch>>,
     histories: Mutex<BTreeMap<String, History>>,
+    stats: Mutex<Option<Stats>>,
+    paranoid: bool,
 }
 
 impl Store {
     /// The cache in this folder, which need not exist yet.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), commits: Commits::default(), scratch: Mutex::new(None), histories: Mutex::default() }
+        Self {
+            root: root.into(),
+            commits: Commits::default(),
+            scratch: Mutex::default(),
+            histories: Mutex::default(),
+            stats: Mutex::default(),
+            paranoid: false,
+        }
     }
 
     /// The cache folder.
@@ -99,6 +111,7 @@ impl Store {
     /// A run is not done before. What is still on its way when the store is dropped is written then, too.
     pub fn flush(&self) -> Vec<Lost> {
         self.write_histories();
+        self.keep_digests();
         self.commits.flush()
     }
 

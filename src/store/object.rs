@@ -31,6 +31,18 @@ impl Store {
         measure(&self.object(&object.digest)).is_ok_and(|found| found == (object.is_folder, object.bytes))
     }
 
+    /// Reads an object to its end; a problem if it is not what it should be, or not there.
+    pub fn check(&self, object: &Object, watch: Watch) -> Result<()> {
+        let place = self.object(&object.digest);
+        // A link would lead to what is not the store's.
+        refuse_links(&place)?;
+        if self.has(object) && Digest::of_path_watched(&place, watch)? == object.digest {
+            return Ok(());
+        }
+        let what = format!("{} is damaged: its content is not what its name says", place.display());
+        Err(Problem::new(what).help("`pipe cache verify --repair` puts it aside; its step then runs again"))
+    }
+
     /// Hashes what a step wrote and moves it in. If the object is there already, that one is kept: somebody
     /// may be reading it. `watch` follows the hashing.
     pub(super) fn take_in(&self, written: &Path, aside: &Path, watch: Watch) -> Result<Object> {
@@ -147,6 +159,21 @@ mod tests {
             }
             prop_assert_eq!(put(&store, &files), object);
         }
+    }
+
+    #[test]
+    fn damage_of_the_same_size_is_found_by_reading() {
+        let (_folder, store) = store();
+        let object = put(&store, &BTreeMap::from([("a".to_owned(), b"text".to_vec())]));
+        store.check(&object, &mut |_| Ok(())).unwrap();
+        let file = store.object(&object.digest).join("a");
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, "tex7").unwrap();
+        assert!(store.has(&object));
+        let problem = store.check(&object, &mut |_| Ok(())).unwrap_err();
+        assert!(problem.what.ends_with("is damaged: its content is not what its name says"), "{problem}");
+        fs::remove_dir_all(store.object(&object.digest)).unwrap();
+        assert!(store.check(&object, &mut |_| Ok(())).unwrap_err().what.starts_with("cannot read "));
     }
 
     #[test]
