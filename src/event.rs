@@ -121,6 +121,22 @@ pub enum Event {
         /// The address.
         source: String,
     },
+    /// Another process is making the step's result just now; it is waited for.
+    StepJoined {
+        /// The step's id.
+        step: String,
+        /// The key of the result.
+        key: Digest,
+    },
+    /// An attempt of a running step failed, and there will be another one.
+    StepRetrying {
+        /// The step's id.
+        step: String,
+        /// Why the attempt failed.
+        problem: Problem,
+        /// How long until the next one, in milliseconds.
+        wait_ms: u64,
+    },
     /// A step began to run.
     StepStarted {
         /// The step's id.
@@ -148,6 +164,9 @@ pub enum Event {
         /// All that it cost; logs of earlier versions do not tell.
         #[serde(default)]
         costs: Costs,
+        /// How many attempts failed before.
+        #[serde(default)]
+        retries: u32,
         /// Its outputs.
         outputs: BTreeMap<String, Made>,
         /// The figures it recorded.

@@ -98,6 +98,17 @@ pub fn name() -> String {
     format!("{}-{}", utc(now.as_secs()), &salt.as_str()[..6])
 }
 
+/// When a run of this name began, in UTC: `2026-11-24 02:30:05`. `None` if it is no name of a run.
+pub fn began(name: &str) -> Option<String> {
+    let (time, _) = name.split_once('Z')?;
+    let (day, clock) = time.split_once('T')?;
+    let is_time = |text: &str, parts: usize| {
+        let numbers = text.split('-').filter(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+        numbers.count() == parts && text.matches('-').count() == parts - 1
+    };
+    (is_time(day, 3) && is_time(clock, 3)).then(|| format!("{day} {}", clock.replace('-', ":")))
+}
+
 /// `2026-11-24T02-30-05Z`: a time that is a file name everywhere. Days to date by Howard Hinnant's
 /// `civil_from_days` (<https://howardhinnant.github.io/date_algorithms.html>), for days since 1970.
 fn utc(seconds: u64) -> String {
@@ -122,6 +133,8 @@ mod tests {
         assert_eq!(utc(951_782_400), "2000-02-29T00-00-00Z");
         assert_eq!(utc(1_795_487_405), "2026-11-24T02-30-05Z");
         assert_ne!(name(), name());
+        assert_eq!(began("2026-11-24T02-30-05Z-ab12cd").as_deref(), Some("2026-11-24 02:30:05"));
+        assert!(["", "r", "Z", "TZ", "2026T1-2-3Z", "a-b-cT1-2-3Z"].iter().all(|name| began(name).is_none()));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod context;
 mod machine;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path as FilePath, PathBuf};
 
@@ -12,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use context::{Artifact, Context, Frame, Outside, stream};
+pub use context::{Artifact, Context, Frame, Outside, Traces, stream};
 pub use machine::{LIBTORCH, Machine, Share};
 
 use crate::error::{Path, Problem, Result, Segment};
@@ -29,30 +30,74 @@ pub enum Arity {
     Many,
     /// Any number, also none.
     Any,
+    /// One, or a list, as it is written: a list stays one with a single producer in it, and its producers are told by
+    /// name.
+    OneOrList,
 }
+
+/// The name of a port that stands for any name, as usage texts write it: the step chooses the names.
+pub const ANY_NAME: &str = "NAME";
 
 /// An input port of a step kind.
 #[derive(Debug, Clone, Copy)]
 pub struct Input {
-    /// Its name under `in:`.
+    /// Its name under `in:`; [`ANY_NAME`] for whatever name a step gives it.
     pub name: &'static str,
     /// How many producers it takes.
     pub arity: Arity,
-    /// True if the step writes the producers' names into its result, so that they belong to the key.
+    /// True if the step writes the producers' names into its result, so that they belong to the key. At
+    /// [`Arity::OneOrList`] that is said of lists.
     pub named: bool,
     /// What it takes, in one sentence.
     pub doc: &'static str,
 }
 
+impl Input {
+    /// The port of this name.
+    pub fn find<'a>(inputs: &'a [Self], name: &str) -> Option<&'a Self> {
+        inputs.iter().find(|input| input.name == name || input.name == ANY_NAME)
+    }
+
+    /// True if what is connected here is a list; `listed` tells whether it is written as one.
+    pub fn is_list(&self, listed: bool) -> bool {
+        match self.arity {
+            Arity::One | Arity::Optional => false,
+            Arity::Many | Arity::Any => true,
+            Arity::OneOrList => listed,
+        }
+    }
+
+    /// True if the names of what is connected here belong to the key.
+    pub fn names(&self, listed: bool) -> bool {
+        self.named && (self.arity != Arity::OneOrList || listed)
+    }
+}
+
 /// An output port of a step kind.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
-    /// Its name in references: `step.name`. The first output of a kind is meant by the bare `step`.
+    /// Its name in references: `step.name`. The first output of a kind is meant by the bare `step`. [`ANY_NAME`] where
+    /// the parameters of a step say what it makes.
     pub name: &'static str,
     /// The file or folder that the step writes.
     pub file: &'static str,
     /// What it is, in one sentence.
     pub doc: &'static str,
+}
+
+/// An output of one step: the kind's, or what the step's parameters say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Product {
+    /// See [`Output::name`].
+    pub name: Cow<'static, str>,
+    /// See [`Output::file`].
+    pub file: Cow<'static, str>,
+}
+
+impl From<&Output> for Product {
+    fn from(output: &Output) -> Self {
+        Self { name: Cow::Borrowed(output.name), file: Cow::Borrowed(output.file) }
+    }
 }
 
 /// A file or folder outside the store that a step reads; its content enters the key, its place does not.
@@ -92,6 +137,11 @@ pub trait Kind: Send + Sync + 'static {
     /// Its parameters: doc comments, defaults (`#[serde(default = …)]`) and ranges (`#[schemars(range(…))]`)
     /// stand in the struct alone. `#[serde(deny_unknown_fields)]` on every struct.
     type Params: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static;
+
+    /// What a step with these parameters makes; not empty, the names and files differ.
+    fn outputs(_params: &Self::Params) -> Vec<Product> {
+        Self::OUTPUTS.iter().map(Product::from).collect()
+    }
 
     /// Mistakes that types and ranges cannot tell, with paths relative to `with:`.
     fn check(_params: &Self::Params) -> Vec<Problem> {
@@ -141,6 +191,9 @@ pub trait Kind: Send + Sync + 'static {
         Share::One
     }
 
+    /// True if its work needs libtorch.
+    const TORCH: bool = false;
+
     /// Does the work: reads inputs and sources, writes every output, and says what it does.
     fn run(params: &Self::Params, cx: &mut Context) -> Result<()>;
 }
@@ -155,6 +208,8 @@ pub trait AnyKind: Send + Sync {
     fn summary(&self) -> &'static str;
     /// See [`Kind::EXAMPLE`].
     fn example(&self) -> &'static str;
+    /// See [`Kind::TORCH`].
+    fn needs_torch(&self) -> bool;
     /// See [`Kind::INPUTS`].
     fn inputs(&self) -> &'static [Input];
     /// See [`Kind::OUTPUTS`].
@@ -171,6 +226,8 @@ pub trait AnyStep: Send + Sync {
     fn params(&self) -> Value;
     /// See [`Kind::keyed`].
     fn keyed(&self) -> Value;
+    /// See [`Kind::outputs`]; those of the kind alone are [`AnyKind::outputs`].
+    fn outputs(&self) -> Vec<Product>;
     /// See [`Kind::sources`].
     fn sources(&self, root: &FilePath) -> Vec<Source>;
     /// See [`Kind::remote`].
@@ -212,6 +269,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn example(&self) -> &'static str {
         K::EXAMPLE
     }
+    fn needs_torch(&self) -> bool {
+        K::TORCH
+    }
     fn inputs(&self) -> &'static [Input] {
         K::INPUTS
     }
@@ -238,6 +298,9 @@ impl<K: Kind> AnyStep for Typed<K> {
     fn keyed(&self) -> Value {
         K::keyed(&self.0)
     }
+    fn outputs(&self) -> Vec<Product> {
+        K::outputs(&self.0)
+    }
     fn sources(&self, root: &FilePath) -> Vec<Source> {
         K::sources(&self.0, root)
     }
@@ -261,8 +324,8 @@ impl<K: Kind> AnyStep for Typed<K> {
     }
     fn run(&self, cx: &mut Context) -> Result<()> {
         K::run(&self.0, cx)?;
-        for output in K::OUTPUTS {
-            if !cx.output(output.file).exists() {
+        for output in K::outputs(&self.0) {
+            if !cx.output(&output.file).exists() {
                 return Err(Problem::new(format!(
                     "the step kind `{}` did not write its output `{}` ({})",
                     K::NAME,

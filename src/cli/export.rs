@@ -110,5 +110,6 @@ fn write(args: &Args, output: &std::path::Path) -> Result<()> {
 
 #[cfg(not(feature = "torch"))]
 fn write(_args: &Args, _output: &std::path::Path) -> Result<()> {
+    super::front::hand_over()?;
     Err(Problem::new("this `pipe` was built without libtorch").help("build it with the feature `torch`"))
 }

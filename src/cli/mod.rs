@@ -4,6 +4,7 @@
 pub mod check;
 pub mod explain;
 pub mod export;
+mod front;
 mod grid;
 pub mod help;
 pub mod plan;
@@ -65,6 +66,7 @@ struct Cli {
 enum Verb {
     Run(run::Args),
     Plan(plan::Args),
+    #[command(visible_alias = "why")]
     Explain(explain::Args),
     Check(check::Args),
     Help(help::Args),
@@ -116,13 +118,21 @@ pub struct TargetArgs {
 impl PipelineArgs {
     /// Reads the pipeline, with these targets and settings after its own.
     fn read(&self, targets: &[String], sets: &[String]) -> Result<Pipeline, Problems> {
-        let options = spec::Options {
+        spec::load(&self.pipeline, &self.options(targets, sets))
+    }
+
+    fn options(&self, targets: &[String], sets: &[String]) -> spec::Options {
+        spec::Options {
             profile: self.profile.clone(),
             sets: self.sets.iter().chain(sets).cloned().collect(),
             targets: targets.to_vec(),
             ..spec::Options::default()
-        };
-        spec::load(&self.pipeline, &options)
+        }
+    }
+
+    /// Where parameters were written; `None` if the file is gone meanwhile.
+    fn origins(&self) -> Option<spec::Origins> {
+        spec::Origins::read(&self.pipeline, &self.options(&[], &[]))
     }
 
     /// The same; shows every problem of it.
@@ -140,8 +150,11 @@ impl CacheArgs {
     }
 
     fn machine(&self) -> Result<Machine, Problem> {
+        front::device(&self.device)?;
         let device = crate::ml::device::device(&self.device)?;
-        Ok(Machine { device: device.name, cores: device.cores, bf16: device.bf16 })
+        let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        let variables = std::sync::Arc::new(variables.collect());
+        Ok(Machine { device: device.name, cores: device.cores, bf16: device.bf16, variables })
     }
 }
 

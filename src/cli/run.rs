@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use super::{Exit, TargetArgs, grid, remote};
+use super::{Exit, TargetArgs, front, grid, remote};
 use crate::error::Problem;
 use crate::event::{Event, Outcome, Stamped};
-use crate::exec::{self, Options, Summary};
+use crate::exec::{self, Capacity, Choice, Decider, Options, Summary};
 use crate::fetch::Settings;
 use crate::lockfile::Lockfile;
 use crate::run::{self, Log};
@@ -94,6 +94,10 @@ fn run(args: &Args, mode: Mode, ui: &mut Ui) -> Result<Exit, Refusal> {
     let settings = Arc::new(remote::settings(args.offline, &store).map_err(Refusal::Command)?);
     let lock = remote::lockfile(&pipelines).map_err(Refusal::Lock)?;
     let lock = Arc::new(if args.update { lock.renewed() } else { lock });
+    for pipeline in &pipelines {
+        let decider = Decider { pipeline, store: &store, machine: &machine, lock: &lock };
+        front::run(&decider).map_err(Refusal::Machine)?;
+    }
     let cancel = Arc::new(AtomicBool::new(false));
     listen(ui.handle(), cancel.clone()).map_err(Refusal::Machine)?;
     let slots = args.jobs.map_or(machine.cores, usize::from);
@@ -149,7 +153,8 @@ impl Runner<'_> {
         let options = Options {
             run: name,
             sets,
-            slots: self.slots,
+            capacity: Capacity::slots(self.slots),
+            choice: Choice::default(),
             machine: self.machine.clone(),
             settings: self.settings.clone(),
             lock: self.lock.clone(),

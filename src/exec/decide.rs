@@ -11,7 +11,7 @@ use crate::error::{Problem, Result};
 use crate::key::{self, Entry, Manifest, Name, Port};
 use crate::lockfile::Lockfile;
 use crate::spec::{Edge, Pipeline, Step};
-use crate::step::{Arity, Artifact, Machine};
+use crate::step::{Artifact, Input, Machine};
 use crate::store::{Lookup, Record, Store};
 
 /// All that a decision needs besides the records of the producers.
@@ -71,23 +71,24 @@ impl Decider<'_> {
 
     fn ports(&self, step: &Step, records: &BTreeMap<usize, Record>) -> Result<BTreeMap<String, Port>> {
         let mut ports = BTreeMap::new();
-        for input in step.kind.inputs() {
-            let Some(edges) = step.inputs.get(input.name) else { continue };
+        for (name, edges) in &step.inputs {
+            let Some(input) = Input::find(step.kind.inputs(), name) else { continue };
+            let listed = edges.iter().any(|edge| edge.listed);
             let entry = |edge: &Edge| {
                 let producer = &self.pipeline.steps[edge.step];
                 let name = Name { id: producer.id.clone(), coordinates: producer.coordinates.clone() };
-                let digest = output_digest(records, edge)?;
-                Ok(Entry { digest, name: input.named.then_some(name) })
+                let digest = self.digest(records, edge)?;
+                Ok(Entry { digest, name: input.names(listed).then_some(name) })
             };
             let mut entries = edges.iter().map(entry).collect::<Result<Vec<_>>>()?;
-            let port = match input.arity {
-                Arity::Many | Arity::Any => Port::Many(entries),
-                Arity::One | Arity::Optional => match entries.pop() {
+            let port = match input.is_list(listed) {
+                true => Port::Many(entries),
+                false => match entries.pop() {
                     Some(entry) => Port::One(entry),
                     None => continue,
                 },
             };
-            ports.insert(input.name.to_owned(), port);
+            ports.insert(name.clone(), port);
         }
         Ok(ports)
     }
@@ -96,10 +97,11 @@ impl Decider<'_> {
     pub fn artifacts(&self, position: usize, records: &BTreeMap<usize, Record>) -> BTreeMap<String, Vec<Artifact>> {
         let artifact = |edge: &Edge| {
             let producer = &self.pipeline.steps[edge.step];
-            let digest = output_digest(records, edge).ok()?;
+            let digest = self.digest(records, edge).ok()?;
             Some(Artifact {
                 name: producer.id.clone(),
                 coordinates: producer.coordinates.clone(),
+                listed: edge.listed,
                 origin: producer.action.origin(),
                 path: self.store.object(&digest),
                 digest,
@@ -108,13 +110,14 @@ impl Decider<'_> {
         let inputs = &self.pipeline.steps[position].inputs;
         inputs.iter().map(|(port, edges)| (port.clone(), edges.iter().filter_map(artifact).collect())).collect()
     }
-}
 
-fn output_digest(records: &BTreeMap<usize, Record>, edge: &Edge) -> Result<Digest> {
-    let object = records.get(&edge.step).and_then(|record| record.outputs.get(edge.output.name));
-    object.map(|object| object.digest.clone()).ok_or_else(|| {
-        // Only a kind whose outputs changed without a new version can come here.
-        Problem::new(format!("the recorded result that it reads has no output `{}`", edge.output.name))
-            .help("delete the cache folder, or raise the version of the step kind")
-    })
+    fn digest(&self, records: &BTreeMap<usize, Record>, edge: &Edge) -> Result<Digest> {
+        let name = self.pipeline.output(edge).name.as_ref();
+        let object = records.get(&edge.step).and_then(|record| record.outputs.get(name));
+        object.map(|object| object.digest.clone()).ok_or_else(|| {
+            // Only a kind whose outputs changed without a new version can come here.
+            Problem::new(format!("the recorded result that it reads has no output `{name}`"))
+                .help("delete the cache folder, or raise the version of the step kind")
+        })
+    }
 }

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::work::{caught, pass, sink};
-use super::{Message, Options, Run, State, no_thread};
+use super::{Message, Options, Run, State, Threads};
 use crate::error::Result;
 use crate::event::Event;
 use crate::lockfile::Locked;
@@ -19,56 +18,60 @@ use crate::step::{Context, Frame, Outside};
 /// So many sources are fetched at a time. They wait for the network: no slot is taken.
 const AT_ONCE: usize = 4;
 
+/// The stack of a thread that fetches.
+const STACK: usize = 2 << 20;
+
 /// A source that came, and how long it took.
 pub(super) type Fetched = (Result<Locked>, Duration);
 
 impl<'a> Run<'a> {
     /// Starts to fetch the remote source of a step, unless that is under way for another one.
-    pub(super) fn fetch<'s>(
-        &mut self,
-        scope: &'s thread::Scope<'s, '_>,
-        sender: &Sender<Message>,
-        step: usize,
-        address: String,
-    ) -> State
+    pub(super) fn fetch<'s>(&mut self, threads: &Threads<'s, '_>, step: usize, address: String)
     where
         'a: 's,
     {
-        let fetching: Vec<(usize, &String)> = self
-            .states
-            .iter()
-            .filter_map(|(step, state)| match state {
-                State::Fetching(address) => Some((*step, address)),
-                _ => None,
-            })
-            .collect();
-        if let Some((other, _)) = fetching.iter().find(|(_, other)| **other == address) {
-            return State::Twin(*other);
+        if let Some(&other) = self.fetching.get(&address) {
+            self.states[step] = State::Twin;
+            self.twins.entry(other).or_default().push(step);
+            return;
         }
-        if fetching.len() >= AT_ONCE {
-            return State::Waiting;
+        if self.fetching.len() >= AT_ONCE {
+            self.states[step] = State::Waiting;
+            self.to_fetch.push_back(step);
+            return;
         }
         self.tell(Event::StepFetching { step: self.id(step), source: address.clone() });
-        let (pipeline, options, to) = (self.pipeline, self.options, sender.clone());
-        let work = move || bring(&pipeline.steps[step], step, pipeline.root.clone(), options, &to);
-        match thread::Builder::new().name(self.id(step)).spawn_scoped(scope, work) {
-            Ok(_) => State::Fetching(address),
-            Err(error) => self.failed(step, no_thread(&error)),
+        let (pipeline, options) = (self.pipeline, self.options);
+        let work = move |to: &Sender<Message>| bring(&pipeline.steps[step], step, pipeline.root.clone(), options, to);
+        match self.spawn(threads, step, STACK, work) {
+            Ok(()) => {
+                self.states[step] = State::Fetching;
+                self.fetching.insert(address, step);
+            }
+            Err(problem) => self.failed(step, problem),
         }
     }
 
     /// A source that is here has a digest, so that its step can be decided.
     pub(super) fn has_fetched(&mut self, step: usize, (result, took): Fetched) {
-        let State::Fetching(address) = &self.states[&step] else { return };
-        let state = match result.and_then(|locked| self.options.lock.put(address, locked)) {
+        self.busy -= 1;
+        let address = self.fetching.iter().find(|(_, fetcher)| **fetcher == step).map(|(address, _)| address.clone());
+        let Some(address) = address else { return };
+        self.fetching.remove(&address);
+        match result.and_then(|locked| self.options.lock.put(&address, locked)) {
             Ok(_) => {
                 self.fetched.insert(step, took);
-                State::Waiting
+                self.is_waiting(step);
             }
-            Err(problem) if problem.cancelled => State::Stopped,
+            Err(problem) if problem.cancelled => self.states[step] = State::Stopped,
             Err(problem) => self.failed(step, problem),
-        };
-        self.states.insert(step, state);
+        }
+        for twin in self.twins.remove(&step).unwrap_or_default() {
+            self.is_waiting(twin);
+        }
+        if let Some(next) = self.to_fetch.pop_front() {
+            self.is_waiting(next);
+        }
     }
 
     /// What a step gets to see of other machines.

@@ -1,7 +1,7 @@
 //! The end of a run: which steps were left out, links to the results, and the sum of it all.
 //! It does not know how steps came to their states.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -16,15 +16,7 @@ impl Run<'_> {
     pub(super) fn finish(mut self, started: Instant) -> Summary {
         self.lost();
         let interrupted = self.options.cancel.load(Ordering::Relaxed);
-        if let Some(first) = self.first_failure {
-            for step in self.order.clone() {
-                if matches!(self.states[&step], State::Waiting | State::Twin(_) | State::Ready(_)) {
-                    self.counts.skipped += 1;
-                    let because = self.id(self.failed_above(step).unwrap_or(first));
-                    self.tell(Event::StepSkipped { step: self.id(step), because });
-                }
-            }
-        }
+        self.skipped();
         let results = self.publish();
         let outcome = match self.first_failure {
             Some(_) => Outcome::Failed,
@@ -46,15 +38,26 @@ impl Run<'_> {
             let Some(step) = lost else { continue };
             self.records.remove(&step);
             self.counts.ran = self.counts.ran.saturating_sub(1);
-            let state = self.failed(step, problem);
-            self.states.insert(step, state);
+            self.failed(step, problem);
         }
     }
 
-    /// The failed step that this one needs, if it needs one.
-    fn failed_above(&self, step: usize) -> Option<usize> {
-        let needs: BTreeSet<usize> = self.graph.order(&[step]).into_iter().collect();
-        needs.into_iter().find(|other| matches!(self.states.get(other), Some(State::Failed)))
+    /// Tells which steps were left out because others failed. In order, so that what a step needs is known before.
+    fn skipped(&mut self) {
+        let Some(first) = self.first_failure else { return };
+        let mut because: BTreeMap<usize, usize> = BTreeMap::new();
+        for step in self.order.clone() {
+            if matches!(self.states[step], State::Failed) {
+                because.insert(step, step);
+            }
+            if matches!(self.states[step], State::Waiting | State::Twin | State::Ready(..) | State::Joined(_)) {
+                let above = self.graph.producers(step).iter().find_map(|producer| because.get(producer).copied());
+                above.map(|above| because.insert(step, above));
+                self.counts.skipped += 1;
+                let because = self.id(above.unwrap_or(first));
+                self.tell(Event::StepSkipped { step: self.id(step), because });
+            }
+        }
     }
 
     /// Links the results of all steps that are done; answers the files of the targets. Where every step is a
@@ -69,9 +72,9 @@ impl Run<'_> {
             } else {
                 self.pipeline.targets.contains(&position)
             };
-            for output in step.kind.outputs() {
-                let Some(object) = record.outputs.get(output.name) else { continue };
-                let file = output.file;
+            for output in &step.outputs {
+                let Some(object) = record.outputs.get(output.name.as_ref()) else { continue };
+                let file = output.file.as_ref();
                 match self.store.publish(&self.pipeline.name, &step.id, file, &object.digest) {
                     Ok(place) if wanted => results.push(to_open(&place).display().to_string()),
                     Ok(_) => {}

@@ -6,14 +6,16 @@
 //!    ▼                                                │
 //! Waiting ── producers done, inputs have digests ──▶ decide ◀── that one ended ── Twin
 //!    │                                                 │                            ▲
-//!    │                                                 ├── the same key is running ─┘
+//!    │                                                 ├── the same key is here ────┘
 //!    │                                                 ├── record found ──▶ Done   (reused)
 //!    │                                                 ├── cannot be decided ──▶ Failed
-//!    │                                                 └── no record ──▶ Ready ── slots free ──▶ Running
-//!    │                                                                                             │
-//!    │                                                  Done ◀── outputs and record in the store ──┤
-//!    └── a step failed, or Ctrl-C ──▶ left as it is     Failed ◀── problem or panic ───────────────┤
-//!                                                       Stopped ◀── Ctrl-C ────────────────────────┘
+//!    │                                                 └── no record ──▶ Ready ── slots and lease ──▶ Running
+//!    │                                                                  │   ▲                            │
+//!    │                          another process holds its lease ── Joined ──┘ it let go of it            │
+//!    │                                                                  └──▶ Done   (it made the record) │
+//!    │                                                  Done ◀── outputs and record in the store ────────┤
+//!    └── a step failed, or Ctrl-C ──▶ left as it is     Failed ◀── problem or panic ─────────────────────┤
+//!                                                       Stopped ◀── Ctrl-C ──────────────────────────────┘
 //! ```
 //!
 //! Sources may be many gigabytes, so a thread of their own reads them, while the loop goes on. They are read when
@@ -22,42 +24,52 @@
 //! What lies on another machine is fetched first, because its content is part of the key: a step whose remote source
 //! `pipe.lock` does not know is Fetching, as it may be Reading.
 //!
-//! After a failure nothing new is started: what runs already is finished and kept, because it may have cost
-//! hours, and the rest waits for the next run. Ready steps start in the order of the graph and none overtakes
-//! another, so that a step that wants the whole machine is not put off by small ones.
+//! After a failure nothing new is started, unless the user wants to keep going: then all runs that does not need what
+//! failed. What runs already is finished and kept, because it may have cost hours.
+//!
+//! The loop never walks over all steps: an event is worth the steps that it concerns, however many there are.
 
+mod costs;
 mod decide;
+mod end;
 mod fetch;
 mod finish;
+mod inputs;
 mod outlook;
 mod plan;
+mod priority;
 mod slots;
 pub mod sources;
+mod start;
+mod stop;
 mod why;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 pub use decide::{Decider, Decision};
 pub use plan::{Planned, Verdict, plan};
-pub use why::{Cause, causes};
+pub use slots::Capacity;
+pub use why::{Cause, Nearest, causes, downstream};
 
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
-use crate::event::{Event, Made, Outcome, Say};
+use crate::event::{Event, Outcome, Say};
 use crate::fetch::Settings;
 use crate::graph::Graph;
 use crate::lockfile::Lockfile;
 use crate::spec::Pipeline;
-use crate::step::{Machine, Source};
-use crate::store::{Lookup, Record, Store};
-use slots::slots_of;
+use crate::step::Machine;
+use crate::store::{Record, Store};
+use costs::Crowd;
+use slots::{Grant, Rank, Slots};
 use sources::Sources;
+use stop::Stop;
 
 /// How to run.
 pub struct Options {
@@ -65,8 +77,10 @@ pub struct Options {
     pub run: String,
     /// What was set on the command line.
     pub sets: Vec<String>,
-    /// How many slots the machine is divided into (`-j`), at least one.
-    pub slots: usize,
+    /// What of the machine all steps together may use.
+    pub capacity: Capacity,
+    /// What is run, and when it ends.
+    pub choice: Choice,
     /// The machine.
     pub machine: Machine,
     /// How remote sources are reached.
@@ -77,22 +91,40 @@ pub struct Options {
     pub cancel: Arc<AtomicBool>,
 }
 
+/// What the user chose beside the targets.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// After a failure, all runs that does not need what failed.
+    pub keep_going: bool,
+    /// Steps that run though their results are there.
+    pub forced: BTreeSet<usize>,
+    /// The only steps that may run; the results of all others must be there.
+    pub only: Option<BTreeSet<usize>>,
+}
+
 /// What is left after a run.
 pub struct Summary {
     /// How it ended.
     pub outcome: Outcome,
-    /// The records of all steps that are done, by position in the pipeline.
+    /// The records of all steps that are done, by position in the pipeline. Their manifests lie in the store: of
+    /// thousands they would fill the memory.
     pub records: BTreeMap<usize, Record>,
 }
 
 /// Where a step is; see the drawing at the head of this file.
 enum State {
+    /// No target needs it.
+    Unneeded,
     Waiting,
     Reading,
-    Fetching(String),
-    Twin(usize),
+    Fetching,
+    Twin,
     Ready(Box<Decision>),
-    Running { slots: usize, key: Digest },
+    Joined(Box<Decision>),
+    Running {
+        grant: Grant,
+        stop: Arc<Stop>,
+    },
     Done,
     Failed,
     Stopped,
@@ -101,9 +133,16 @@ enum State {
 /// What a thread sends back.
 enum Message {
     Said(usize, Say),
+    Retrying(usize, Problem, Duration),
     Read(usize, Result<Sources>),
     Fetched(usize, Box<fetch::Fetched>),
-    Ended(usize, Box<Result<Record>>),
+    Ended(usize, Box<Result<work::Ended>>),
+}
+
+/// Where threads are started, and how they send back.
+struct Threads<'s, 'e> {
+    scope: &'s Scope<'s, 'e>,
+    sender: Sender<Message>,
 }
 
 /// Brings the targets of a pipeline up to date and says everything on the way.
@@ -118,25 +157,47 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         sets: options.sets.clone(),
         steps: order.iter().map(|&step| pipeline.steps[step].id.clone()).collect(),
     });
-    let (sender, receiver) = channel();
+    let mut states: Vec<State> = pipeline.steps.iter().map(|_| State::Unneeded).collect();
+    let mut open = vec![0; states.len()];
+    for &step in &order {
+        states[step] = State::Waiting;
+        open[step] = graph.producers(step).len();
+    }
+    let mut place = vec![usize::MAX; states.len()];
+    order.iter().enumerate().for_each(|(i, &step)| place[step] = i);
     let mut run = Run {
         pipeline,
         store,
         options,
         decider: Decider { pipeline, store, machine: &options.machine, lock: &options.lock },
-        states: order.iter().map(|&step| (step, State::Waiting)).collect(),
+        undecided: order.iter().filter(|&&step| open[step] == 0).map(|&step| place[step]).collect(),
+        states,
+        open,
+        place,
         graph,
         order,
+        keys: BTreeMap::new(),
+        twins: BTreeMap::new(),
+        ready: BTreeMap::new(),
+        joined: BTreeSet::new(),
+        timed: BTreeSet::new(),
+        fetching: BTreeMap::new(),
+        to_fetch: VecDeque::new(),
+        busy: 0,
+        ways: None,
         sources: BTreeMap::new(),
         fetched: BTreeMap::new(),
         records: BTreeMap::new(),
-        free: options.slots.max(1),
+        slots: Slots::of(&options.capacity),
+        crowd: Arc::default(),
         first_failure: None,
         failed: Arc::default(),
+        looked: Instant::now(),
         counts: Counts::default(),
         say,
     };
-    thread::scope(|scope| run.steps(scope, &sender, &receiver));
+    let (sender, receiver) = channel();
+    thread::scope(|scope| run.steps(&Threads { scope, sender }, &receiver));
     run.finish(started)
 }
 
@@ -156,45 +217,116 @@ struct Run<'a> {
     decider: Decider<'a>,
     graph: Graph,
     order: Vec<usize>,
-    states: BTreeMap<usize, State>,
+    /// The place of each step in `order`.
+    place: Vec<usize>,
+    /// By position in the pipeline, as all that follows unless it says otherwise.
+    states: Vec<State>,
+    /// How many producers of a step are not done.
+    open: Vec<usize>,
+    /// Places of steps whose producers are done and that are to be decided.
+    undecided: BTreeSet<usize>,
+    /// Who is making the result of a key here, or waits to.
+    keys: BTreeMap<Digest, usize>,
+    /// Who waits for another step: one with the same key or the same remote source.
+    twins: BTreeMap<usize, Vec<usize>>,
+    ready: BTreeMap<Rank, usize>,
+    joined: BTreeSet<usize>,
+    /// Running steps with a time limit.
+    timed: BTreeSet<usize>,
+    fetching: BTreeMap<String, usize>,
+    to_fetch: VecDeque<usize>,
+    /// How many threads will send something.
+    busy: usize,
+    /// See [`priority::ways`]; worked out when the first step is ready.
+    ways: Option<BTreeMap<usize, u64>>,
     sources: BTreeMap<usize, Sources>,
     /// How long the remote sources of steps took.
     fetched: BTreeMap<usize, Duration>,
     records: BTreeMap<usize, Record>,
-    free: usize,
+    slots: Slots,
+    crowd: Arc<Crowd>,
     first_failure: Option<usize>,
-    /// Set with the first failure, for those who read sources: nobody needs these any more.
+    /// Set when nothing new is started any more, for those who read sources: nobody needs these.
     failed: Arc<AtomicBool>,
+    looked: Instant,
     counts: Counts,
     say: &'a mut dyn FnMut(Event),
 }
 
 impl<'a> Run<'a> {
-    fn steps<'s>(&mut self, scope: &'s thread::Scope<'s, '_>, sender: &Sender<Message>, receiver: &Receiver<Message>)
+    fn steps<'s>(&mut self, threads: &Threads<'s, '_>, receiver: &Receiver<Message>)
     where
         'a: 's,
     {
         loop {
-            self.decide(scope, sender);
-            self.start(scope, sender);
-            if !self
-                .states
-                .values()
-                .any(|state| matches!(state, State::Reading | State::Fetching(_) | State::Running { .. }))
-            {
+            self.decide(threads);
+            self.start(threads);
+            if self.busy == 0 && (self.joined.is_empty() || self.stopping()) {
                 return;
             }
-            // Words change nothing that has been decided; only an end does.
-            loop {
-                match receiver.recv() {
-                    Ok(Message::Said(step, say)) => self.tell(Event::StepSaid { step: self.id(step), say }),
-                    Ok(Message::Read(step, sources)) => break self.has_read(step, sources),
-                    Ok(Message::Fetched(step, fetched)) => break self.has_fetched(step, *fetched),
-                    Ok(Message::Ended(step, result)) => break self.ended(step, *result),
-                    Err(_) => return,
-                }
+            self.wait(receiver);
+        }
+    }
+
+    /// Hears what threads say until something ends, and then all that has been said already.
+    fn wait(&mut self, receiver: &Receiver<Message>) {
+        let mut ended = false;
+        while !ended {
+            let message = match self.pause() {
+                Some(pause) => receiver.recv_timeout(pause),
+                None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match message {
+                Ok(message) => ended = self.hear(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.pause().is_some_and(|pause| self.looked.elapsed() >= pause) {
+                self.looked = Instant::now();
+                self.look();
+                ended = true;
             }
         }
+        while let Ok(message) = receiver.try_recv() {
+            self.hear(message);
+        }
+    }
+
+    /// True if it may change what can be decided or started: words change nothing, only an end does.
+    fn hear(&mut self, message: Message) -> bool {
+        match message {
+            Message::Said(step, say) => {
+                self.tell(Event::StepSaid { step: self.id(step), say });
+                return false;
+            }
+            Message::Retrying(step, problem, pause) => {
+                let wait_ms = pause.as_millis() as u64;
+                self.tell(Event::StepRetrying { step: self.id(step), problem, wait_ms });
+                return false;
+            }
+            Message::Read(step, sources) => self.has_read(step, sources),
+            Message::Fetched(step, fetched) => self.has_fetched(step, *fetched),
+            Message::Ended(step, result) => self.ended(step, *result),
+        }
+        true
+    }
+
+    /// How soon to look at clocks and at what other processes do, if there is any of that.
+    fn pause(&self) -> Option<Duration> {
+        match (self.joined.is_empty(), self.timed.is_empty()) {
+            (false, _) => Some(start::JOINED),
+            (true, false) => Some(stop::LOOK),
+            (true, true) => None,
+        }
+    }
+
+    fn look(&mut self) {
+        for step in &self.timed {
+            if let State::Running { stop, .. } = &self.states[*step] {
+                stop.look();
+            }
+        }
+        self.look_at_joined();
     }
 
     fn tell(&mut self, event: Event) {
@@ -205,213 +337,30 @@ impl<'a> Run<'a> {
         self.pipeline.steps[step].id.clone()
     }
 
+    /// True once nothing new is to be started.
     fn stopping(&self) -> bool {
-        self.first_failure.is_some() || self.options.cancel.load(Ordering::Relaxed)
+        self.options.cancel.load(Ordering::Relaxed) || (self.first_failure.is_some() && !self.options.choice.keep_going)
     }
 
-    /// Decides all steps whose inputs are known. One pass in order is enough: a hit makes later ones known.
-    fn decide<'s>(&mut self, scope: &'s thread::Scope<'s, '_>, sender: &Sender<Message>)
-    where
-        'a: 's,
-    {
-        for step in self.order.clone() {
-            if self.stopping() {
-                return;
-            }
-            let waits = match self.states[&step] {
-                State::Waiting => self.graph.producers(step).iter().any(|producer| !self.is_done(*producer)),
-                State::Twin(other) => {
-                    matches!(self.states[&other], State::Fetching(_) | State::Ready(_) | State::Running { .. })
-                }
-                _ => true,
-            };
-            if waits {
-                continue;
-            }
-            let state = match (self.decider.unfetched(step), self.sources.get(&step).cloned()) {
-                (Some(address), _) => self.fetch(scope, sender, step, address),
-                (None, Some(sources)) => self.decided(step, sources),
-                (None, None) => match self.pipeline.steps[step].action.sources(&self.pipeline.root) {
-                    none if none.is_empty() => self.decided(step, Sources::new()),
-                    some => self.read(scope, sender, step, some),
-                },
-            };
-            self.states.insert(step, state);
-        }
-    }
-
-    fn decided(&mut self, step: usize, sources: Sources) -> State {
-        match self.decider.decide(step, &self.records, sources) {
-            Err(problem) => self.failed(step, problem),
-            Ok(decision) => match decision.found {
-                Lookup::Hit(record) => self.reused(step, *record),
-                Lookup::Miss(_) => match self.with_key(&decision.key) {
-                    Some(other) => State::Twin(other),
-                    None => State::Ready(Box::new(decision)),
-                },
-            },
-        }
-    }
-
-    /// Starts to read the sources of a step.
-    fn read<'s>(
+    /// Starts a thread that will send one message of an end.
+    fn spawn<'s>(
         &mut self,
-        scope: &'s thread::Scope<'s, '_>,
-        sender: &Sender<Message>,
+        threads: &Threads<'s, '_>,
         step: usize,
-        list: Vec<Source>,
-    ) -> State
+        stack: usize,
+        work: impl FnOnce(&Sender<Message>) + Send + 's,
+    ) -> Result<()>
     where
         'a: 's,
     {
-        let (store, to, cancel, failed) =
-            (self.store, sender.clone(), self.options.cancel.clone(), self.failed.clone());
-        let read = move || {
-            let say = work::thinned(work::pass(step, to.clone()));
-            let stop = || cancel.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
-            let read = sources::read(store, list, &mut sources::told("reading its sources", &say, &stop));
-            store.keep_digests();
-            // The loop waits for this message, so nobody is gone who could receive it.
-            let _ = to.send(Message::Read(step, read));
-        };
-        match thread::Builder::new().name(format!("sources of {}", self.id(step))).spawn_scoped(scope, read) {
-            Ok(_) => State::Reading,
-            Err(error) => self.failed(step, no_thread(&error)),
+        let sender = threads.sender.clone();
+        let thread = thread::Builder::new().name(self.id(step)).stack_size(stack);
+        match thread.spawn_scoped(threads.scope, move || work(&sender)) {
+            Ok(_) => {
+                self.busy += 1;
+                Ok(())
+            }
+            Err(error) => Err(Problem::new(format!("cannot start a thread: {error}"))),
         }
     }
-
-    fn has_read(&mut self, step: usize, sources: Result<Sources>) {
-        let state = match sources {
-            Ok(sources) => {
-                self.sources.insert(step, sources);
-                State::Waiting
-            }
-            // Left because of Ctrl-C or a failure elsewhere.
-            Err(problem) if problem.cancelled => State::Waiting,
-            Err(problem) => self.failed(step, problem),
-        };
-        self.states.insert(step, state);
-    }
-
-    fn is_done(&self, step: usize) -> bool {
-        matches!(self.states[&step], State::Done)
-    }
-
-    /// The step that is making the result of this key just now.
-    fn with_key(&self, key: &Digest) -> Option<usize> {
-        self.order.iter().copied().find(|step| match &self.states[step] {
-            State::Ready(decision) => decision.key == *key,
-            State::Running { key: running, .. } => running == key,
-            _ => false,
-        })
-    }
-
-    /// Starts ready steps as long as slots are free.
-    fn start<'s>(&mut self, scope: &'s thread::Scope<'s, '_>, sender: &Sender<Message>)
-    where
-        'a: 's,
-    {
-        for step in self.order.clone() {
-            let State::Ready(_) = self.states[&step] else { continue };
-            let slots = slots_of(self.pipeline.steps[step].action.share(), self.options.slots);
-            if self.stopping() || slots > self.free {
-                return;
-            }
-            let Some(State::Ready(decision)) = self.states.remove(&step) else { return };
-            self.states.insert(step, State::Running { slots, key: decision.key.clone() });
-            self.free -= slots;
-            let why = self.decider.why(step, &decision);
-            self.tell(Event::StepStarted { step: self.id(step), key: decision.key.clone(), why });
-            let job = work::Job {
-                step: &self.pipeline.steps[step],
-                position: step,
-                root: self.pipeline.root.clone(),
-                inputs: self.decider.artifacts(step, &self.records),
-                decision: *decision,
-                outside: self.outside(step),
-                fetched: self.fetched.get(&step).copied().unwrap_or_default(),
-                store: self.store,
-                options: self.options,
-            };
-            let to = sender.clone();
-            let name = self.id(step);
-            let spawned =
-                thread::Builder::new().name(name).stack_size(16 << 20).spawn_scoped(scope, move || job.work(&to));
-            if let Err(error) = spawned {
-                self.ended(step, Err(no_thread(&error)));
-            }
-        }
-    }
-
-    fn ended(&mut self, step: usize, result: Result<Record>) {
-        if let State::Running { slots, .. } = self.states[&step] {
-            self.free += slots;
-        }
-        let state = match result {
-            Ok(record) => self.ran(step, record),
-            Err(problem) if problem.cancelled => State::Stopped,
-            Err(problem) => self.failed(step, problem),
-        };
-        self.states.insert(step, state);
-    }
-
-    fn ran(&mut self, step: usize, record: Record) -> State {
-        self.counts.ran += 1;
-        self.tell(Event::StepFinished {
-            step: self.id(step),
-            key: record.key.clone(),
-            took_ms: record.costs.took_ms,
-            costs: record.costs,
-            outputs: self.made(&record),
-            figures: record.figures.clone(),
-        });
-        self.done(step, record)
-    }
-
-    fn reused(&mut self, step: usize, record: Record) -> State {
-        self.counts.reused += 1;
-        self.counts.saved_ms += record.costs.took_ms;
-        self.tell(Event::StepReused {
-            step: self.id(step),
-            key: record.key.clone(),
-            saved_ms: record.costs.took_ms,
-            costs: record.costs,
-            outputs: self.made(&record),
-            figures: record.figures.clone(),
-        });
-        // What had to be known when the result was made has to be known whenever it is used.
-        for said in &record.said {
-            if matches!(said, Say::Warning { .. }) {
-                self.tell(Event::StepSaid { step: self.id(step), say: said.clone() });
-            }
-        }
-        self.done(step, record)
-    }
-
-    fn done(&mut self, step: usize, record: Record) -> State {
-        // Only explanations need it, and a cache that cannot be written is told about where it matters.
-        let _ = self.store.remember(&self.pipeline.name, &self.pipeline.steps[step].id, &record.key);
-        self.records.insert(step, record);
-        State::Done
-    }
-
-    fn failed(&mut self, step: usize, problem: Problem) -> State {
-        self.counts.failed += 1;
-        self.first_failure.get_or_insert(step);
-        self.failed.store(true, Ordering::Relaxed);
-        self.tell(Event::StepFailed { step: self.id(step), problem });
-        State::Failed
-    }
-
-    fn made(&self, record: &Record) -> BTreeMap<String, Made> {
-        let made = record.outputs.iter().map(|(name, object)| {
-            let path = self.store.object(&object.digest).display().to_string();
-            (name.clone(), Made { digest: object.digest.clone(), bytes: object.bytes, path })
-        });
-        made.collect()
-    }
-}
-
-fn no_thread(error: &std::io::Error) -> Problem {
-    Problem::new(format!("cannot start a thread: {error}"))
 }

@@ -19,7 +19,7 @@ impl Decider<'_> {
         let step = &self.pipeline.steps[position];
         let of = |edge: &Edge| outlooks.get(&edge.step).cloned().unwrap_or_default();
         let inputs = step.inputs.iter().map(|(port, edges)| (port.clone(), edges.iter().map(of).collect())).collect();
-        let first = step.kind.outputs().first().and_then(|output| record?.outputs.get(output.name));
+        let first = step.outputs.first().and_then(|output| record?.outputs.get(output.name.as_ref()));
         let made = first.map(|object| self.store.object(&object.digest));
         step.action.outlook(&inputs, made.as_deref())
     }

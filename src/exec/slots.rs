@@ -1,28 +1,152 @@
-//! The slots that a machine is divided into by `-j`, and how many of them a step takes.
+//! What of the machine steps may use at once, and who goes next: cores, memory, GPUs by number.
 //! It does not know threads: their number does not depend on slots.
+
+use std::collections::BTreeMap;
 
 use crate::step::Share;
 
-/// How many of the slots a step takes while it runs.
-pub(super) fn slots_of(share: Share, slots: usize) -> usize {
-    match share {
-        Share::One => 1,
-        Share::Half => (slots / 2).max(1),
-        Share::All => slots.max(1),
+/// What of the machine all running steps together may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capacity {
+    /// Slots for cores (`-j`), at least one.
+    pub cpu: usize,
+    /// Bytes of memory; `None` counts none.
+    pub memory: Option<u64>,
+    /// The numbers of the GPUs.
+    pub gpus: Vec<usize>,
+}
+
+impl Capacity {
+    /// So many slots, memory that is not counted, and no GPU.
+    pub fn slots(cpu: usize) -> Self {
+        Self { cpu: cpu.max(1), memory: None, gpus: Vec::new() }
+    }
+}
+
+/// What a step takes while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Need {
+    pub cpu: usize,
+    pub memory: u64,
+    pub gpus: usize,
+}
+
+impl Need {
+    /// The part of the slots that a share is.
+    pub fn cpu_of(share: Share, capacity: &Capacity) -> usize {
+        match share {
+            Share::One => 1,
+            Share::Half => (capacity.cpu / 2).max(1),
+            Share::All => capacity.cpu.max(1),
+        }
+    }
+
+    /// The same, but no more than there is: a step that asks for more than the machine has runs alone.
+    pub fn within(self, capacity: &Capacity) -> Self {
+        Self {
+            cpu: self.cpu.min(capacity.cpu),
+            memory: capacity.memory.map_or(0, |all| self.memory.min(all)),
+            gpus: self.gpus,
+        }
+    }
+}
+
+/// What a running step has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Grant {
+    pub cpu: usize,
+    pub memory: u64,
+    pub gpus: Vec<usize>,
+}
+
+/// Who goes first: the longest way to the end, then the order of the graph.
+pub(super) type Rank = (std::cmp::Reverse<u64>, usize);
+
+/// So many steps that have to wait are passed by in search of one that does not.
+const LOOK: usize = 32;
+
+/// What is free.
+#[derive(Debug, Clone)]
+pub(super) struct Slots {
+    cpu: usize,
+    memory: u64,
+    gpus: Vec<usize>,
+}
+
+impl Slots {
+    pub fn of(capacity: &Capacity) -> Self {
+        Self { cpu: capacity.cpu, memory: capacity.memory.unwrap_or_default(), gpus: capacity.gpus.clone() }
+    }
+
+    /// The first step that can start, with what it gets. A step that has to wait keeps what is free and what it needs
+    /// from all that come after it, so that it is not put off for ever; what it does not need they may have.
+    pub fn next(&mut self, ready: &BTreeMap<Rank, usize>, need: impl Fn(usize) -> Need) -> Option<(Rank, Grant)> {
+        let (mut cpu, mut memory, mut gpus) = (self.cpu, self.memory, self.gpus.len());
+        for (&rank, &step) in ready.iter().take(LOOK) {
+            let need = need(step);
+            if need.cpu <= cpu && need.memory <= memory && need.gpus <= gpus {
+                self.cpu -= need.cpu;
+                self.memory -= need.memory;
+                let grant = Grant { cpu: need.cpu, memory: need.memory, gpus: self.gpus.drain(..need.gpus).collect() };
+                return Some((rank, grant));
+            }
+            cpu -= need.cpu.min(cpu);
+            memory -= need.memory.min(memory);
+            gpus -= need.gpus.min(gpus);
+            if cpu == 0 {
+                break;
+            }
+        }
+        None
+    }
+
+    /// Takes back what a step had.
+    pub fn give_back(&mut self, grant: Grant) {
+        self.cpu += grant.cpu;
+        self.memory += grant.memory;
+        self.gpus.extend(grant.gpus);
+        self.gpus.sort_unstable();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cmp::Reverse;
 
     #[test]
     fn every_share_fits_into_any_number_of_slots() {
-        for slots in 1..9 {
+        for cpu in 1..9 {
+            let capacity = Capacity::slots(cpu);
             for share in [Share::One, Share::Half, Share::All] {
-                assert!((1..=slots).contains(&slots_of(share, slots)));
+                assert!((1..=cpu).contains(&Need::cpu_of(share, &capacity)));
             }
         }
-        assert_eq!((slots_of(Share::Half, 8), slots_of(Share::All, 8)), (4, 8));
+        let eight = Capacity::slots(8);
+        assert_eq!((Need::cpu_of(Share::Half, &eight), Need::cpu_of(Share::All, &eight)), (4, 8));
+    }
+
+    fn started(slots: &mut Slots, needs: &[Need]) -> Vec<usize> {
+        let mut ready: BTreeMap<Rank, usize> = (0..needs.len()).map(|step| ((Reverse(0), step), step)).collect();
+        let mut started = Vec::new();
+        while let Some((rank, _)) = slots.next(&ready, |step| needs[step]) {
+            started.push(ready.remove(&rank).unwrap());
+        }
+        started
+    }
+
+    #[test]
+    fn who_waits_is_overtaken_only_by_those_who_take_nothing_of_it() {
+        let capacity = Capacity { cpu: 4, memory: Some(10), gpus: vec![0, 1] };
+        let need = |cpu, memory, gpus| Need { cpu, memory, gpus };
+        // The second waits for a GPU and keeps two cores for itself; one is left for the third, and none for the last.
+        let mut slots = Slots::of(&capacity);
+        assert_eq!(started(&mut slots, &[need(1, 0, 1), need(2, 0, 2), need(1, 0, 0), need(1, 0, 0)]), [0, 2]);
+        // Whoever wants the whole machine is not put off by small ones.
+        let mut slots = Slots::of(&capacity);
+        assert_eq!(started(&mut slots, &[need(1, 0, 0), need(4, 0, 0), need(1, 0, 0)]), [0]);
+        // Memory counts like the rest.
+        let mut slots = Slots::of(&capacity);
+        assert_eq!(started(&mut slots, &[need(1, 6, 0), need(1, 6, 0), need(1, 4, 0), need(1, 0, 0)]), [0, 3]);
     }
 }

@@ -6,20 +6,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::costs::Crowd;
 use super::decide::Decision;
 use super::sources::{self, Sources};
+use super::stop::Stop;
 use super::{Message, Options};
 use crate::digest::bytes_of;
 use crate::error::{Problem, Result};
 use crate::event::{Costs, Say};
 use crate::spec::Step;
-use crate::step::{Artifact, Context, Frame, Outside};
-use crate::store::{Draft, Record, Store};
+use crate::step::{Artifact, Context, Frame, Machine, Outside, Traces};
+use crate::store::{Draft, Lease, Record, Stage, Store};
 
 /// Everything that one step needs to run.
 pub(super) struct Job<'a> {
@@ -33,44 +34,107 @@ pub(super) struct Job<'a> {
     pub fetched: Duration,
     pub store: &'a Store,
     pub options: &'a Options,
+    /// The GPUs that are its own.
+    pub gpus: Vec<usize>,
+    pub stop: Arc<Stop>,
+    pub crowd: Arc<Crowd>,
+    /// Held until its record can be seen.
+    pub lease: Lease,
+}
+
+/// A step that is done.
+pub(super) struct Ended {
+    pub record: Record,
+    /// How many attempts failed before.
+    pub retries: u32,
 }
 
 /// How often progress is passed on at most: bars are not drawn more often anyway.
 const PROGRESS: Duration = Duration::from_millis(50);
 
+/// How often a wait between two attempts looks whether it is to end.
+const PATIENCE: Duration = Duration::from_millis(50);
+
 impl Job<'_> {
     /// Runs the step and sends what became of it.
     pub fn work(self, to: &Sender<Message>) {
         let position = self.position;
-        let result = self.result(to);
+        let result = self.attempts(to);
         // The loop waits for this message, so nobody is gone who could receive it.
         let _ = to.send(Message::Ended(position, Box::new(result)));
     }
 
-    fn result(self, to: &Sender<Message>) -> Result<Record> {
-        let started = Instant::now();
-        let say = thinned(pass(self.position, to.clone()));
+    /// Tries as often as the step may, and waits twice as long each time.
+    fn attempts(self, to: &Sender<Message>) -> Result<Ended> {
+        let (times, mut pause) = (0, Duration::ZERO);
+        let mut retries = 0;
+        loop {
+            let problem = match self.attempt(to) {
+                Ok(made) => return Ok(Ended { record: self.keep(made, to)?, retries }),
+                Err(problem) => problem,
+            };
+            if problem.cancelled || retries == times {
+                return Err(problem);
+            }
+            retries += 1;
+            let _ = to.send(Message::Retrying(self.position, problem, pause));
+            let until = Instant::now() + pause;
+            while Instant::now() < until {
+                if self.stop.cancelled() {
+                    return Err(Problem::cancelled());
+                }
+                std::thread::sleep(PATIENCE.min(until.saturating_duration_since(Instant::now())));
+            }
+            pause *= 2;
+        }
+    }
+
+    fn attempt(&self, to: &Sender<Message>) -> Result<Made> {
         let stage = self.store.stage()?;
+        match self.in_stage(&stage, to) {
+            Ok((draft, replaces)) => Ok(Made { stage, draft, replaces }),
+            // Whoever stops a run knows why it did not end well.
+            Err(problem) if problem.cancelled && self.stop.cancelled() => Err(problem),
+            Err(problem) => {
+                if let Err(problem) = self.store.keep_failed(&self.decision.key, &stage) {
+                    let text = format!("its folder is not kept: {}", problem.what);
+                    pass(self.position, to.clone())(Say::Warning { text });
+                }
+                Err(match self.stop.late() {
+                    Some(limit) => too_long(limit, &problem),
+                    None => problem,
+                })
+            }
+        }
+    }
+
+    fn in_stage(&self, stage: &Stage, to: &Sender<Message>) -> Result<(Draft, bool)> {
+        let meter = self.crowd.enter();
+        let say = thinned(pass(self.position, to.clone()));
         let out = stage.out();
         fs::create_dir(&out).map_err(|e| Problem::io("make the folder", &out, &e))?;
         let said = Arc::new(Mutex::new(Vec::new()));
         let mut cx = Context::new(Frame {
             step: self.step.id.clone(),
-            inputs: self.inputs,
+            inputs: self.inputs.clone(),
             out,
-            root: self.root,
-            machine: self.options.machine.clone(),
+            root: self.root.clone(),
+            machine: self.machine(),
             threads: self.options.machine.threads(self.step.action.share()),
-            cancel: self.options.cancel.clone(),
+            cancel: self.stop.begin(),
             sink: sink(pass(self.position, to.clone()), said.clone()),
         })
-        .with_outside(self.outside);
-        caught(self.step.kind.name(), || self.step.action.run(&mut cx))?;
-        // A step that left its loop early on Ctrl-C may not have said so.
-        if self.options.cancel.load(Ordering::Relaxed) {
-            return Err(Problem::cancelled());
+        .with_gpus(self.gpus.clone())
+        .with_outside(self.outside.clone())
+        .with_traces(Traces { log: stage.log(), failed: self.store.failed(&self.decision.key) });
+        let ran = caught(self.step.kind.name(), || self.step.action.run(&mut cx));
+        for artifact in cx.all_damaged() {
+            self.store.discard(artifact)?;
         }
-        let cancelled = || self.options.cancel.load(Ordering::Relaxed);
+        ran?;
+        // A step that left its loop early may not have said so.
+        cx.check_cancelled()?;
+        let cancelled = || cx.cancelled();
         unchanged(
             self.store,
             &self.decision.sources,
@@ -81,25 +145,71 @@ impl Job<'_> {
         for (name, value) in bad {
             cx.warn(format!("the figure `{name}` is {value} and is not recorded"));
         }
-        let outputs = self.step.kind.outputs().iter();
+        self.store.keep_log(&self.decision.key, stage)?;
+        let (here, elsewhere) = (meter.read(), cx.costs());
+        let outputs = self.step.outputs.iter();
         let draft = Draft {
-            manifest: self.decision.manifest,
-            outputs: outputs.map(|output| (output.name.to_owned(), output.file.to_owned())).collect(),
+            manifest: self.decision.manifest.clone(),
+            outputs: outputs.map(|output| (output.name.to_string(), output.file.to_string())).collect(),
             figures,
             said: said.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            costs: Costs { took_ms: (self.fetched + started.elapsed()).as_millis() as u64, ..Costs::default() },
+            costs: Costs {
+                took_ms: self.fetched.as_millis() as u64 + here.took_ms,
+                cpu_ms: elsewhere.0.or(here.cpu_ms),
+                peak_bytes: elsewhere.1.or(here.peak_bytes),
+            },
             run: self.options.run.clone(),
             step: self.step.id.clone(),
         };
+        Ok((draft, self.options.choice.forced.contains(&self.position)))
+    }
+
+    /// The machine as the step sees it: of several GPUs, its own.
+    fn machine(&self) -> Machine {
+        let mut machine = self.options.machine.clone();
+        if let (true, [first, ..]) = (machine.device.starts_with("cuda"), self.gpus.as_slice()) {
+            machine.device = format!("cuda:{first}");
+        }
+        machine
+    }
+
+    /// Lets the result be recorded.
+    fn keep(self, made: Made, to: &Sender<Message>) -> Result<Record> {
+        let say = thinned(pass(self.position, to.clone()));
+        let Made { stage, draft, replaces } = made;
+        let before = if replaces { self.store.forget(&self.decision.key)? } else { None };
         let mut done = 0;
         let never = || false;
         let mut tell = sources::told("keeping the result", &say, &never);
         let total = bytes_of(&stage.out()).unwrap_or_default();
-        self.store.commit(&stage, draft, None, &mut |bytes| {
+        let record = self.store.commit(&stage, draft, Some(self.lease), &mut |bytes| {
             done += bytes;
             tell(done, total.max(done))
-        })
+        })?;
+        for (name, object) in before.iter().flat_map(|before| &before.outputs) {
+            if record.outputs.get(name) != Some(object) {
+                let text = format!("its output `{name}` is not what it was when the same step ran before");
+                say(Say::Warning { text });
+            }
+        }
+        Ok(record)
     }
+}
+
+/// What a step has made, before it is kept.
+struct Made {
+    stage: Stage,
+    draft: Draft,
+    /// True if it is kept in place of an earlier result.
+    replaces: bool,
+}
+
+/// What a step that was ended is told to have died of, with its own last words.
+fn too_long(limit: Duration, problem: &Problem) -> Problem {
+    let what = format!("it ran longer than its `timeout` of {limit:?} and was ended");
+    let problem =
+        if problem.cancelled { Problem::new(what) } else { Problem { what, cancelled: false, ..problem.clone() } };
+    problem.help("raise `timeout`, or look what it waited for")
 }
 
 /// A result must not be recorded under the key of other sources than it was made from.

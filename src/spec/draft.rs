@@ -7,7 +7,7 @@ use std::ops::Range;
 use serde_json::Value;
 
 use crate::error::{Path, Place, Problem};
-use crate::step::{AnyKind, AnyStep};
+use crate::step::{ANY_NAME, AnyKind, AnyStep, Product};
 
 use super::document::{Document, RawStep};
 use super::load::Options;
@@ -31,6 +31,8 @@ pub(super) struct Draft {
     pub outcome: Outcome,
     pub edges: BTreeMap<String, Vec<Edge>>,
     pub action: Option<Box<dyn AnyStep>>,
+    /// `None` if that depends on parameters that are broken, which is told already.
+    pub outputs: Option<Vec<Product>>,
 }
 
 /// Where the cells of each step lie among the drafts; empty for a step whose matrix is broken.
@@ -107,6 +109,13 @@ fn draft(
             None
         }
     };
+    let outputs = match (&action, kind) {
+        (Some(action), _) => Some(action.outputs()),
+        (None, Some(kind)) if kind.outputs().iter().all(|output| output.name != ANY_NAME) => {
+            Some(kind.outputs().iter().map(Product::from).collect())
+        }
+        (None, _) => None,
+    };
     let cell = cell.unwrap_or_default();
     Draft {
         id: reference::id(&raw.name, &cell),
@@ -118,6 +127,7 @@ fn draft(
         outcome,
         edges: BTreeMap::new(),
         action,
+        outputs,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::step::{AnyKind, Arity};
+use crate::step::{ANY_NAME, AnyKind, Arity, Input};
 
 /// The schema as it stands in a file.
 pub fn text(kinds: &[&dyn AnyKind]) -> String {
@@ -120,18 +120,17 @@ fn required(kind: &dyn AnyKind, with: bool) -> Vec<&'static str> {
 fn inputs(kind: &dyn AnyKind) -> Value {
     let one = json!({ "$ref": "#/$defs/reference" });
     let list = json!({ "type": "array", "items": { "$ref": "#/$defs/reference" } });
-    let properties: Map<String, Value> = kind
-        .inputs()
-        .iter()
-        .map(|input| {
-            // Null is "not connected", where that is allowed.
-            let mut takes = vec![one.clone(), list.clone()];
-            if matches!(input.arity, Arity::Optional | Arity::Any) {
-                takes.push(json!({ "type": "null" }));
-            }
-            (input.name.to_owned(), json!({ "description": input.doc, "anyOf": takes }))
-        })
-        .collect();
+    let takes = |input: &Input| {
+        // Null is "not connected", where that is allowed.
+        let mut takes = vec![one.clone(), list.clone()];
+        if !matches!(input.arity, Arity::One | Arity::Many) {
+            takes.push(json!({ "type": "null" }));
+        }
+        json!({ "description": input.doc, "anyOf": takes })
+    };
+    let (any, own): (Vec<&Input>, Vec<&Input>) = kind.inputs().iter().partition(|input| input.name == ANY_NAME);
+    let others = any.first().map_or(json!(false), |input| takes(input));
+    let properties: Map<String, Value> = own.iter().map(|input| (input.name.to_owned(), takes(input))).collect();
     let required: Vec<&str> = kind
         .inputs()
         .iter()
@@ -139,7 +138,7 @@ fn inputs(kind: &dyn AnyKind) -> Value {
         .map(|input| input.name)
         .collect();
     let takes = if required.is_empty() { json!(["object", "null"]) } else { json!("object") };
-    json!({ "type": takes, "additionalProperties": false, "properties": properties, "required": required })
+    json!({ "type": takes, "additionalProperties": others, "properties": properties, "required": required })
 }
 
 /// Definitions of all kinds stand side by side, so each gets the kind's name in front.

@@ -25,6 +25,7 @@ pub fn arity(arity: Arity) -> &'static str {
         Arity::Optional => "one or none",
         Arity::Many => "one or more",
         Arity::Any => "any number",
+        Arity::OneOrList => "one or a list",
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_json::Value;
 
 use crate::error::{Path, Problem};
-use crate::step::{AnyKind, Arity, Input};
+use crate::step::{ANY_NAME, AnyKind, Arity, Input};
 
 use super::draft::{Draft, Table};
 use super::node::type_name;
@@ -29,7 +29,7 @@ pub(super) fn connect(drafts: &mut [Draft], table: &Table) {
         let mut edges = BTreeMap::new();
         for (port, value) in &drafts[at].inputs {
             let path = path.key(port);
-            let Some(input) = kind.inputs().iter().find(|input| input.name == port) else {
+            let Some(input) = Input::find(kind.inputs(), port) else {
                 let names = kind.inputs().iter().map(|input| input.name);
                 let problem = Problem::new(format!("`{}` has no input `{port}`", kind.name()))
                     .expected("an input of this kind")
@@ -37,6 +37,12 @@ pub(super) fn connect(drafts: &mut [Draft], table: &Table) {
                 push(&mut outcome, Focus::Key, problem, &path);
                 continue;
             };
+            if input.name == ANY_NAME && !reference::is_name(port) {
+                let problem = Problem::new(format!("`{port}` cannot be the name of an input"))
+                    .expected("letters, digits, `_` and `-`");
+                push(&mut outcome, Focus::Key, problem, &path);
+                continue;
+            }
             let before = outcome.findings.len() + outcome.missing.len();
             let found = producers(drafts, table, at, value, &path, &mut outcome, &mut budget);
             if outcome.findings.len() + outcome.missing.len() == before {
@@ -104,7 +110,8 @@ fn producers(
             }
             Ok(found) => {
                 *budget -= found.len();
-                edges.extend(found);
+                let listed = value.is_array();
+                edges.extend(found.into_iter().map(|edge| Edge { listed: edge.listed || listed, ..edge }));
             }
             Err(None) => {}
             Err(Some((focus, problem))) => push(outcome, focus, problem, &path),
@@ -127,19 +134,24 @@ fn resolve(drafts: &[Draft], table: &Table, needs: &str, text: &str) -> Result<V
     let mut edges = Vec::with_capacity(cells.len());
     for step in cells {
         let kind = drafts[step].kind.ok_or(None)?;
+        let outputs = drafts[step].outputs.as_deref().ok_or(None)?;
         let output = match &reference.output {
-            None => kind.outputs().first(),
-            Some(name) => kind.outputs().iter().find(|output| output.name == name),
+            None if outputs.is_empty() => None,
+            None => Some(0),
+            Some(name) => outputs.iter().position(|output| output.name == name.as_str()),
         };
         let Some(output) = output else {
             let name = reference.output.as_deref().unwrap_or_default();
-            let names = kind.outputs().iter().map(|output| output.name);
+            let names = outputs.iter().map(|output| output.name.as_ref());
+            let by_step = kind.outputs().iter().any(|output| output.name == ANY_NAME);
+            let whose = if by_step { &reference.step } else { kind.name() };
             let problem = Problem::new(format!("`{}` has no output `{name}`", reference.step))
-                .expected(format!("an output of `{}`", kind.name()))
+                .expected(format!("an output of `{whose}`"))
                 .help(suggest::help(name, names, "the outputs are", "this kind has no outputs"));
             return Err(Some((Focus::Within(name.to_owned()), problem)));
         };
-        edges.push(Edge { step, output });
+        let listed = reference.cell.is_none() && !drafts[step].cell.is_empty();
+        edges.push(Edge { step, output, listed });
     }
     Ok(edges)
 }

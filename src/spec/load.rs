@@ -70,7 +70,7 @@ pub fn load_text(file: &FilePath, source: &str, options: &Options) -> Result<Pip
     }
 }
 
-fn read(file: &FilePath) -> Result<String, Problem> {
+pub(super) fn read(file: &FilePath) -> Result<String, Problem> {
     let fail = |error: std::io::Error| {
         let problem = Problem::io("read", file, &error);
         if error.kind() == std::io::ErrorKind::NotFound {
@@ -218,9 +218,7 @@ fn finish(drafts: Vec<Draft>, mut left_out: BTreeSet<usize>) -> Option<(Vec<Step
             continue;
         }
         let inputs = draft.edges.into_iter().map(|(port, edges)| {
-            let edges = edges
-                .into_iter()
-                .filter_map(|edge| places.get(&edge.step).map(|&step| Edge { step, output: edge.output }));
+            let edges = edges.into_iter().filter_map(|edge| places.get(&edge.step).map(|&step| Edge { step, ..edge }));
             (port, edges.collect())
         });
         steps.push(Step {
@@ -230,6 +228,7 @@ fn finish(drafts: Vec<Draft>, mut left_out: BTreeSet<usize>) -> Option<(Vec<Step
             coordinates: draft.cell.into_iter().collect(),
             kind: draft.kind?,
             action: draft.action?,
+            outputs: draft.outputs?,
         });
     }
     Some((steps, places))

@@ -11,9 +11,9 @@ use crate::error::{Path, Segment};
 
 use super::problems::Focus;
 
-/// The byte of the `index`-th character: libyaml counts characters.
+/// The byte that the parser names, inside the text and where a character begins.
 pub(super) fn byte(source: &str, index: usize) -> usize {
-    source.char_indices().nth(index).map_or(source.len(), |(at, _)| at)
+    (0..=index.min(source.len())).rev().find(|&at| source.is_char_boundary(at)).unwrap_or(0)
 }
 
 /// The bytes that a problem at `path` is about. Where the path does not stand in the text (a name that is
@@ -307,5 +307,20 @@ impl<'de> Visitor<'de> for KeyProbe<'_> {
     }
     fn visit_borrowed_str<E: serde::de::Error>(self, key: &'de str) -> Result<bool, E> {
         self.compare(key, range_in(self.source, key).map_or(Met::Scalar, Met::Text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_of_several_bytes_move_no_place() {
+        let source = "имя: данные\nшаг: { ж: 0.5, число: 42 }\nlist: [1, два, 3]\n";
+        let told = |path: Path| span(source, &path, &Focus::Value).map(|span| &source[span]);
+        let step = Path::root().key("шаг");
+        assert_eq!([told(step.key("ж")), told(step.key("число"))], [Some("0.5"), Some("42")]);
+        let list = Path::root().key("list");
+        assert_eq!([0, 1, 2].map(|i| told(list.index(i))), [Some("1"), Some("два"), Some("3")]);
     }
 }

@@ -12,6 +12,7 @@ mod load;
 mod locate;
 mod matrix;
 mod node;
+mod origin;
 mod overrides;
 pub mod parameters;
 pub mod pipeline;
@@ -22,5 +23,6 @@ mod substitute;
 pub mod suggest;
 
 pub use load::{Options, load, load_text};
+pub use origin::Origins;
 pub use pipeline::{Edge, Pipeline, Step};
 pub use problems::{Located, Problems};

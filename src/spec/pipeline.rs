@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::step::{AnyKind, AnyStep, Output};
+use crate::step::{AnyKind, AnyStep, Product};
 
 /// A pipeline whose every problem has been ruled out.
 pub struct Pipeline {
@@ -24,6 +24,13 @@ pub struct Pipeline {
     pub targets: Vec<usize>,
 }
 
+impl Pipeline {
+    /// The output that an edge leads from.
+    pub fn output(&self, edge: &Edge) -> &Product {
+        &self.steps[edge.step].outputs[edge.output]
+    }
+}
+
 /// One step, or one cell of a matrix step.
 pub struct Step {
     /// `lora`, or `lora[rank=4,alpha=8]` with the axes in the order of the file.
@@ -36,6 +43,8 @@ pub struct Step {
     pub kind: &'static dyn AnyKind,
     /// The kind with its parameters.
     pub action: Box<dyn AnyStep>,
+    /// What it makes; the first is meant by the bare name of the step.
+    pub outputs: Vec<Product>,
     /// Where each input port gets its artifacts from, in order; every port of the kind that is connected.
     pub inputs: BTreeMap<String, Vec<Edge>>,
 }
@@ -45,6 +54,8 @@ pub struct Step {
 pub struct Edge {
     /// Position of the producer in [`Pipeline::steps`].
     pub step: usize,
-    /// Which of its outputs.
-    pub output: &'static Output,
+    /// Position in its [`Step::outputs`].
+    pub output: usize,
+    /// True if it is written in a list, or as a whole matrix.
+    pub listed: bool,
 }

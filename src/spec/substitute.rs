@@ -43,6 +43,20 @@ pub(super) fn has_names(text: &str) -> bool {
     pieces(text).iter().any(|piece| matches!(piece, Piece::Name(_)))
 }
 
+/// The name in a text that is nothing but `${name}`.
+pub(super) fn whole_name(text: &str) -> Option<&str> {
+    match pieces(text).as_slice() {
+        [Piece::Name(name)] => Some(name.trim()),
+        _ => None,
+    }
+}
+
+/// All names in a text.
+pub(super) fn names(text: &str) -> Vec<&str> {
+    let name = |piece| if let Piece::Name(name) = piece { Some(name.trim()) } else { None };
+    pieces(text).into_iter().filter_map(name).collect()
+}
+
 fn pieces(text: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut rest = text;

@@ -24,6 +24,8 @@ pub struct Artifact {
     pub name: String,
     /// The cell's coordinates: axis to value; empty outside a matrix.
     pub coordinates: BTreeMap<String, Value>,
+    /// True if it came in a list, or as a cell of a whole matrix: see [`super::Arity::OneOrList`].
+    pub listed: bool,
     /// The producer's own name for it (a source's path as written), for messages.
     pub origin: Option<String>,
     /// File or folder, not to be changed.
@@ -37,6 +39,15 @@ impl Artifact {
     pub fn label(&self) -> String {
         self.origin.clone().unwrap_or_else(|| format!("the output of step `{}`", self.name))
     }
+}
+
+/// Where a step that starts other programs leaves what people want to read afterwards.
+#[derive(Debug, Clone)]
+pub struct Traces {
+    /// A folder that the step makes and writes; it is kept with the result, but is no part of it.
+    pub log: PathBuf,
+    /// Where the log, and the outputs' folder as `work` in it, are to be found once the step has failed.
+    pub failed: PathBuf,
 }
 
 /// How other machines are reached, and what is known of what lies there.
@@ -73,12 +84,29 @@ pub struct Context {
     frame: Frame,
     outside: Outside,
     figures: BTreeMap<String, f64>,
+    traces: Option<Traces>,
+    damaged: Vec<Digest>,
+    cost: (Option<u64>, Option<u64>),
+    gpus: Vec<usize>,
 }
 
 impl Context {
     /// The engine and tests make contexts; steps only use them.
     pub fn new(frame: Frame) -> Self {
-        Self { frame, outside: Outside::default(), figures: BTreeMap::new() }
+        let (outside, figures, damaged) = (Outside::default(), BTreeMap::new(), Vec::new());
+        Self { frame, outside, figures, traces: None, damaged, cost: (None, None), gpus: Vec::new() }
+    }
+
+    /// The same with places to leave traces at.
+    #[must_use]
+    pub fn with_traces(self, traces: Traces) -> Self {
+        Self { traces: Some(traces), ..self }
+    }
+
+    /// The same with GPUs that are the step's own.
+    #[must_use]
+    pub fn with_gpus(self, gpus: Vec<usize>) -> Self {
+        Self { gpus, ..self }
     }
 
     /// The same with a way to other machines; without it there is none.
@@ -107,9 +135,50 @@ impl Context {
         self.frame.inputs.get(port).map_or(&[], Vec::as_slice)
     }
 
+    /// The names of the ports that something is connected to.
+    pub fn ports(&self) -> impl Iterator<Item = &str> {
+        self.frame.inputs.keys().map(String::as_str)
+    }
+
     /// Where to write an output: `file` as declared in [`super::Output::file`].
     pub fn output(&self, file: &str) -> PathBuf {
         self.frame.out.join(file)
+    }
+
+    /// The numbers of the GPUs that are the step's own while it runs.
+    pub fn gpus(&self) -> &[usize] {
+        &self.gpus
+    }
+
+    /// The folder of the outputs.
+    pub fn folder(&self) -> &FilePath {
+        &self.frame.out
+    }
+
+    /// Where to leave a log.
+    pub fn traces(&self) -> Option<&Traces> {
+        self.traces.as_ref()
+    }
+
+    /// Tells that an artifact is not what it was any more: nobody shall get it again, whatever becomes of this step.
+    pub fn damaged(&mut self, artifact: Digest) {
+        self.damaged.push(artifact);
+    }
+
+    /// The artifacts that have been found damaged.
+    pub fn all_damaged(&self) -> &[Digest] {
+        &self.damaged
+    }
+
+    /// Records what other processes used that did the work: processor time in milliseconds, and the most memory that
+    /// one of them held.
+    pub fn cost(&mut self, cpu_ms: u64, peak_bytes: u64) {
+        self.cost = (Some(cpu_ms), Some(peak_bytes));
+    }
+
+    /// What was recorded by [`Context::cost`].
+    pub fn costs(&self) -> (Option<u64>, Option<u64>) {
+        self.cost
     }
 
     /// Where relative paths of the pipeline start.

@@ -2,6 +2,8 @@
 //! It does not know how that is found out.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::sync::Arc;
 
 /// How much of the machine's cores a step wants while it runs. The number of threads depends on the machine
 /// alone, never on `-j`, so that results do not depend on it either.
@@ -24,6 +26,8 @@ pub struct Machine {
     pub cores: usize,
     /// True if the device multiplies bf16 natively.
     pub bf16: bool,
+    /// The environment variables of the process, for steps that start others. Names that are not UTF-8 are left out.
+    pub variables: Arc<BTreeMap<String, OsString>>,
 }
 
 impl Machine {

@@ -112,6 +112,7 @@ impl Kind for Evaluate {
     const OUTPUTS: &'static [Output] =
         &[Output { name: "result", file: FOLDER, doc: "A folder with metrics.json and records.csv" }];
     type Params = Params;
+    const TORCH: bool = true;
 
     fn check(params: &Params) -> Vec<Problem> {
         let mut problems = params.prompt_problems();

@@ -1,6 +1,7 @@
 //! The step kinds, one file each; `KINDS` is the only list.
 //! A new kind is one file here, one `pub mod` and one entry.
 
+pub mod command;
 pub mod compare;
 pub mod download;
 pub mod evaluate;
@@ -37,6 +38,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &kind::<evaluate::Evaluate>(),
     &kind::<compare::Compare>(),
     &kind::<render::Render>(),
+    &kind::<command::Command>(),
 ];
 
 /// The kind of this name.

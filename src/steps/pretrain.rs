@@ -215,6 +215,7 @@ impl Kind for Pretrain {
         Output { name: "summary", file: "summary.json", doc: "Sizes, first and last loss" },
     ];
     type Params = Params;
+    const TORCH: bool = true;
 
     fn check(params: &Params) -> Vec<Problem> {
         let mut problems = Vec::new();

@@ -114,6 +114,7 @@ impl Kind for Train {
         Output { name: "summary", file: "summary.json", doc: "Sizes, first and last loss, dtype" },
     ];
     type Params = Params;
+    const TORCH: bool = true;
 
     fn check(params: &Params) -> Vec<Problem> {
         let mut problems = params.adapter.check(&Path::root().key("adapter"));

@@ -14,19 +14,42 @@ use crate::error::Result;
 
 const FORMAT: &str = "pipe/steps@2";
 
-/// A journal with as many lines more than steps, and twice as many, is written anew.
+/// A journal with as many lines more than twice those that tell something is written anew.
 const STALE: usize = 1000;
 
 /// Lines that wait to be written together; a kill loses them, and with them an explanation.
 const TOGETHER: usize = 64;
 
-/// The last two different keys of a step.
+/// So many keys of a step are remembered.
+const REMEMBERED: usize = 20;
+
+/// The last different keys of a step, the latest at the end; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keys {
+pub struct Keys(Vec<Digest>);
+
+impl Keys {
     /// The latest.
-    pub last: Digest,
-    /// The one before it.
-    pub before: Option<Digest>,
+    pub fn last(&self) -> &Digest {
+        self.0.last().expect("a step that is known has a key")
+    }
+
+    /// All that are remembered, the latest first.
+    pub fn all(&self) -> impl Iterator<Item = &Digest> {
+        self.0.iter().rev()
+    }
+
+    /// False if the key is the latest already; one that was there before becomes it.
+    fn note(&mut self, key: &Digest) -> bool {
+        if self.last() == key {
+            return false;
+        }
+        self.0.retain(|known| known != key);
+        if self.0.len() == REMEMBERED {
+            self.0.remove(0);
+        }
+        self.0.push(key.clone());
+        true
+    }
 }
 
 /// What is known of a pipeline.
@@ -57,11 +80,8 @@ impl History {
 
     /// All that is known, in as few lines as possible.
     fn shortest(&self) -> Vec<String> {
-        let keys = |(step, keys): (&String, &Keys)| {
-            let line = |key: &Digest| line(key, step);
-            keys.before.iter().map(line).chain([line(&keys.last)]).collect::<Vec<_>>()
-        };
-        self.steps.iter().flat_map(keys).collect()
+        let lines = |(step, keys): (&String, &Keys)| keys.0.iter().map(|key| line(key, step)).collect::<Vec<_>>();
+        self.steps.iter().flat_map(lines).collect()
     }
 }
 
@@ -72,13 +92,12 @@ fn line(key: &Digest, step: &str) -> String {
 /// False if the key is the same as last time.
 fn note(steps: &mut BTreeMap<String, Keys>, step: &str, key: &Digest) -> bool {
     match steps.get_mut(step) {
-        Some(keys) if keys.last == *key => return false,
-        Some(keys) => keys.before = Some(std::mem::replace(&mut keys.last, key.clone())),
+        Some(keys) => keys.note(key),
         None => {
-            steps.insert(step.to_owned(), Keys { last: key.clone(), before: None });
+            steps.insert(step.to_owned(), Keys(vec![key.clone()]));
+            true
         }
     }
-    true
 }
 
 impl Store {
@@ -91,7 +110,7 @@ impl Store {
         use_it(all.get_mut(pipeline).expect("just put in"))
     }
 
-    /// The keys that the step had when it was last done; `None` if it never was.
+    /// The keys that the step had when it was done, the last so many of them; `None` if it never was.
     pub fn keys(&self, pipeline: &str, step: &str) -> Option<Keys> {
         self.history(pipeline, |history| history.steps.get(step).cloned())
     }
@@ -116,7 +135,8 @@ impl Store {
         let mut all = self.histories.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for history in all.values_mut().filter(|history| !history.waiting.is_empty()) {
             let _ = history.write();
-            if history.lines > STALE + 2 * history.steps.len() {
+            let kept: usize = history.steps.values().map(|keys| keys.0.len()).sum();
+            if history.lines > STALE + 2 * kept {
                 let lines = history.shortest();
                 let _ = self.aside().and_then(|aside| history.journal.replace(&lines, &aside));
                 history.lines = lines.len();
@@ -139,7 +159,7 @@ mod tests {
         for key in [&a, &a, &b, &b] {
             store.remember("p", "s[x=1, y]", key).unwrap();
         }
-        let expected = Some(Keys { last: b, before: Some(a) });
+        let expected = Some(Keys(vec![a, b]));
         assert_eq!(store.keys("p", "s[x=1, y]"), expected);
         drop(store);
         assert_eq!(Store::at(folder.path()).keys("p", "s[x=1, y]"), expected);
@@ -161,13 +181,22 @@ mod tests {
         let first = run(0);
         assert_eq!(run(0), first);
         assert!(!folder.path().join("tmp").exists(), "nothing else is made for it");
-        let most = (1..150).map(|round| run(round).len()).max().unwrap();
-        // Two lines for each step at least; never more than the stale ones and one run more.
-        assert!(most < (STALE + 40) * first.len() / 10, "{most}");
+        let most = (1..250).map(|round| run(round).len()).max().unwrap();
+        // Twenty lines for each step twice; never more than the stale ones and one run more.
+        assert!(most < (STALE + 2 * REMEMBERED * 10 + 20) * first.len() / 10, "{most}");
         let keys = Store::at(folder.path()).keys("p", "s3").unwrap();
-        assert_eq!(
-            (keys.last, keys.before.unwrap()),
-            (Digest::of(&149usize.to_le_bytes()), Digest::of(&148usize.to_le_bytes()))
-        );
+        let rounds = (0..REMEMBERED).map(|back| Digest::of(&(249 - back).to_le_bytes()));
+        assert_eq!(keys.all().cloned().collect::<Vec<_>>(), rounds.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_key_that_comes_back_is_the_latest_and_stands_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::at(folder.path());
+        let [a, b, c] = [b"a", b"b", b"c"].map(|text| Digest::of(text));
+        for key in [&a, &b, &c, &a] {
+            store.remember("p", "s", key).unwrap();
+        }
+        assert_eq!(store.keys("p", "s").unwrap().all().collect::<Vec<_>>(), [&a, &c, &b]);
     }
 }

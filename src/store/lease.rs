@@ -26,7 +26,7 @@ impl Store {
         let path = self.root().join("leases").join(&key.as_str()[..2]).join(key.as_str());
         let failed = |error: &std::io::Error| Problem::io("lock", &path, error);
         loop {
-            let lock = open(&path).map_err(|error| failed(&error))?;
+            let lock = open(&path)?;
             match lock.try_lock() {
                 Ok(()) if is_at(&lock, &path) => return Ok(Some(Lease { path, _lock: lock })),
                 Ok(()) => {}
@@ -45,16 +45,17 @@ impl Drop for Lease {
     }
 }
 
-fn open(path: &Path) -> std::io::Result<File> {
+fn open(path: &Path) -> Result<File> {
     let mut options = File::options();
     options.create(true).truncate(false).write(true);
     match options.open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            make_parent(path).map_err(|_| error)?;
+            make_parent(path)?;
             options.open(path)
         }
         other => other,
     }
+    .map_err(|error| Problem::io("lock", path, &error))
 }
 
 #[cfg(unix)]

@@ -9,6 +9,8 @@
 //! results/PIPELINE/STEP/FILE   links for people into objects/                              (results)
 //! runs/RUN.jsonl               one log per run                                             (crate::run)
 //! stat.log                     digests of files outside that have not changed since         (stat)
+//! logs/ab/abcd…/               what the programs of a `command` step said                  (logs)
+//! failed/abcd…/                the folder of one that failed, until it succeeds            (logs)
 //! tmp/…                        what is being written, a folder per process                 (scratch)
 //! ```
 //!
@@ -21,10 +23,12 @@ mod commit;
 mod history;
 mod journal;
 mod lease;
+mod logs;
 mod object;
 mod record;
 mod results;
 mod scratch;
+mod search;
 mod stat;
 
 use std::collections::BTreeMap;

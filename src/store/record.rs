@@ -96,6 +96,16 @@ impl Store {
         self.commits.get(key).or_else(|| self.read_record(key).ok().flatten())
     }
 
+    /// Takes the record of a key out of the store, so that another one can be kept in its place; whoever does that
+    /// holds the lease. Answers what was there.
+    pub fn forget(&self, key: &Digest) -> Result<Option<Record>> {
+        let (record, path) = (self.record(key), self.record_path(key));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Problem::io("remove", &path, &error)),
+            _ => Ok(record),
+        }
+    }
+
     fn read_record(&self, key: &Digest) -> std::result::Result<Option<Record>, String> {
         let text = match fs::read(self.record_path(key)) {
             Ok(text) => text,

@@ -69,6 +69,11 @@ impl Stage {
     pub fn out(&self) -> PathBuf {
         self.0.join("out")
     }
+
+    /// Where a step writes its log, in a folder that it makes itself.
+    pub fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
 }
 
 impl Drop for Stage {

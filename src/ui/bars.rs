@@ -102,7 +102,11 @@ impl Bars {
                 state.change(|overall| overall.done += 1);
             }
             Event::RunFinished { .. } => state.end(&self.multi),
-            Event::StepSaid { .. } | Event::Refused { .. } | Event::GridFinished { .. } => {}
+            Event::StepJoined { .. }
+            | Event::StepRetrying { .. }
+            | Event::StepSaid { .. }
+            | Event::Refused { .. }
+            | Event::GridFinished { .. } => {}
         }
         let running = state.steps.values().filter(|step| step.runs).count();
         state.change(|overall| overall.running = running);

@@ -58,6 +58,13 @@ impl Lines {
                 self.gauges.insert(step.clone(), (stamped.at_ms, Gauge::new(step, stamped.at_ms)));
                 if self.plain { vec![self.step("▸", "36", step, "runs", &why)] } else { Vec::new() }
             }
+            Event::StepJoined { step, .. } => {
+                vec![self.step("⋯", "36", step, "joined", "(another process is making it)")]
+            }
+            Event::StepRetrying { step, problem, wait_ms } => {
+                let text = format!("{step}: {}; trying again in {}", problem.what, duration(*wait_ms));
+                self.wrapped(&warning(&text, self.color))
+            }
             Event::StepReused { step, saved_ms, .. } => {
                 let saved = format!("(saved {})", duration(*saved_ms));
                 vec![self.step("=", "2", step, "reused", &saved)]
@@ -184,6 +191,7 @@ mod tests {
             key: Digest::of(b""),
             took_ms: 42_100,
             costs: Costs::default(),
+            retries: 0,
             outputs,
             figures,
         }

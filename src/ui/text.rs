@@ -1,6 +1,8 @@
 //! Words for numbers, and tables of them.
 //! It does not know what the numbers are about.
 
+use crate::event::Costs;
+
 /// `850 ms`, `42.1 s`, `3 m 05 s`, `2 h 07 m`.
 pub fn duration(ms: u64) -> String {
     // Rounded before the unit is chosen, so that no `60.0 s` comes out.
@@ -13,6 +15,23 @@ pub fn duration(ms: u64) -> String {
             if hours > 0 { format!("{hours} h {minutes:02} m") } else { format!("{minutes} m {:02} s", seconds % 60) }
         }
     }
+}
+
+/// `42.1 s, CPU 80.2 s, 1.2 GiB`: what a result cost; what was not measured is left out.
+pub fn costs(costs: &Costs) -> String {
+    let cpu = costs.cpu_ms.map(|ms| format!(", CPU {}", duration(ms)));
+    let peak = costs.peak_bytes.map(|bytes| format!(", {}", size(bytes)));
+    format!("{}{}{}", duration(costs.took_ms), cpu.unwrap_or_default(), peak.unwrap_or_default())
+}
+
+/// `1.2 GiB`, `210 MiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        (value, unit) = (value / 1024.0, unit + 1);
+    }
+    if value < 10.0 && unit > 0 { format!("{value:.1} {}", UNITS[unit]) } else { format!("{value:.0} {}", UNITS[unit]) }
 }
 
 /// The same in whole seconds, for what is counted down: `26 s`, `3 m 05 s`.
@@ -116,6 +135,14 @@ mod tests {
         for (ms, text) in cases.into_iter().chain([(185_000, "3 m 05 s"), (3_599_600, "1 h 00 m")]) {
             assert_eq!(duration(ms), text);
         }
+    }
+
+    #[test]
+    fn costs_tell_what_was_measured() {
+        let all = Costs { took_ms: 42_100, cpu_ms: Some(80_200), peak_bytes: Some(1_288_490_189) };
+        assert_eq!(costs(&all), "42.1 s, CPU 1 m 20 s, 1.2 GiB");
+        assert_eq!(costs(&Costs { took_ms: 12, ..Costs::default() }), "12 ms");
+        assert_eq!([0, 1000, 220_200_960].map(size), ["0 B", "1.0 KiB", "210 MiB"]);
     }
 
     #[test]

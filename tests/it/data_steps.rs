@@ -40,6 +40,7 @@ impl Ran {
 
 pub fn artifact(path: &Path, step: &str) -> Artifact {
     Artifact {
+        listed: false,
         name: step.to_owned(),
         coordinates: BTreeMap::new(),
         origin: None,
@@ -69,7 +70,7 @@ pub fn within(
         inputs: inputs.into_iter().map(|(port, artifacts)| (port.to_owned(), artifacts)).collect(),
         out: out.path().to_owned(),
         root: root.to_owned(),
-        machine: Machine { device: "cpu".to_owned(), cores: 2, bf16: false },
+        machine: Machine { device: "cpu".to_owned(), cores: 2, bf16: false, variables: Default::default() },
         threads: 1,
         cancel: Arc::new(AtomicBool::new(false)),
         sink: Box::new(move |say| {

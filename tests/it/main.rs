@@ -13,6 +13,8 @@ mod evaluate;
 mod evaluate_torch;
 #[cfg(feature = "torch")]
 mod export;
+#[cfg(all(unix, not(feature = "torch")))]
+mod front;
 mod golden_metrics;
 #[cfg(feature = "torch")]
 mod golden_models;

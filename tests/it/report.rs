@@ -403,6 +403,7 @@ fn run(kind: &str, with: &Value, port: &str, inputs: &[(&str, PathBuf)], root: &
     let said = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&said);
     let artifact = |(name, path): &(&str, PathBuf)| Artifact {
+        listed: true,
         name: (*name).to_owned(),
         coordinates: BTreeMap::new(),
         origin: None,
@@ -414,7 +415,7 @@ fn run(kind: &str, with: &Value, port: &str, inputs: &[(&str, PathBuf)], root: &
         inputs: BTreeMap::from([(port.to_owned(), inputs.iter().map(artifact).collect())]),
         out: out.path().to_owned(),
         root: root.to_owned(),
-        machine: Machine { device: "cpu".to_owned(), cores: 1, bf16: false },
+        machine: Machine { device: "cpu".to_owned(), cores: 1, bf16: false, variables: Default::default() },
         threads: 1,
         cancel: Arc::new(AtomicBool::new(false)),
         sink: Box::new(move |say| heard.lock().expect("no panic").push(say)),

@@ -36,7 +36,7 @@ fn ids(pipeline: &Pipeline) -> Vec<&str> {
 
 fn sources(pipeline: &Pipeline, step: usize, port: &str) -> Vec<String> {
     let edges = &pipeline.steps[step].inputs[port];
-    edges.iter().map(|edge| format!("{}.{}", pipeline.steps[edge.step].id, edge.output.name)).collect()
+    edges.iter().map(|edge| format!("{}.{}", pipeline.steps[edge.step].id, pipeline.output(edge).name)).collect()
 }
 
 /// Each file of `tests/bad` has one mistake; the `.txt` beside it is what a person is told.

@@ -27,7 +27,7 @@ impl Machine {
         for file in ["pipe", "Cargo.toml", ".cargo/prerequisites.sh", ".cargo/libtorch.py", ".cargo/libtorch.lock"] {
             fs::copy(repository().join(file), machine.root().join(file)).expect(file);
         }
-        for tool in ["sh", "sed", "sort", "head", "cat", "find", "readlink", "dirname"] {
+        for tool in ["sh", "sed", "sort", "head", "cat", "find", "readlink", "dirname", "mkdir", "rm"] {
             let real = which(tool).expect(tool);
             std::os::unix::fs::symlink(real, machine.bin().join(tool)).expect("a link");
         }
@@ -35,6 +35,10 @@ impl Machine {
         machine.fake("c++", "");
         machine.fake("cc", "");
         // A cargo whose build is this binary: it tells where it runs and with which arguments.
+        fs::create_dir_all(machine.root().join("src")).expect("a folder");
+        for file in ["build.rs", "Cargo.lock", "src/lib.rs"] {
+            fs::write(machine.root().join(file), "").expect(file);
+        }
         let built = machine.root().join("собранное");
         fs::write(&built, "#!/bin/sh\npwd\nprintf '<%s>' \"$@\"\n").expect("a script");
         executable(&built);
@@ -193,6 +197,35 @@ fn a_libtorch_of_another_version_is_got_anew() {
     let machine = Machine::new().with_libtorch();
     fs::write(machine.root().join(".libtorch/build-version"), "2.10.0\n").expect("a file");
     says(&machine.pipe(&[]), &["python3 is not there"]);
+}
+
+/// Asking cargo takes longer than most commands do.
+#[test]
+fn cargo_is_asked_only_when_something_changed() {
+    let machine = Machine::new().with_libtorch();
+    let asked = machine.folder.path().join("asked");
+    let cargo = fs::read_to_string(machine.bin().join("cargo")).expect("a script");
+    machine.fake("cargo", &format!("echo >>'{}'\n{cargo}", asked.display()));
+    let builds = || fs::read_to_string(&asked).map_or(0, |text| text.lines().count());
+    let run = |expected: usize, why: &str| {
+        let output = machine.pipe(&["--version"]);
+        assert!(output.status.success() && output.stderr.is_empty(), "{why}: {}", stderr(&output));
+        assert!(String::from_utf8_lossy(&output.stdout).ends_with("<--version>"), "{why}");
+        assert_eq!(builds(), expected, "{why}");
+    };
+    run(2, "with libtorch, and without it");
+    run(2, "nothing changed");
+    // The clock of the file system may not tell this write from the one that is remembered.
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    let source = fs::File::create(machine.root().join("src/lib.rs")).expect("a file");
+    source.set_modified(later).expect("a time");
+    run(4, "a source changed");
+    source.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("a time");
+    run(4, "nothing is newer than that build");
+    fs::remove_dir_all(machine.root().join("target")).expect("a folder");
+    run(6, "what is remembered is gone");
+    fs::remove_file(machine.root().join(".libtorch/lib/libtorch.so")).expect("a file");
+    says(&machine.pipe(&["--version"]), &["python3 is not there"]);
 }
 
 #[test]

@@ -129,7 +129,7 @@ mod tests {
             inputs: BTreeMap::new(),
             out: folder.path().to_owned(),
             root: folder.path().to_owned(),
-            machine: Machine { device: "cpu".to_owned(), cores: 1, bf16: false },
+            machine: Machine { device: "cpu".to_owned(), cores: 1, bf16: false, variables: Default::default() },
             threads: 1,
             cancel: cancel.clone(),
             sink: Box::new(move |say| heard.lock().unwrap().push(say)),

@@ -1,0 +1,72 @@
+//! A binary without libtorch in front of the one that has it: loading libtorch takes longer than most commands do.
+//! It does not know what is computed: who finds that libtorch is needed hands the whole command over.
+//!
+//! Only `pipe-front` hands over, to `pipe` beside it. Where nothing lies beside it, it is a binary without libtorch
+//! like any other.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::{Problem, Result};
+use crate::exec::{self, Decider, Verdict};
+use crate::graph::Graph;
+use crate::spec::Pipeline;
+
+/// The binary that has libtorch, if this one stands in front of it.
+fn behind() -> Option<PathBuf> {
+    if cfg!(feature = "torch") {
+        return None;
+    }
+    let this = std::env::current_exe().ok()?;
+    let full = this.with_file_name(format!("pipe{}", std::env::consts::EXE_SUFFIX));
+    (this.file_stem()? == "pipe-front" && full.is_file()).then_some(full)
+}
+
+/// Lets the binary behind this one do the command from its beginning, if there is one. It comes back where there is
+/// none, and with a problem where it cannot be started.
+pub(super) fn hand_over() -> Result<()> {
+    let Some(full) = behind() else { return Ok(()) };
+    let mut command = Command::new(&full);
+    command.args(std::env::args_os().skip(1));
+    Err(replace(&mut command, &full))
+}
+
+#[cfg(unix)]
+fn replace(command: &mut Command, full: &Path) -> Problem {
+    use std::os::unix::process::CommandExt;
+    Problem::io("start", full, &command.exec())
+}
+
+#[cfg(not(unix))]
+fn replace(command: &mut Command, full: &Path) -> Problem {
+    match command.status() {
+        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
+        Err(error) => Problem::io("start", full, &error),
+    }
+}
+
+/// Hands over where only libtorch can tell what computes. Without a driver there is no GPU, and nothing to ask.
+pub(super) fn device(wanted: &str) -> Result<()> {
+    if wanted != "cpu" && has_driver() { hand_over() } else { Ok(()) }
+}
+
+/// True where a GPU may be: NVIDIA's driver, AMD's, or that of Windows behind WSL.
+fn has_driver() -> bool {
+    let signs = ["/dev/nvidiactl", "/dev/nvidia0", "/proc/driver/nvidia", "/dev/kfd", "/dev/dxg"];
+    signs.iter().any(|sign| Path::new(sign).exists())
+}
+
+/// Hands over where a step that needs libtorch may have to run. What is all there is told without it.
+pub(super) fn run(decider: &Decider) -> Result<()> {
+    if behind().is_none() || !computes(decider.pipeline) {
+        return Ok(());
+    }
+    let (_, planned) = exec::plan(decider, &|_, _| {});
+    let is_there = planned.values().all(|plan| matches!(plan.verdict, Verdict::Reuse(_)));
+    if is_there { Ok(()) } else { hand_over() }
+}
+
+fn computes(pipeline: &Pipeline) -> bool {
+    let order = Graph::of(pipeline).order(&pipeline.targets);
+    order.iter().any(|&step| pipeline.steps[step].kind.needs_torch())
+}

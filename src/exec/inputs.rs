@@ -1,0 +1,121 @@
+//! From steps whose producers are done to decisions: their sources are fetched and read, their keys looked up.
+//! It does not know slots, nor what becomes of a step that must run.
+
+use std::sync::atomic::Ordering;
+
+use rayon::prelude::*;
+
+use super::decide::Decision;
+use super::sources::{self, Sources};
+use super::{Message, Run, State, Threads, work};
+use crate::error::Result;
+use crate::step::Source;
+use crate::store::Lookup;
+
+/// So many decisions at once are worth other threads.
+const MANY: usize = 32;
+
+/// The stack of a thread that reads.
+const STACK: usize = 1 << 20;
+
+impl<'a> Run<'a> {
+    /// Decides all steps whose inputs are known, until there are none: a hit makes later ones known.
+    pub(super) fn decide<'s>(&mut self, threads: &Threads<'s, '_>)
+    where
+        'a: 's,
+    {
+        while !self.undecided.is_empty() && !self.stopping() {
+            let wave: Vec<usize> = std::mem::take(&mut self.undecided).into_iter().map(|at| self.order[at]).collect();
+            let mut known = Vec::new();
+            for step in wave {
+                let read = self.sources.remove(&step);
+                match (self.decider.unfetched(step), read) {
+                    (Some(address), _) => self.fetch(threads, step, address),
+                    (None, Some(sources)) => known.push((step, sources)),
+                    (None, None) => match self.pipeline.steps[step].action.sources(&self.pipeline.root) {
+                        none if none.is_empty() => known.push((step, Sources::new())),
+                        some => self.read(threads, step, some),
+                    },
+                }
+            }
+            let (decider, records) = (&self.decider, &self.records);
+            let one = |(step, sources)| (step, decider.decide(step, records, sources));
+            let decisions: Vec<(usize, Result<Decision>)> = if known.len() < MANY {
+                known.into_iter().map(one).collect()
+            } else {
+                known.into_par_iter().map(one).collect()
+            };
+            for (step, decision) in decisions {
+                if self.stopping() {
+                    return;
+                }
+                self.decided(step, decision);
+            }
+        }
+    }
+
+    fn decided(&mut self, step: usize, decision: Result<Decision>) {
+        let mut decision = match decision {
+            Ok(decision) => decision,
+            Err(problem) => return self.failed(step, problem),
+        };
+        if self.options.choice.forced.contains(&step) {
+            decision.found = Lookup::Miss(Some("it is forced to run".to_owned()));
+        }
+        if let Lookup::Hit(record) = decision.found {
+            return self.reused(step, *record);
+        }
+        if let Some(problem) = self.must_not_run(step) {
+            return self.failed(step, problem);
+        }
+        match self.keys.get(&decision.key) {
+            Some(&other) => {
+                self.states[step] = State::Twin;
+                self.twins.entry(other).or_default().push(step);
+            }
+            None => {
+                self.keys.insert(decision.key.clone(), step);
+                self.is_ready(step, Box::new(decision));
+            }
+        }
+    }
+
+    /// Starts to read the sources of a step.
+    fn read<'s>(&mut self, threads: &Threads<'s, '_>, step: usize, list: Vec<Source>)
+    where
+        'a: 's,
+    {
+        let (store, cancel, failed) = (self.store, self.options.cancel.clone(), self.failed.clone());
+        let read = move |to: &std::sync::mpsc::Sender<Message>| {
+            let say = work::thinned(work::pass(step, to.clone()));
+            let stop = || cancel.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
+            let read = sources::read(store, list, &mut sources::told("reading its sources", &say, &stop));
+            store.keep_digests();
+            // The loop waits for this message, so nobody is gone who could receive it.
+            let _ = to.send(Message::Read(step, read));
+        };
+        match self.spawn(threads, step, STACK, read) {
+            Ok(()) => self.states[step] = State::Reading,
+            Err(problem) => self.failed(step, problem),
+        }
+    }
+
+    pub(super) fn has_read(&mut self, step: usize, sources: Result<Sources>) {
+        self.busy -= 1;
+        match sources {
+            Ok(sources) => {
+                self.sources.insert(step, sources);
+                self.is_waiting(step);
+            }
+            // Left because of Ctrl-C or a failure elsewhere.
+            Err(problem) if problem.cancelled => self.states[step] = State::Waiting,
+            Err(problem) => self.failed(step, problem),
+        }
+    }
+
+    /// Lets a step be decided, whose producers are done.
+    pub(super) fn is_waiting(&mut self, step: usize) {
+        self.states[step] = State::Waiting;
+        self.undecided.insert(self.place[step]);
+    }
+}

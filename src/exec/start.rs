@@ -1,0 +1,154 @@
+//! From ready steps to running ones: slots, the lease of the key, and what another process makes meanwhile.
+//! It does not know what a thread does with a step.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::decide::Decision;
+use super::slots::{Grant, Need};
+use super::stop::Stop;
+use super::{Run, State, Threads, priority, work};
+use crate::error::Problem;
+use crate::event::Event;
+use crate::store::{Lease, Lookup};
+
+/// How often to look whether another process has made what is waited for.
+pub(super) const JOINED: Duration = Duration::from_millis(10);
+
+/// The stack of a thread that works: regular expressions and parsers are deep.
+const STACK: usize = 16 << 20;
+
+impl<'a> Run<'a> {
+    /// Lets a step run as soon as there are slots for it.
+    pub(super) fn is_ready(&mut self, step: usize, decision: Box<Decision>) {
+        if let Some(problem) = self.asks_too_much(step) {
+            return self.failed(step, problem);
+        }
+        let (decider, graph, order) = (&self.decider, &self.graph, &self.order);
+        let ways = self.ways.get_or_insert_with(|| priority::ways(decider, graph, order));
+        let rank = (Reverse(ways.get(&step).copied().unwrap_or_default()), self.place[step]);
+        self.states[step] = State::Ready(decision);
+        self.ready.insert(rank, step);
+    }
+
+    fn need(&self, step: usize) -> Need {
+        let (pipeline, capacity) = (self.pipeline, &self.options.capacity);
+        let step = &pipeline.steps[step];
+        let on_gpu = self.options.machine.device.starts_with("cuda") && step.kind.needs_torch();
+        let need = Need {
+            cpu: Need::cpu_of(step.action.share(), capacity),
+            memory: 0,
+            gpus: usize::from(on_gpu && !capacity.gpus.is_empty()),
+        };
+        need.within(capacity)
+    }
+
+    fn asks_too_much(&self, step: usize) -> Option<Problem> {
+        let (need, there) = (self.need(step).gpus, self.options.capacity.gpus.len());
+        (need > there).then(|| {
+            Problem::new(format!("it needs {need} GPUs, and there are {there}"))
+                .help("name those that it may use: `--gpus 0,1`")
+        })
+    }
+
+    /// Why a step that is not there must not run either.
+    pub(super) fn must_not_run(&self, step: usize) -> Option<Problem> {
+        let only = self.options.choice.only.as_ref()?;
+        (!only.contains(&step)).then(|| {
+            Problem::new("its result is not in the cache, and only other steps are to run")
+                .help("run without `--only`, or name this step, too")
+        })
+    }
+
+    /// Starts ready steps as long as there are slots for them.
+    pub(super) fn start<'s>(&mut self, threads: &Threads<'s, '_>)
+    where
+        'a: 's,
+    {
+        while !self.stopping() {
+            let mut slots = self.slots.clone();
+            let Some((rank, grant)) = slots.next(&self.ready, |step| self.need(step)) else { return };
+            let Some(step) = self.ready.remove(&rank) else { return };
+            let State::Ready(decision) = std::mem::replace(&mut self.states[step], State::Waiting) else { return };
+            match self.store.lease(&decision.key) {
+                Err(problem) => self.failed(step, problem),
+                Ok(None) => {
+                    self.tell(Event::StepJoined { step: self.id(step), key: decision.key.clone() });
+                    self.states[step] = State::Joined(decision);
+                    self.joined.insert(step);
+                }
+                Ok(Some(lease)) => {
+                    self.slots = slots;
+                    self.begin(threads, step, decision, grant, lease);
+                }
+            }
+        }
+    }
+
+    /// Runs a step whose lease is ours, if its result has not come in the meantime.
+    fn begin<'s>(&mut self, threads: &Threads<'s, '_>, step: usize, decision: Box<Decision>, grant: Grant, lease: Lease)
+    where
+        'a: 's,
+    {
+        if !self.options.choice.forced.contains(&step)
+            && let Lookup::Hit(record) = self.store.find(&decision.key)
+        {
+            self.slots.give_back(grant);
+            return self.reused(step, *record);
+        }
+        let why = self.decider.why(step, &decision);
+        self.tell(Event::StepStarted { step: self.id(step), key: decision.key.clone(), why });
+        let stop = Arc::new(Stop::new(&self.options.cancel, None));
+        let job = work::Job {
+            step: &self.pipeline.steps[step],
+            position: step,
+            root: self.pipeline.root.clone(),
+            inputs: self.decider.artifacts(step, &self.records),
+            decision: *decision,
+            outside: self.outside(step),
+            fetched: self.fetched.get(&step).copied().unwrap_or_default(),
+            store: self.store,
+            options: self.options,
+            gpus: grant.gpus.clone(),
+            stop: stop.clone(),
+            crowd: self.crowd.clone(),
+            lease,
+        };
+        if stop.has_limit() {
+            self.timed.insert(step);
+        }
+        self.states[step] = State::Running { grant, stop };
+        if let Err(problem) = self.spawn(threads, step, STACK, move |to| job.work(to)) {
+            self.busy += 1;
+            self.ended(step, Err(problem));
+        }
+    }
+
+    /// What became of the steps that other processes are making.
+    pub(super) fn look_at_joined(&mut self) {
+        for step in self.joined.clone() {
+            let State::Joined(decision) = &self.states[step] else { continue };
+            match self.store.lease(&decision.key) {
+                Ok(None) => continue,
+                // Whoever gets the lease sees the record, if there is one.
+                Ok(Some(_lease)) => {
+                    self.joined.remove(&step);
+                    match self.store.find(&decision.key) {
+                        Lookup::Hit(record) => self.reused(step, *record),
+                        Lookup::Miss(_) => {
+                            let state = std::mem::replace(&mut self.states[step], State::Waiting);
+                            if let State::Joined(decision) = state {
+                                self.is_ready(step, decision);
+                            }
+                        }
+                    }
+                }
+                Err(problem) => {
+                    self.joined.remove(&step);
+                    self.failed(step, problem);
+                }
+            }
+        }
+    }
+}

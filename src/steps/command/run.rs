@@ -1,0 +1,106 @@
+//! The life of a command: its folder is laid out, it runs, and what it left is held against what was promised.
+//! It does not know how a process is waited for (`process`) nor what is kept of it (`log`).
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path as FilePath, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use super::log::{Log, last_line};
+use super::secrets::Secrets;
+use super::{Params, environment, files, process};
+use crate::error::{Problem, Result};
+use crate::step::Context;
+
+/// The shell of `shell:`, which leaves at the first command that fails.
+const SHELL: &str = "/bin/sh";
+
+pub(super) fn run(params: &Params, cx: &mut Context) -> Result<()> {
+    let secrets = Secrets::read(&params.secrets, cx.machine())?;
+    let ports: Vec<String> = cx.ports().map(str::to_owned).collect();
+    let laid = files::lay(params, &ports, cx)?;
+    for file in params.outputs.values() {
+        make_parent(&cx.folder().join(file))?;
+    }
+    let aside = Aside::of(cx)?;
+    let mut variables = environment::variables(params, cx.machine(), &aside.tmp)?;
+    if !cx.gpus().is_empty() {
+        let ids: Vec<String> = cx.gpus().iter().map(ToString::to_string).collect();
+        variables.entry("CUDA_VISIBLE_DEVICES".to_owned()).or_insert_with(|| OsString::from(ids.join(",")));
+    }
+    let words: Vec<&str> = match (&params.run, &params.shell) {
+        (Some(words), _) => words.iter().map(super::Word::as_str).collect(),
+        (None, Some(line)) => vec![SHELL, "-e", "-c", line],
+        (None, None) => Vec::new(),
+    };
+    let program = match words.first() {
+        Some(&SHELL) | None => PathBuf::from(SHELL),
+        Some(program) => environment::find(program, cx.folder(), variables.get("PATH"))?,
+    };
+    let log = Log { folder: aside.log.clone(), words: &words, variables: &variables, secrets: &secrets, params };
+    let mut command = Command::new(&program);
+    command.args(&words[1.min(words.len())..]).current_dir(cx.folder()).env_clear().envs(&variables);
+    let (stdout, stderr) = (aside.log.join("stdout"), aside.log.join("stderr"));
+    command.stdin(Stdio::null()).stdout(create(&stdout)?).stderr(create(&stderr)?);
+    let begun = Instant::now();
+    let ended = process::run(&mut command, &mut || {
+        let said = last_line(&stderr, &secrets).or_else(|| last_line(&stdout, &secrets)).unwrap_or_default();
+        cx.progress(begun.elapsed().as_secs(), None, "s", &said);
+        cx.cancelled()
+    })
+    .map_err(|e| Problem::io("start", &program, &e))?;
+    log.keep(Some(ended.status))?;
+    cx.cost(ended.cpu.as_millis() as u64, ended.peak_bytes);
+    let result = if cx.cancelled() {
+        Err(Problem::cancelled())
+    } else if ended.status.success() {
+        laid.changed(cx).map_or_else(|| files::outputs(params, cx), Err)
+    } else {
+        // What it did to its inputs must be known however it ended.
+        let changed = laid.changed(cx);
+        let failed = cx.traces().map(|traces| traces.failed.clone());
+        Err(changed.unwrap_or_else(|| log.failure(ended.status, failed.as_deref())))
+    };
+    if result.is_err() {
+        log.rerun(&program)?;
+    }
+    result
+}
+
+/// What lies beside the working folder.
+struct Aside {
+    log: PathBuf,
+    tmp: PathBuf,
+    /// Where nobody wants a log, it is deleted.
+    _own: Option<tempfile::TempDir>,
+}
+
+impl Aside {
+    fn of(cx: &Context) -> Result<Self> {
+        let (log, own) = match cx.traces() {
+            Some(traces) => (traces.log.clone(), None),
+            None => {
+                let own =
+                    tempfile::tempdir().map_err(|e| Problem::io("make a folder in", &std::env::temp_dir(), &e))?;
+                (own.path().join("log"), Some(own))
+            }
+        };
+        let tmp = log.with_file_name("temporary");
+        for folder in [&log, &tmp] {
+            fs::create_dir_all(folder).map_err(|e| Problem::io("make the folder", folder, &e))?;
+        }
+        // The program runs in another folder.
+        let tmp = std::path::absolute(&tmp).map_err(|e| Problem::io("find", &tmp, &e))?;
+        Ok(Self { log, tmp, _own: own })
+    }
+}
+
+fn create(path: &FilePath) -> Result<File> {
+    File::create(path).map_err(|e| Problem::io("write", path, &e))
+}
+
+fn make_parent(path: &FilePath) -> Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    fs::create_dir_all(parent).map_err(|e| Problem::io("make the folder", parent, &e))
+}
