@@ -90,6 +90,7 @@ impl<'a> Run<'a> {
             let say = work::thinned(work::pass(step, to.clone()));
             let stop = || cancel.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
             let read = sources::read(store, list, &mut sources::told("reading its sources", &say, &stop));
+            store.keep_digests();
             // The loop waits for this message, so nobody is gone who could receive it.
             let _ = to.send(Message::Read(step, read));
         };

@@ -8,6 +8,7 @@
 //! leases/ab/abcd…              locks: whoever makes the result of a key holds one          (lease)
 //! results/PIPELINE/STEP/FILE   links for people into objects/                              (results)
 //! runs/RUN.jsonl               one log per run                                             (crate::run)
+//! stat.log                     digests of files outside that have not changed since         (stat)
 //! logs/ab/abcd…/               what the programs of a `command` step said                  (logs)
 //! failed/abcd…/                the folder of one that failed, until it succeeds            (logs)
 //! stat.log                     digests of files outside that have not changed since         (stat)

@@ -145,8 +145,8 @@ impl Store {
             });
         }
         let unread: Vec<usize> = (0..paths.len()).filter(|&i| digests[i].is_none()).collect();
-        let known: u64 =
-            (0..paths.len()).filter(|&i| digests[i].is_some()).filter_map(|i| stats[i]).map(|stat| stat.size).sum();
+        let known = (0..paths.len()).filter(|&i| digests[i].is_some()).filter_map(|i| stats[i]);
+        let known: u64 = known.map(|stat| stat.size).sum();
         if known > 0 {
             watch(known)?;
         }
