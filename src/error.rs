@@ -99,12 +99,21 @@ pub struct Problem {
     pub help: Option<String>,
     /// True when the user asked to stop: not a failure of the step.
     pub cancelled: bool,
+    /// True where an expectation of the user was not met.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gate: bool,
 }
 
 impl Problem {
     /// A problem without a place yet.
     pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), place: Place::Nowhere, expected: None, help: None, cancelled: false }
+        Self { what: what.into(), place: Place::Nowhere, expected: None, help: None, cancelled: false, gate: false }
+    }
+
+    /// The same, as an expectation that was not met.
+    #[must_use]
+    pub fn of_gate(self) -> Self {
+        Self { gate: true, ..self }
     }
 
     /// The answer of a step that noticed Ctrl-C.

@@ -15,11 +15,10 @@ pub struct Graph(DiGraph<(), ()>);
 impl Graph {
     /// The graph of a pipeline; nodes are positions in [`Pipeline::steps`].
     pub fn of(pipeline: &Pipeline) -> Self {
-        let edges = pipeline
-            .steps
-            .iter()
-            .enumerate()
-            .flat_map(|(consumer, step)| step.inputs.values().flatten().map(move |edge| (edge.step, consumer)));
+        let edges = pipeline.steps.iter().enumerate().flat_map(|(consumer, step)| {
+            let inputs = step.inputs.values().flatten().map(|edge| edge.step);
+            inputs.chain(step.after.values().copied()).map(move |producer| (producer, consumer))
+        });
         Self::new(pipeline.steps.len(), edges)
     }
 
@@ -35,7 +34,7 @@ impl Graph {
         Self(graph)
     }
 
-    /// The steps that a step reads from, in order of the file.
+    /// The steps that a step reads from or whose figures it is held against, in order of the file.
     pub fn producers(&self, step: usize) -> BTreeSet<usize> {
         self.neighbours(step, Direction::Incoming)
     }

@@ -7,6 +7,9 @@ pub mod digest;
 pub mod error;
 pub mod event;
 
+// What `when:` and `expect:` say.
+pub mod expression;
+
 // What lies on other machines, and what it was when it was first fetched.
 pub mod lockfile;
 

@@ -56,10 +56,13 @@ fn has_driver() -> bool {
     signs.iter().any(|sign| Path::new(sign).exists())
 }
 
-/// Hands over where a step that needs libtorch may have to run. What is all there is told without it.
-pub(super) fn run(decider: &Decider) -> Result<()> {
+/// Hands over where a step that needs libtorch may have to run, also by `force`. What is all there is told without it.
+pub(super) fn run(decider: &Decider, force: bool) -> Result<()> {
     if behind().is_none() || !computes(decider.pipeline) {
         return Ok(());
+    }
+    if force {
+        return hand_over();
     }
     let (_, planned) = exec::plan(decider, &|_, _| {});
     let is_there = planned.values().all(|plan| matches!(plan.verdict, Verdict::Reuse(_)));

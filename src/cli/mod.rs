@@ -2,6 +2,7 @@
 //! It does not know how any verb does its work.
 
 pub mod check;
+mod choice;
 pub mod explain;
 pub mod export;
 mod front;
@@ -35,6 +36,8 @@ pub enum Exit {
     Usage = 2,
     /// The pipeline file is wrong.
     Pipeline = 3,
+    /// Steps failed, all of them because of what `expect:` says.
+    Gate = 4,
     /// Interrupted by Ctrl-C.
     Interrupted = 130,
 }
@@ -55,7 +58,7 @@ impl From<Exit> for ExitCode {
     arg_required_else_help = true
 )]
 #[command(
-    after_help = "Exit codes: 0 done, 1 a step failed, 2 wrong usage, 3 the pipeline is wrong, 130 interrupted.\n\nExample:\n  pipe run pipelines/lora_vs_mlp.yaml --set lora.rank=8"
+    after_help = "Exit codes: 0 done, 1 a step failed, 2 wrong usage, 3 the pipeline is wrong, 4 an expectation was not met, 130 interrupted.\n\nExample:\n  pipe run pipelines/lora_vs_mlp.yaml --set lora.rank=8"
 )]
 struct Cli {
     #[command(subcommand)]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use super::choice::{CapacityArgs, ChoiceArgs};
 use super::{Exit, TargetArgs, front, grid, remote};
 use crate::error::Problem;
 use crate::event::{Event, Outcome, Stamped};
@@ -29,10 +30,8 @@ use crate::ui::{Handle, Mode, Ui};
 pub struct Args {
     #[command(flatten)]
     what: TargetArgs,
-    /// How many steps may run side by side; a step that wants the whole machine still runs alone
-    /// [default: the number of cores].
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    jobs: Option<u16>,
+    #[command(flatten)]
+    capacity: CapacityArgs,
     /// Runs the pipeline once for each of these values: `--grid lora.rank=2,4,8`. Repeated, it makes all
     /// combinations, and ends with one table over them.
     #[arg(long = "grid", value_name = "NAME=V1,V2,…")]
@@ -44,6 +43,8 @@ pub struct Args {
     /// needs.
     #[arg(long, conflicts_with = "offline")]
     update: bool,
+    #[command(flatten)]
+    choice: ChoiceArgs,
     /// Tells every event as a line of JSON on stdout, also what is wrong with the pipeline.
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
@@ -88,7 +89,8 @@ fn run(args: &Args, mode: Mode, ui: &mut Ui) -> Result<Exit, Refusal> {
     let machine = args.what.cache.machine().map_err(Refusal::Command)?;
     // All combinations are read before the first one runs: a mistake in the last must not cost hours.
     let combinations = grid::combinations(&axes);
-    let load = |sets: &Vec<String>| args.what.pipeline.read(&args.what.targets, sets).map_err(Refusal::Pipeline);
+    let targets = if args.choice.only.is_empty() { &args.what.targets } else { &args.choice.only };
+    let load = |sets: &Vec<String>| args.what.pipeline.read(targets, sets).map_err(Refusal::Pipeline);
     let pipelines = combinations.iter().map(load).collect::<Result<Vec<Pipeline>, Refusal>>()?;
     let store = args.what.cache.store(&pipelines[0]);
     let settings = Arc::new(remote::settings(args.offline, &store).map_err(Refusal::Command)?);
@@ -96,22 +98,25 @@ fn run(args: &Args, mode: Mode, ui: &mut Ui) -> Result<Exit, Refusal> {
     let lock = Arc::new(if args.update { lock.renewed() } else { lock });
     for pipeline in &pipelines {
         let decider = Decider { pipeline, store: &store, machine: &machine, lock: &lock };
-        front::run(&decider).map_err(Refusal::Machine)?;
+        front::run(&decider, args.choice.forces()).map_err(Refusal::Machine)?;
     }
+    let choices = pipelines.iter().map(|pipeline| args.choice.of(pipeline));
+    let choices: Vec<Choice> = choices.collect::<Result<_, Problem>>().map_err(Refusal::Command)?;
     let cancel = Arc::new(AtomicBool::new(false));
     listen(ui.handle(), cancel.clone()).map_err(Refusal::Machine)?;
-    let slots = args.jobs.map_or(machine.cores, usize::from);
-    let mut runner = Runner { ui, store: &store, slots, machine, settings, lock, cancel, started: Instant::now() };
+    let capacity = args.capacity.of(machine.cores);
+    let mut runner = Runner { ui, store: &store, capacity, machine, settings, lock, cancel, started: Instant::now() };
     let mut rows = Vec::new();
     let mut worst = Exit::Done;
-    for (sets, pipeline) in combinations.iter().zip(&pipelines) {
+    for ((sets, pipeline), choice) in combinations.iter().zip(&pipelines).zip(choices) {
         if !axes.is_empty() && mode == Mode::Human {
             runner.ui.handle().line(&format!("── {} ──", sets.join("  ")));
         }
-        let summary = runner.run(pipeline, args.what.pipeline.sets.iter().chain(sets).cloned().collect());
+        let summary = runner.run(pipeline, choice, args.what.pipeline.sets.iter().chain(sets).cloned().collect());
         rows.push(grid::figures(pipeline, &summary.records));
         match summary.outcome {
             Outcome::Done => {}
+            Outcome::Failed if summary.gated && worst != Exit::Failed => worst = Exit::Gate,
             Outcome::Failed => worst = Exit::Failed,
             Outcome::Interrupted => return Ok(Exit::Interrupted),
         }
@@ -130,7 +135,7 @@ fn run(args: &Args, mode: Mode, ui: &mut Ui) -> Result<Exit, Refusal> {
 struct Runner<'a> {
     ui: &'a mut Ui,
     store: &'a Store,
-    slots: usize,
+    capacity: Capacity,
     machine: Machine,
     settings: Arc<Settings>,
     lock: Arc<Lockfile>,
@@ -141,7 +146,7 @@ struct Runner<'a> {
 
 impl Runner<'_> {
     /// One run: every event goes to the log and to the eyes, with the time since its beginning.
-    fn run(&mut self, pipeline: &Pipeline, sets: Vec<String>) -> Summary {
+    fn run(&mut self, pipeline: &Pipeline, choice: Choice, sets: Vec<String>) -> Summary {
         let name = run::name();
         let mut log = match Log::create(&self.store.runs(), &name) {
             Ok(log) => Some(log),
@@ -153,8 +158,8 @@ impl Runner<'_> {
         let options = Options {
             run: name,
             sets,
-            capacity: Capacity::slots(self.slots),
-            choice: Choice::default(),
+            capacity: self.capacity.clone(),
+            choice,
             machine: self.machine.clone(),
             settings: self.settings.clone(),
             lock: self.lock.clone(),

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 
-use super::{Run, State, work};
+use super::{Run, State, gate, work};
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::event::{Event, Made, Say};
@@ -41,6 +41,11 @@ impl Run<'_> {
     }
 
     pub(super) fn reused(&mut self, step: usize, record: Record) {
+        // What is expected is no part of the key: it may have been written down after the result was made.
+        let expect = &self.pipeline.steps[step].policy.expect;
+        if let Err(problem) = gate::check(expect, &record.figures, &self.others(step)) {
+            return self.failed(step, problem);
+        }
         self.counts.reused += 1;
         self.counts.saved_ms += record.costs.took_ms;
         self.tell(Event::StepReused {
@@ -81,6 +86,7 @@ impl Run<'_> {
     pub(super) fn failed(&mut self, step: usize, problem: Problem) {
         self.counts.failed += 1;
         self.first_failure.get_or_insert(step);
+        self.gated &= problem.gate;
         self.failed.store(!self.options.choice.keep_going, Ordering::Relaxed);
         self.tell(Event::StepFailed { step: self.id(step), problem });
         self.states[step] = State::Failed;

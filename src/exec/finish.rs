@@ -26,7 +26,8 @@ impl Run<'_> {
         let Counts { ran, reused, failed, skipped, saved_ms } = self.counts;
         let took_ms = started.elapsed().as_millis() as u64;
         self.tell(Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, results });
-        Summary { outcome, records: self.records }
+        let gated = self.first_failure.is_some() && self.gated;
+        Summary { outcome, gated, records: self.records }
     }
 
     /// Waits until every result can be seen by others. One that could not be written was told as finished, and its

@@ -34,6 +34,7 @@ mod decide;
 mod end;
 mod fetch;
 mod finish;
+mod gate;
 mod inputs;
 mod outlook;
 mod plan;
@@ -106,6 +107,8 @@ pub struct Choice {
 pub struct Summary {
     /// How it ended.
     pub outcome: Outcome,
+    /// True if steps failed, and each of them because of an expectation.
+    pub gated: bool,
     /// The records of all steps that are done, by position in the pipeline. Their manifests lie in the store: of
     /// thousands they would fill the memory.
     pub records: BTreeMap<usize, Record>,
@@ -191,6 +194,7 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         slots: Slots::of(&options.capacity),
         crowd: Arc::default(),
         first_failure: None,
+        gated: true,
         failed: Arc::default(),
         looked: Instant::now(),
         counts: Counts::default(),
@@ -246,6 +250,8 @@ struct Run<'a> {
     slots: Slots,
     crowd: Arc<Crowd>,
     first_failure: Option<usize>,
+    /// True as long as nothing failed but expectations.
+    gated: bool,
     /// Set when nothing new is started any more, for those who read sources: nobody needs these.
     failed: Arc<AtomicBool>,
     looked: Instant,

@@ -2,13 +2,14 @@
 //! It does not know what a thread does with a step.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::decide::Decision;
 use super::slots::{Grant, Need};
 use super::stop::Stop;
-use super::{Run, State, Threads, priority, work};
+use super::{Run, State, Threads, gate, priority, work};
 use crate::error::Problem;
 use crate::event::Event;
 use crate::store::{Lease, Lookup};
@@ -37,11 +38,17 @@ impl<'a> Run<'a> {
         let step = &pipeline.steps[step];
         let on_gpu = self.options.machine.device.starts_with("cuda") && step.kind.needs_torch();
         let need = Need {
-            cpu: Need::cpu_of(step.action.share(), capacity),
-            memory: 0,
-            gpus: usize::from(on_gpu && !capacity.gpus.is_empty()),
+            cpu: step.policy.cpu.unwrap_or_else(|| Need::cpu_of(step.action.share(), capacity)),
+            memory: step.policy.memory.unwrap_or_default(),
+            gpus: step.policy.gpus.unwrap_or(usize::from(on_gpu && !capacity.gpus.is_empty())),
         };
         need.within(capacity)
+    }
+
+    /// The figures of the steps that its expectations name.
+    pub(super) fn others(&self, step: usize) -> BTreeMap<String, gate::Figures> {
+        let figures = |(name, other): (&String, &usize)| Some((name.clone(), self.records.get(other)?.figures.clone()));
+        self.pipeline.steps[step].after.iter().filter_map(figures).collect()
     }
 
     fn asks_too_much(&self, step: usize) -> Option<Problem> {
@@ -99,7 +106,7 @@ impl<'a> Run<'a> {
         }
         let why = self.decider.why(step, &decision);
         self.tell(Event::StepStarted { step: self.id(step), key: decision.key.clone(), why });
-        let stop = Arc::new(Stop::new(&self.options.cancel, None));
+        let stop = Arc::new(Stop::new(&self.options.cancel, self.pipeline.steps[step].policy.timeout));
         let job = work::Job {
             step: &self.pipeline.steps[step],
             position: step,
@@ -113,6 +120,7 @@ impl<'a> Run<'a> {
             gpus: grant.gpus.clone(),
             stop: stop.clone(),
             crowd: self.crowd.clone(),
+            others: self.others(step),
             lease,
         };
         if stop.has_limit() {

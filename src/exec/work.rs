@@ -14,7 +14,7 @@ use super::costs::Crowd;
 use super::decide::Decision;
 use super::sources::{self, Sources};
 use super::stop::Stop;
-use super::{Message, Options};
+use super::{Message, Options, gate};
 use crate::digest::bytes_of;
 use crate::error::{Problem, Result};
 use crate::event::{Costs, Say};
@@ -38,6 +38,8 @@ pub(super) struct Job<'a> {
     pub gpus: Vec<usize>,
     pub stop: Arc<Stop>,
     pub crowd: Arc<Crowd>,
+    /// Figures of other steps that its expectations name.
+    pub others: BTreeMap<String, gate::Figures>,
     /// Held until its record can be seen.
     pub lease: Lease,
 }
@@ -66,7 +68,7 @@ impl Job<'_> {
 
     /// Tries as often as the step may, and waits twice as long each time.
     fn attempts(self, to: &Sender<Message>) -> Result<Ended> {
-        let (times, mut pause) = (0, Duration::ZERO);
+        let (times, mut pause) = (self.step.policy.retries, self.step.policy.backoff);
         let mut retries = 0;
         loop {
             let problem = match self.attempt(to) {
@@ -140,6 +142,7 @@ impl Job<'_> {
             &self.decision.sources,
             &mut sources::told("reading its sources again", &say, &cancelled),
         )?;
+        gate::check(&self.step.policy.expect, cx.figures(), &self.others)?;
         let (figures, bad): (BTreeMap<_, _>, BTreeMap<_, _>) =
             cx.figures().clone().into_iter().partition(|(_, value)| value.is_finite());
         for (name, value) in bad {

@@ -7,6 +7,7 @@ use crate::error::{Path, Problem};
 
 use super::node::Node;
 use super::overrides::refuse_names;
+use super::policy;
 use super::problems::Findings;
 use super::reference::is_name;
 use super::suggest;
@@ -34,10 +35,14 @@ pub(super) struct RawStep {
     /// A mapping, or a text that stands for one.
     pub with: Node,
     pub matrix: Option<Node>,
+    /// Which cells there are.
+    pub when: Option<Node>,
+    /// How it is run: [`policy::KEYS`] and what is written there.
+    pub policy: Vec<(&'static str, Node)>,
 }
 
 const TOP: &[&str] = &["name", "params", "profiles", "targets", "steps"];
-const STEP: &[&str] = &["uses", "in", "with", "matrix"];
+const STEP: &[&str] = &["uses", "in", "with", "matrix", "when", "resources", "retries", "timeout", "expect"];
 
 /// Takes the tree apart.
 pub(super) fn read(root: Node, findings: &mut Findings) -> Document {
@@ -114,7 +119,15 @@ pub(super) fn read(root: Node, findings: &mut Findings) -> Document {
 }
 
 fn step(name: String, node: Node, path: &Path, findings: &mut Findings) -> RawStep {
-    let mut step = RawStep { name, uses: None, inputs: Vec::new(), with: Node::Map(Vec::new()), matrix: None };
+    let mut step = RawStep {
+        name,
+        uses: None,
+        inputs: Vec::new(),
+        with: Node::Map(Vec::new()),
+        matrix: None,
+        when: None,
+        policy: Vec::new(),
+    };
     let Node::Map(entries) = node else {
         expect(path, "a step", &node, "a mapping with `uses`", findings);
         return step;
@@ -136,7 +149,11 @@ fn step(name: String, node: Node, path: &Path, findings: &mut Findings) -> RawSt
             ("with", node @ (Node::Map(_) | Node::Text(_))) => step.with = node,
             ("with", other) => expect(&path, "`with`", &other, "a mapping of parameters", findings),
             ("matrix", node) => step.matrix = Some(node),
-            _ => unknown(&key, &path, STEP, "a step", findings),
+            ("when", node) => step.when = Some(node),
+            (key, node) => match policy::KEYS.iter().find(|known| **known == key) {
+                Some(known) => step.policy.push((known, node)),
+                None => unknown(key, &path, STEP, "a step", findings),
+            },
         }
     }
     if !has_uses {

@@ -14,6 +14,7 @@ use super::load::Options;
 use super::matrix::{self, Cell, MOST_CELLS};
 use super::node::{Node, type_name};
 use super::pipeline::Edge;
+use super::policy::{self, Policy};
 use super::problems::{Finding, Findings, Focus};
 use super::substitute::{Outcome, Scope};
 use super::{fit, reference, suggest};
@@ -29,6 +30,9 @@ pub(super) struct Draft {
     /// `in:` after substitution.
     pub inputs: Vec<(String, Value)>,
     pub outcome: Outcome,
+    /// Steps whose figures its expectations name, by their names.
+    pub after: BTreeMap<String, usize>,
+    pub policy: Policy,
     pub edges: BTreeMap<String, Vec<Edge>>,
     pub action: Option<Box<dyn AnyStep>>,
     /// `None` if that depends on parameters that are broken, which is told already.
@@ -60,10 +64,20 @@ pub(super) fn all(
                 findings.key(&path, problem.help("make several pipelines of it"));
                 break;
             }
-            None => drafts.push(draft(raw, &path, None, params, options, &mut schemas)),
+            None => {
+                if raw.when.is_some() {
+                    let problem = Problem::new(format!("the step `{}` has `when`, but no `matrix`", raw.name));
+                    let help = "`when` chooses cells of a matrix; what a run is for is said by `targets`";
+                    findings.key(&path.key("when"), problem.help(help));
+                }
+                drafts.push(draft(raw, &path, None, params, options, &mut schemas));
+            }
             Some(node) => {
                 let mut outcome = Outcome::default();
-                let cells = matrix::cells(node, &path.key("matrix"), params, &mut outcome);
+                let mut cells = matrix::cells(node, &path.key("matrix"), params, &mut outcome);
+                if let Some(when) = raw.when.as_ref().filter(|_| outcome.findings.is_empty()) {
+                    matrix::keep(&mut cells, when, &path.key("when"), params, &mut outcome);
+                }
                 for finding in outcome.findings.drain(..).chain(outcome.missing.drain(..)) {
                     findings.push(finding);
                 }
@@ -99,6 +113,15 @@ fn draft(
         .iter()
         .map(|(port, node)| (port.clone(), scope.apply(node, &path.key("in").key(port), &mut outcome)))
         .collect();
+    let mut policy = Policy::default();
+    for (key, node) in &raw.policy {
+        let path = path.key(*key);
+        let before = outcome.findings.len();
+        let value = scope.apply(node, &path, &mut outcome);
+        if outcome.findings.len() == before {
+            policy::read(&mut policy, key, &value, &path, &mut outcome);
+        }
+    }
     let action = match kind {
         Some(kind) => {
             let schema = schemas.entry(kind.name()).or_insert_with(|| kind.schema().to_value());
@@ -126,6 +149,8 @@ fn draft(
         inputs,
         outcome,
         edges: BTreeMap::new(),
+        after: BTreeMap::new(),
+        policy,
         action,
         outputs,
     }

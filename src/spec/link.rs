@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_json::Value;
 
 use crate::error::{Path, Problem};
+use crate::expression::Expression;
 use crate::step::{ANY_NAME, AnyKind, Arity, Input};
 
 use super::draft::{Draft, Table};
@@ -66,6 +67,37 @@ pub(super) fn connect(drafts: &mut [Draft], table: &Table) {
         drafts[at].outcome = outcome;
         drafts[at].edges = edges;
     }
+}
+
+/// Finds the steps whose figures expectations name: a step without a matrix, named as it is.
+pub(super) fn gates(drafts: &mut [Draft], table: &Table) {
+    for at in 0..drafts.len() {
+        let names: BTreeSet<String> = drafts[at].policy.expect.iter().flat_map(Expression::names).collect();
+        for name in names {
+            let Some((step, _)) = name.split_once('.') else { continue };
+            // Anything else is a figure of its own, such as `dev.documents`.
+            let Some(range) = table.get(step).filter(|_| step != drafts[at].name) else { continue };
+            match drafts[range.clone()].first().filter(|first| first.cell.is_empty()) {
+                Some(_) => {
+                    drafts[at].after.insert(step.to_owned(), range.start);
+                }
+                None => {
+                    let path = drafts[at].path.key("expect");
+                    let problem = Problem::new(format!("`{step}` is a matrix, and `{name}` would be many figures"));
+                    let problem = problem.help("name a step without a matrix");
+                    push(&mut drafts[at].outcome, Focus::Value, problem, &path);
+                }
+            }
+        }
+    }
+}
+
+/// The steps that must be done before one, and where that is said.
+fn needs(draft: &Draft) -> impl Iterator<Item = (Path, usize)> + '_ {
+    let inputs = draft.edges.iter().flat_map(move |(port, edges)| {
+        edges.iter().map(move |edge| (draft.path.key("in").key(port.clone()), edge.step))
+    });
+    inputs.chain(draft.after.values().map(|step| (draft.path.key("expect"), *step)))
 }
 
 /// A sentence of a port's documentation as the tail of another.
@@ -248,9 +280,9 @@ pub(super) fn cone(drafts: &[Draft], targets: &[usize]) -> BTreeSet<usize> {
     let mut seen: BTreeSet<usize> = targets.iter().copied().collect();
     let mut queue: Vec<usize> = targets.to_vec();
     while let Some(at) = queue.pop() {
-        for edge in drafts[at].edges.values().flatten() {
-            if seen.insert(edge.step) {
-                queue.push(edge.step);
+        for (_, step) in needs(&drafts[at]) {
+            if seen.insert(step) {
+                queue.push(step);
             }
         }
     }
@@ -262,7 +294,7 @@ pub(super) fn cycles(drafts: &[Draft], findings: &mut Findings) {
     let mut graph = petgraph::graph::DiGraph::<(), ()>::new();
     let nodes: Vec<_> = drafts.iter().map(|_| graph.add_node(())).collect();
     for (at, draft) in drafts.iter().enumerate() {
-        let needs: BTreeSet<usize> = draft.edges.values().flatten().map(|edge| edge.step).collect();
+        let needs: BTreeSet<usize> = needs(draft).map(|(_, step)| step).collect();
         for step in needs {
             graph.add_edge(nodes[at], nodes[step], ());
         }
@@ -277,35 +309,32 @@ pub(super) fn cycles(drafts: &[Draft], findings: &mut Findings) {
             let itself = way.len() == 1;
             sentence.push_str(&if itself { "itself".to_owned() } else { format!("`{}`{and}", drafts[step].id) });
         }
-        let port = way.first().map(|(port, _)| port.clone()).unwrap_or_default();
-        let path = drafts[start].path.key("in").key(port);
+        let path = way.first().map(|(path, _)| path.clone()).unwrap_or_default();
         let problem = Problem::new(sentence).help("cut the circle at one of them");
         findings.value(&path, problem);
     }
 }
 
-/// A shortest way from `start` back to it: the port that each step was reached by, and the step.
-fn around(drafts: &[Draft], knot: &BTreeSet<usize>, start: usize) -> Option<Vec<(String, usize)>> {
-    let mut came: BTreeMap<usize, (usize, String)> = BTreeMap::new();
+/// A shortest way from `start` back to it: the place that each step was reached by, and the step.
+fn around(drafts: &[Draft], knot: &BTreeSet<usize>, start: usize) -> Option<Vec<(Path, usize)>> {
+    let mut came: BTreeMap<usize, (usize, Path)> = BTreeMap::new();
     let mut queue = VecDeque::from([start]);
     while let Some(at) = queue.pop_front() {
-        for (port, edges) in &drafts[at].edges {
-            for step in edges.iter().map(|edge| edge.step).filter(|step| knot.contains(step)) {
-                if step == start {
-                    let mut way = vec![(port.clone(), start)];
-                    let mut back = at;
-                    while back != start {
-                        let (before, port) = came[&back].clone();
-                        way.push((port, back));
-                        back = before;
-                    }
-                    way.reverse();
-                    return Some(way);
+        for (place, step) in needs(&drafts[at]).filter(|(_, step)| knot.contains(step)) {
+            if step == start {
+                let mut way = vec![(place, start)];
+                let mut back = at;
+                while back != start {
+                    let (before, place) = came[&back].clone();
+                    way.push((place, back));
+                    back = before;
                 }
-                if let std::collections::btree_map::Entry::Vacant(entry) = came.entry(step) {
-                    entry.insert((at, port.clone()));
-                    queue.push_back(step);
-                }
+                way.reverse();
+                return Some(way);
+            }
+            if let std::collections::btree_map::Entry::Vacant(entry) = came.entry(step) {
+                entry.insert((at, place));
+                queue.push_back(step);
             }
         }
     }

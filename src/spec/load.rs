@@ -109,6 +109,7 @@ fn build(file: &FilePath, source: &str, options: &Options, findings: &mut Findin
     let params = parameters(&document, options, findings);
     let (mut drafts, table) = draft::all(&document, &params, options, findings);
     link::connect(&mut drafts, &table);
+    link::gates(&mut drafts, &table);
     link::cycles(&drafts, findings);
     let targets = targets(&document, options, &drafts, &table, findings);
     let cone = link::cone(&drafts, &targets);
@@ -202,7 +203,8 @@ fn finish(drafts: Vec<Draft>, mut left_out: BTreeSet<usize>) -> Option<(Vec<Step
     loop {
         let before = left_out.len();
         for (at, draft) in drafts.iter().enumerate() {
-            if draft.edges.values().flatten().any(|edge| left_out.contains(&edge.step)) {
+            let mut needs = draft.edges.values().flatten().map(|edge| edge.step).chain(draft.after.values().copied());
+            if needs.any(|step| left_out.contains(&step)) {
                 left_out.insert(at);
             }
         }
@@ -223,6 +225,8 @@ fn finish(drafts: Vec<Draft>, mut left_out: BTreeSet<usize>) -> Option<(Vec<Step
         });
         steps.push(Step {
             inputs: inputs.collect(),
+            after: draft.after.into_iter().filter_map(|(name, step)| Some((name, *places.get(&step)?))).collect(),
+            policy: draft.policy,
             id: draft.id,
             name: draft.name,
             coordinates: draft.cell.into_iter().collect(),

@@ -1,11 +1,13 @@
 //! `matrix:` of a step → its cells: every combination of the axes, less `exclude`, and `include`.
 //! It does not know what the cells are used for.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::error::{Path, Problem};
+use crate::expression::Values;
 
 use super::node::{Node, type_name};
+use super::policy;
 use super::problems::{Finding, Focus};
 use super::reference::{equal, id, is_name};
 use super::substitute::{Outcome, Scope};
@@ -43,6 +45,10 @@ pub(super) fn cells(matrix: &Node, path: &Path, params: &Value, outcome: &mut Ou
             "include" => include = rows(value, &path, outcome),
             "exclude" => exclude = rows(value, &path, outcome),
             _ => {
+                if let Some(problem) = not_an_axis(name, &value) {
+                    wrong(outcome, &path, Focus::Key, problem);
+                    continue;
+                }
                 if !is_name(name) {
                     let problem = Problem::new(format!("`{name}` cannot be the name of an axis"))
                         .expected("letters, digits, `_` and `-`");
@@ -92,6 +98,56 @@ pub(super) fn cells(matrix: &Node, path: &Path, params: &Value, outcome: &mut Ou
     cells
 }
 
+/// Keeps the cells for which `when:` holds, an expression over `matrix.…` and `params.…`.
+pub(super) fn keep(cells: &mut Vec<Cell>, when: &Node, path: &Path, params: &Value, outcome: &mut Outcome) {
+    let value = Scope { params, cell: None }.apply(when, path, outcome);
+    let Some(expression) = policy::expression(&value, path, outcome) else { return };
+    for name in expression.names() {
+        let head = name.split('.').next().unwrap_or_default();
+        if !["matrix", "params"].contains(&head) {
+            let problem = Problem::new(format!("`when` knows nothing called `{name}`"))
+                .help(format!("write `matrix.{name}` for the axis, or `params.{name}` for the parameter"));
+            wrong(outcome, path, Focus::Value, problem);
+            return;
+        }
+        let axes = || cells.iter().flatten().map(|(axis, _)| axis.as_str());
+        let axis = name.strip_prefix("matrix.").map(|rest| rest.split('.').next().unwrap_or(rest));
+        if let Some(axis) = axis.filter(|axis| axes().all(|known| known != *axis)) {
+            let known: std::collections::BTreeSet<&str> = axes().collect();
+            let help = suggest::help(axis, known, "the axes are", "");
+            wrong(outcome, path, Focus::Value, Problem::new(format!("the matrix has no axis `{axis}`")).help(help));
+            return;
+        }
+    }
+    let mut kept = Vec::new();
+    for cell in std::mem::take(cells) {
+        let matrix: Map<String, Value> = cell.iter().cloned().collect();
+        match expression.holds(&Values::from(&json!({ "matrix": matrix, "params": params }))) {
+            Ok(true) => kept.push(cell),
+            Ok(false) => {}
+            Err(problem) => return wrong(outcome, path, Focus::Value, problem),
+        }
+    }
+    if kept.is_empty() {
+        let problem = Problem::new("`when` holds for no cell of this matrix").help("choose more");
+        wrong(outcome, path, Focus::Value, problem);
+    }
+    *cells = kept;
+}
+
+/// What is written like an axis and cannot be one: a word of the language that is misspelt or in the wrong place.
+fn not_an_axis(name: &str, value: &Value) -> Option<Problem> {
+    if name == "when" {
+        return Some(Problem::new("`when` is no axis").help("write it beside `matrix`, not in it"));
+    }
+    let items = value.as_array()?;
+    let meant = suggest::nearest(name, ["include", "exclude"])?;
+    items
+        .iter()
+        .any(Value::is_object)
+        .then(|| Problem::new(format!("the matrix has no key `{name}`")).help(format!("did you mean `{meant}`?")))
+}
+
 fn wrong(outcome: &mut Outcome, path: &Path, focus: Focus, problem: Problem) {
     outcome.findings.push(Finding { problem: problem.at(path.clone()), focus });
 }
@@ -122,7 +178,7 @@ fn axis(value: Value, path: &Path, outcome: &mut Outcome) -> Vec<Value> {
     values
 }
 
-fn rows(value: Value, path: &Path, outcome: &mut Outcome) -> Vec<serde_json::Map<String, Value>> {
+fn rows(value: Value, path: &Path, outcome: &mut Outcome) -> Vec<Map<String, Value>> {
     let Value::Array(items) = value else {
         let problem =
             Problem::new(format!("this is {}", type_name(&value))).expected("a list of mappings: `- { rank: 4 }`");
@@ -154,7 +210,7 @@ fn unknown_axis(name: &str, axes: &[(String, Vec<Value>)]) -> Problem {
 
 fn drop_excluded(
     cells: &mut Vec<Cell>,
-    row: &serde_json::Map<String, Value>,
+    row: &Map<String, Value>,
     axes: &[(String, Vec<Value>)],
     path: &Path,
     outcome: &mut Outcome,
@@ -186,7 +242,7 @@ fn drop_excluded(
 
 fn add_included(
     cells: &mut Vec<Cell>,
-    row: &serde_json::Map<String, Value>,
+    row: &Map<String, Value>,
     axes: &[(String, Vec<Value>)],
     path: &Path,
     outcome: &mut Outcome,

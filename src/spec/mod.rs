@@ -16,13 +16,21 @@ mod origin;
 mod overrides;
 pub mod parameters;
 pub mod pipeline;
+pub mod policy;
 mod problems;
 mod reference;
 pub mod schema;
 mod substitute;
 pub mod suggest;
+mod unit;
+
+/// An amount of memory as people write it: `8GB`, in bytes.
+pub fn size(text: &str) -> Option<u64> {
+    unit::bytes(text)
+}
 
 pub use load::{Options, load, load_text};
 pub use origin::Origins;
 pub use pipeline::{Edge, Pipeline, Step};
+pub use policy::Policy;
 pub use problems::{Located, Problems};

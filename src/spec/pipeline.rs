@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::policy::Policy;
 use crate::step::{AnyKind, AnyStep, Product};
 
 /// A pipeline whose every problem has been ruled out.
@@ -47,6 +48,10 @@ pub struct Step {
     pub outputs: Vec<Product>,
     /// Where each input port gets its artifacts from, in order; every port of the kind that is connected.
     pub inputs: BTreeMap<String, Vec<Edge>>,
+    /// Positions of the steps whose figures its `expect:` names, by their names.
+    pub after: BTreeMap<String, usize>,
+    /// How it is run.
+    pub policy: Policy,
 }
 
 /// An output of another step.

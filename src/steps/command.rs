@@ -3,6 +3,8 @@
 
 #[cfg(unix)]
 mod environment;
+#[cfg(unix)]
+mod figures;
 mod files;
 #[cfg(unix)]
 mod log;
@@ -55,6 +57,10 @@ pub struct Params {
     /// What it makes: a name, and the path of a file or a folder in the working folder. Other steps read `STEP.NAME`;
     /// the name can be left out where there is one output only.
     pub outputs: BTreeMap<String, String>,
+    /// A JSON file that it writes: the numbers in it become figures of the step, `{"dev": {"f1": 0.8}}` as `dev.f1`,
+    /// which tables show and `expect` holds against others.
+    #[serde(default)]
+    pub figures: Option<String>,
     /// Environment variables and their values. Besides these it sees `PATH`, `HOME`, `USER`, `LD_LIBRARY_PATH`,
     /// `VIRTUAL_ENV` and `CONDA_PREFIX` as they are, which tell where programs are and do not enter the key, `LANG`,
     /// which is `C.UTF-8`, and `TMPDIR`, a folder that is deleted afterwards.
@@ -114,6 +120,9 @@ impl Kind for Command {
     /// The content of the code enters the key as sources, and what passes from outside as the environment.
     fn keyed(params: &Params) -> Value {
         let mut value = json!({ "inputs": params.inputs, "outputs": params.outputs, "env": params.env });
+        if let Some(figures) = &params.figures {
+            value["figures"] = json!(figures);
+        }
         match &params.shell {
             Some(shell) => value["shell"] = json!(shell),
             None => value["run"] = json!(params.run),

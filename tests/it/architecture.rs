@@ -13,6 +13,7 @@ use crate::support::repository;
 /// computes; `ui` and `report` see events and data.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("expression", &["error"]),
     ("digest", &["error"]),
     ("event", &["digest", "error"]),
     ("lockfile", &["digest", "error"]),
@@ -25,10 +26,26 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("report", &["digest", "error", "event", "metric", "task"]),
     ("steps", &["corpus", "digest", "error", "event", "fetch", "lockfile", "metric", "ml", "report", "step", "task"]),
     ("key", &["digest", "error", "event", "step"]),
-    ("spec", &["digest", "error", "event", "key", "step", "steps"]),
+    ("spec", &["digest", "error", "event", "expression", "key", "step", "steps"]),
     ("graph", &["digest", "error", "event", "key", "spec", "step"]),
     ("store", &["digest", "error", "event", "key", "spec", "step"]),
-    ("exec", &["digest", "error", "event", "fetch", "graph", "key", "lockfile", "run", "spec", "step", "store"]),
+    (
+        "exec",
+        &[
+            "digest",
+            "error",
+            "event",
+            "expression",
+            "fetch",
+            "graph",
+            "key",
+            "lockfile",
+            "run",
+            "spec",
+            "step",
+            "store",
+        ],
+    ),
     ("run", &["digest", "error", "event"]),
     ("ui", &["digest", "error", "event", "report", "spec"]),
 ];

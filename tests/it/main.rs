@@ -39,6 +39,8 @@ mod model_laws;
 mod model_reference;
 mod profiles;
 mod report;
+#[cfg(unix)]
+mod scheduler;
 mod spec;
 mod support;
 mod tasks;

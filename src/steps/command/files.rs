@@ -28,6 +28,10 @@ pub(super) fn check(params: &Params, problems: &mut Vec<Problem>) {
     let code = params.code.iter().enumerate().map(|(i, path)| (path, root.key("code").index(i)));
     let inputs = params.inputs.iter().map(|(name, path)| (path, root.key("inputs").key(name)));
     let outputs = params.outputs.iter().map(|(name, path)| (path, root.key("outputs").key(name)));
+    if let Some(figures) = params.figures.as_ref().filter(|path| !stays_inside(path)) {
+        let problem = Problem::new(format!("`{figures}` is not a path below the working folder"));
+        problems.push(problem.at(root.key("figures")).expected("a relative path, such as `metrics.json`"));
+    }
     let is_output = |place: &Path| place.0.first() == root.key("outputs").0.first();
     let is_code = |place: &Path| place.0.first() == root.key("code").0.first();
     let mut seen: Vec<(&FilePath, Path)> = Vec::new();

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid};
 use wait4::Wait4;
 
-use super::watchdog::Guard;
+use super::watchdog::{self, Guard};
 
 /// How often whoever waits looks whether the program shall be stopped, and what it printed.
 const TICK: Duration = Duration::from_millis(100);
@@ -34,6 +34,7 @@ pub(super) struct Ended {
 /// Nothing of its group outlives it: what it left behind is killed. Only a process that left the group (`setsid`) is
 /// out of reach.
 pub(super) fn run(command: &mut Command, stop: &mut dyn FnMut() -> bool) -> std::io::Result<Ended> {
+    watchdog::ready();
     let mut child = command.process_group(0).spawn()?;
     let group = Pid::from_child(&child);
     let _guard = Guard::over(group);

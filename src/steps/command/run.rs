@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::log::{Log, last_line};
 use super::secrets::Secrets;
-use super::{Params, environment, files, process};
+use super::{Params, environment, figures, files, process};
 use crate::error::{Problem, Result};
 use crate::step::Context;
 
@@ -55,7 +55,7 @@ pub(super) fn run(params: &Params, cx: &mut Context) -> Result<()> {
     let result = if cx.cancelled() {
         Err(Problem::cancelled())
     } else if ended.status.success() {
-        laid.changed(cx).map_or_else(|| files::outputs(params, cx), Err)
+        laid.changed(cx).map_or_else(|| files::outputs(params, cx).and_then(|()| figures::read(params, cx)), Err)
     } else {
         // What it did to its inputs must be known however it ended.
         let changed = laid.changed(cx);

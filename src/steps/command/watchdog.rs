@@ -42,8 +42,14 @@ impl Drop for Guard {
     }
 }
 
+static SHELL: OnceLock<Option<Mutex<ChildStdin>>> = OnceLock::new();
+
+/// Starts the shell, so that a program is watched over from its first moments.
+pub(super) fn ready() {
+    SHELL.get_or_init(start);
+}
+
 fn tell(what: &str, group: Pid) {
-    static SHELL: OnceLock<Option<Mutex<ChildStdin>>> = OnceLock::new();
     if let Some(shell) = SHELL.get_or_init(start) {
         let line = format!("{what} {}\n", group.as_raw_nonzero());
         // A shell that somebody killed watches no more; the steps go on.

@@ -1,0 +1,187 @@
+//! Expressions over names and numbers, as `when:` and `expect:` write them: Jinja's, evaluated by minijinja.
+//! It does not know what the names stand for.
+//!
+//! An expression is untrusted text: it sees only the values it is given, calls only the functions below, and its
+//! work is bounded.
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use minijinja::value::Value as Jinja;
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
+use serde_json::Value;
+
+use crate::error::{Problem, Result};
+
+/// Steps of the evaluation at most.
+const FUEL: u64 = 10_000;
+
+/// A longer text is not an expression.
+const LONGEST: usize = 1000;
+
+/// An expression whose syntax is right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expression {
+    text: String,
+}
+
+fn environment() -> &'static Environment<'static> {
+    static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
+    ENVIRONMENT.get_or_init(|| {
+        let mut environment = Environment::empty();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_fuel(Some(FUEL));
+        environment.add_test("defined", |value: &Jinja| !value.is_undefined());
+        environment.add_function("isfinite", |x: f64| x.is_finite());
+        environment.add_function("abs", |x: f64| x.abs());
+        environment.add_function("min", |a: f64, b: f64| a.min(b));
+        environment.add_function("max", |a: f64, b: f64| a.max(b));
+        environment
+    })
+}
+
+/// The functions that an expression may call.
+const FUNCTIONS: [&str; 4] = ["isfinite", "abs", "min", "max"];
+
+impl Expression {
+    /// Reads an expression.
+    pub fn parse(text: &str) -> Result<Self> {
+        if text.len() > LONGEST {
+            return Err(Problem::new(format!("this expression is longer than {LONGEST} bytes")));
+        }
+        environment().compile_expression(text).map_err(|error| wrong(text, &error))?;
+        Ok(Self { text: text.to_owned() })
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The names in it, with what is asked of them: `f1`, `base.f1`. Functions are left out.
+    pub fn names(&self) -> BTreeSet<String> {
+        let names =
+            environment().compile_expression(&self.text).map(|expression| expression.undeclared_variables(true));
+        names.unwrap_or_default().into_iter().filter(|name| !FUNCTIONS.contains(&name.as_str())).collect()
+    }
+
+    /// What it says of these values, a mapping: true or false, and nothing else.
+    pub fn holds(&self, values: &Values) -> Result<bool> {
+        let value = environment()
+            .compile_expression(&self.text)
+            .and_then(|expression| expression.eval(&values.0))
+            .map_err(|error| wrong(&self.text, &error))?;
+        bool::try_from(value.clone()).map_err(|_| {
+            Problem::new(format!("`{}` is {value}, neither true nor false", self.text))
+                .expected("a comparison, such as `f1 >= 0.5`")
+        })
+    }
+}
+
+/// What the names of an expression stand for.
+#[derive(Debug, Clone)]
+pub struct Values(Jinja);
+
+impl Values {
+    /// A number, also one that JSON has no word for.
+    pub fn number(number: f64) -> Self {
+        Self(Jinja::from(number))
+    }
+
+    /// Names and what they stand for.
+    pub fn group(entries: impl IntoIterator<Item = (String, Self)>) -> Self {
+        Self(Jinja::from_pairs(entries.into_iter().map(|(name, value)| (name, value.0))))
+    }
+}
+
+impl From<&Value> for Values {
+    fn from(value: &Value) -> Self {
+        Self(match value {
+            Value::Null => Jinja::from(()),
+            Value::Bool(value) => Jinja::from(*value),
+            Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(number), _) => Jinja::from(number),
+                (_, Some(number)) => Jinja::from(number),
+                _ => Jinja::from(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => Jinja::from(text.as_str()),
+            Value::Array(items) => Jinja::from(items.iter().map(|item| Self::from(item).0).collect::<Vec<_>>()),
+            Value::Object(map) => return Self::group(map.iter().map(|(name, value)| (name.clone(), value.into()))),
+        })
+    }
+}
+
+fn wrong(text: &str, error: &Error) -> Problem {
+    let detail = error.detail().unwrap_or_default();
+    let what = match error.kind() {
+        ErrorKind::SyntaxError => format!("`{text}` is not an expression: {detail}"),
+        ErrorKind::UndefinedError => format!("`{text}` names something that is not there"),
+        ErrorKind::UnknownFunction => format!("`{text}` calls a function that is not there"),
+        ErrorKind::OutOfFuel => format!("`{text}` takes too long"),
+        _ => format!(
+            "`{text}` cannot be worked out: {}",
+            if detail.is_empty() { error.kind().to_string() } else { detail.to_owned() }
+        ),
+    };
+    let problem = Problem::new(what);
+    match error.kind() {
+        ErrorKind::SyntaxError => problem.help("texts stand in quotes, and `==` compares: `matrix.kind == 'lora'`"),
+        ErrorKind::UnknownFunction => problem.help(format!("the functions are `{}`", FUNCTIONS.join("`, `"))),
+        _ => problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn holds(text: &str) -> std::result::Result<bool, String> {
+        let values = Values::from(&json!({ "f1": 0.31, "loss": 2, "kind": "lora", "base": { "f1": 0.35 } }));
+        Expression::parse(text).and_then(|e| e.holds(&values)).map_err(|problem| problem.to_string())
+    }
+
+    #[test]
+    fn comparisons_and_functions() {
+        for (text, expected) in [
+            ("f1 >= base.f1 - 0.05", true),
+            ("f1 >= base.f1 - 0.02", false),
+            ("isfinite(loss) and not f1 > 1", true),
+            ("kind == 'lora' or loss < 0", true),
+            ("abs(f1 - base.f1) < 0.05", true),
+            ("loss in [1, 2]", true),
+            ("nothing is defined", false),
+            ("min(f1, base.f1) == f1", true),
+        ] {
+            assert_eq!(holds(text), Ok(expected), "{text}");
+        }
+        let names = Expression::parse("isfinite(loss) and f1 >= base.f1").unwrap().names();
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["base.f1", "f1", "loss"]);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        for (text, word) in [
+            ("f1 >", "is not an expression"),
+            ("f1 = 2", "is not an expression"),
+            ("f2 > 1", "something that is not there"),
+            ("open('x')", "calls a function that is not there"),
+            ("f1 + 1", "neither true nor false"),
+            ("", "is not an expression"),
+            ("kind > 1 + kind", "cannot be worked out"),
+        ] {
+            let told = holds(text).unwrap_err();
+            assert!(told.contains(word), "{text}: {told}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+        #[test]
+        fn no_text_panics(text in "[a-z0-9 .()\\[\\]'\"<>=+*/%|~{}-]{0,40}") {
+            let _ = holds(&text);
+        }
+    }
+}

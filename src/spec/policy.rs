@@ -1,0 +1,173 @@
+//! How a step is run, beside what it does: `resources`, `retries`, `timeout`, `expect`. Nothing of it enters the key.
+//! It does not know who keeps to it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::error::{Path, Problem};
+use crate::expression::Expression;
+
+use super::node::type_name;
+use super::problems::{Finding, Focus};
+use super::substitute::Outcome;
+use super::{suggest, unit};
+
+/// How a step is run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Slots for cores; by default what the kind asks for.
+    pub cpu: Option<usize>,
+    /// Bytes of memory that it is expected to hold.
+    pub memory: Option<u64>,
+    /// GPUs that it wants for itself; by default one for a kind that computes on the GPU.
+    pub gpus: Option<usize>,
+    /// How often it is tried again after a failure.
+    pub retries: u32,
+    /// How long to wait before it is tried again; twice as long each time.
+    pub backoff: Duration,
+    /// How long an attempt may take.
+    pub timeout: Option<Duration>,
+    /// What must hold of its figures, or else its result is not kept.
+    pub expect: Vec<Expression>,
+}
+
+/// The first wait before another attempt, where nothing else is said.
+const BACKOFF: Duration = Duration::from_secs(1);
+
+/// The keys of a step that make its policy.
+pub(super) const KEYS: [&str; 4] = ["resources", "retries", "timeout", "expect"];
+
+/// Reads one of [`KEYS`] into the policy; its value is substituted already.
+pub(super) fn read(policy: &mut Policy, key: &str, value: &Value, path: &Path, outcome: &mut Outcome) {
+    // Null is as if the key were not there: a parameter may say so.
+    if value.is_null() {
+        return;
+    }
+    match key {
+        "resources" => {
+            for (name, value) in entries(value, &["cpu", "memory", "gpu"], "`resources`", path, outcome) {
+                let path = path.key(name);
+                match name {
+                    "cpu" => policy.cpu = count(value, 1, &path, outcome),
+                    "gpu" => policy.gpus = count(value, 0, &path, outcome),
+                    _ => policy.memory = memory(value, &path, outcome),
+                }
+            }
+        }
+        "retries" => {
+            policy.backoff = BACKOFF;
+            if value.is_object() {
+                for (name, value) in entries(value, &["times", "backoff"], "`retries`", path, outcome) {
+                    let path = path.key(name);
+                    match name {
+                        "times" => policy.retries = retries(value, &path, outcome),
+                        _ => policy.backoff = time(value, &path, outcome).unwrap_or_default(),
+                    }
+                }
+            } else {
+                policy.retries = retries(value, path, outcome);
+            }
+        }
+        "timeout" => policy.timeout = time(value, path, outcome),
+        _ => {
+            let all = match value {
+                Value::Array(items) => items.iter().enumerate().map(|(i, item)| (path.index(i), item)).collect(),
+                one => vec![(path.clone(), one)],
+            };
+            policy.expect = all.into_iter().filter_map(|(path, text)| expression(text, &path, outcome)).collect();
+        }
+    }
+}
+
+/// An expression as it stands in the file.
+pub(super) fn expression(value: &Value, path: &Path, outcome: &mut Outcome) -> Option<Expression> {
+    let Value::String(text) = value else {
+        let problem = Problem::new(format!("an expression is {}", type_name(value)));
+        wrong(outcome, path, problem.expected("text, such as `\"f1 >= 0.5\"`"));
+        return None;
+    };
+    Expression::parse(text).map_err(|problem| wrong(outcome, path, problem)).ok()
+}
+
+fn wrong(outcome: &mut Outcome, path: &Path, problem: Problem) {
+    outcome.findings.push(Finding { problem: problem.at(path.clone()), focus: Focus::Value });
+}
+
+/// The entries of a mapping that may have these.
+fn entries<'a>(
+    value: &'a Value,
+    known: &[&str],
+    what: &str,
+    path: &Path,
+    outcome: &mut Outcome,
+) -> Vec<(&'a str, &'a Value)> {
+    let Value::Object(map) = value else {
+        let problem = Problem::new(format!("{what} is {}", type_name(value)));
+        wrong(outcome, path, problem.expected(format!("a mapping with `{}`", known.join("`, `"))));
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for (name, value) in map {
+        if known.contains(&name.as_str()) {
+            found.push((name.as_str(), value));
+            continue;
+        }
+        let help = suggest::help(name, known.iter().copied(), "there is", "");
+        let problem = Problem::new(format!("{what} has no key `{name}`")).help(help).at(path.key(name));
+        outcome.findings.push(Finding { problem, focus: Focus::Key });
+    }
+    found
+}
+
+fn count(value: &Value, least: u64, path: &Path, outcome: &mut Outcome) -> Option<usize> {
+    let number = value.as_u64().filter(|number| (least..=4096).contains(number));
+    if number.is_none() {
+        let problem = Problem::new(format!("this is {}", shown(value)));
+        wrong(outcome, path, problem.expected(format!("a whole number from {least} to 4096")));
+    }
+    number.and_then(|number| usize::try_from(number).ok())
+}
+
+fn retries(value: &Value, path: &Path, outcome: &mut Outcome) -> u32 {
+    let number = value.as_u64().filter(|number| *number <= 100);
+    if number.is_none() {
+        let problem = Problem::new(format!("this is {}", shown(value)));
+        wrong(outcome, path, problem.expected("a whole number from 0 to 100, or `{ times: 2, backoff: 10s }`"));
+    }
+    number.and_then(|number| u32::try_from(number).ok()).unwrap_or_default()
+}
+
+fn memory(value: &Value, path: &Path, outcome: &mut Outcome) -> Option<u64> {
+    let bytes = text_of(value).and_then(|text| unit::bytes(&text));
+    if bytes.is_none() {
+        let problem = Problem::new(format!("this is {}", shown(value)));
+        wrong(outcome, path, problem.expected("an amount of memory, such as `512MB` or `8GB`"));
+    }
+    bytes
+}
+
+fn time(value: &Value, path: &Path, outcome: &mut Outcome) -> Option<Duration> {
+    let time = text_of(value).and_then(|text| unit::duration(&text));
+    if time.is_none() {
+        let problem = Problem::new(format!("this is {}", shown(value)));
+        wrong(outcome, path, problem.expected("a length of time, such as `90s`, `30m` or `1h30m`"));
+    }
+    time
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("`{text}`"),
+        Value::Number(number) => number.to_string(),
+        other => type_name(other).to_owned(),
+    }
+}

@@ -1,0 +1,232 @@
+//! How steps are run beside what they do, through the binary: attempts, time limits, expectations, choices, and
+//! several processes over one cache.
+//! It does not look at which step goes first: that is tested beside the code.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use pipe::digest::files_below;
+
+use crate::data_steps::project;
+use crate::engine::command::{stderr, stdout};
+
+struct Case(tempfile::TempDir);
+
+impl Case {
+    fn new(yaml: &str) -> Self {
+        Self(project(&[("p.yaml", yaml.as_bytes())]))
+    }
+
+    fn root(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pipe"));
+        command.args(["run", "p.yaml", "--device", "cpu"]).args(more).current_dir(self.root());
+        // Where commands leave traces of themselves, outside of what counts.
+        command.env_remove("PIPE_CACHE").env("HOME", self.root());
+        command
+    }
+
+    fn run(&self, more: &[&str]) -> Output {
+        self.command(more).output().expect("the binary starts")
+    }
+
+    fn traces(&self, name: &str) -> usize {
+        fs::read_to_string(self.root().join(name)).map_or(0, |text| text.lines().count())
+    }
+}
+
+fn code(output: &Output) -> Option<i32> {
+    output.status.code()
+}
+
+#[test]
+fn a_step_that_succeeds_on_another_attempt_is_kept() {
+    let case = Case::new(
+        "steps:\n  a:\n    uses: command\n    retries: { times: 3, backoff: 1ms }\n    with: { shell: 'echo x >> $HOME/t; test $(wc -l < $HOME/t) -ge 3; echo done > o', outputs: { o: o } }\n",
+    );
+    let output = case.run(&["--json"]);
+    assert_eq!((code(&output), case.traces("t")), (Some(0), 3), "{}", stdout(&output));
+    assert_eq!(stdout(&output).matches("\"step_retrying\"").count(), 2);
+    assert!(stdout(&output).contains("\"retries\":2"), "{}", stdout(&output));
+    let again = case.run(&[]);
+    assert!(stderr(&again).contains("1 reused") && case.traces("t") == 3, "{}", stderr(&again));
+}
+
+#[test]
+fn attempts_come_to_an_end() {
+    let case = Case::new(
+        "steps: { a: { uses: command, retries: { times: 2, backoff: 1ms }, with: { shell: 'echo x >> $HOME/t; exit 5', outputs: { o: o } } } }",
+    );
+    let output = case.run(&[]);
+    assert_eq!((code(&output), case.traces("t")), (Some(1), 3));
+    assert!(
+        stderr(&output).contains("trying again in") && stderr(&output).contains("exit status 5"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_step_whose_time_is_up_is_ended_with_all_its_processes() {
+    let case = Case::new(
+        "steps: { a: { uses: command, timeout: 300ms, with: { shell: 'sleep 1000 & echo $! > $HOME/pid; wait', outputs: { o: o } } } }",
+    );
+    let output = case.run(&[]);
+    let told = stderr(&output);
+    assert_eq!(code(&output), Some(1), "{told}");
+    assert!(told.contains("longer than its `timeout` of 300ms") && told.contains("raise `timeout`"), "{told}");
+    let pid = fs::read_to_string(case.root().join("pid")).expect("it began");
+    let alive = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z"));
+    assert!(!alive);
+}
+
+const GATED: &str = "steps:
+  base: { uses: command, with: { shell: 'echo \"{\\\"f1\\\": 0.5}\" > m.json', outputs: { m: m.json }, figures: m.json } }
+  lora:
+    uses: command
+    expect: ['f1 >= base.f1 - 0.02', 'isfinite(f1)']
+    with: { shell: 'echo \"{\\\"f1\\\": F1}\" > m.json', outputs: { m: m.json }, figures: m.json }
+  after: { uses: command, in: { m: lora }, with: { shell: 'cp in/m o', outputs: { o: o } } }
+";
+
+#[test]
+fn what_is_expected_decides_whether_a_result_is_kept() {
+    let case = Case::new(&GATED.replace("F1", "0.4"));
+    let output = case.run(&[]);
+    let told = stderr(&output);
+    assert_eq!(code(&output), Some(4), "{told}");
+    assert!(told.contains("base.f1 = 0.5, f1 = 0.4") && told.contains("– after"), "{told}");
+    assert_eq!(files_below(&case.root().join("cache/records")).expect("a folder").len(), 1, "only that of base");
+
+    fs::write(case.root().join("p.yaml"), GATED.replace("F1", "0.49")).expect("written");
+    assert_eq!(code(&case.run(&[])), Some(0));
+    // It is no part of the key, and holds for what is there already.
+    fs::write(case.root().join("p.yaml"), GATED.replace("F1", "0.49").replace("0.02", "0.001")).expect("written");
+    let output = case.run(&[]);
+    assert_eq!(code(&output), Some(4), "{}", stderr(&output));
+    assert!(stderr(&output).contains("f1 = 0.49") && !stderr(&output).contains("▸ lora"), "{}", stderr(&output));
+    fs::write(case.root().join("p.yaml"), GATED.replace("F1", "0.49")).expect("written");
+    assert!(stderr(&case.run(&[])).contains("3 reused"));
+}
+
+const TWO: &str = "steps:
+  bad: { uses: command, with: { shell: 'exit 1', outputs: { o: o } } }
+  needs: { uses: command, in: { b: bad }, with: { shell: 'cp in/b o', outputs: { o: o } } }
+  good: { uses: command, with: { shell: 'date +%N > o', outputs: { o: o } } }
+  more: { uses: command, in: { g: good }, with: { shell: 'cp in/g o', outputs: { o: o } } }
+";
+
+#[test]
+fn after_a_failure_the_rest_goes_on_if_it_is_asked_to() {
+    let case = Case::new(TWO);
+    let output = case.run(&["-j1"]);
+    assert_eq!(code(&output), Some(1));
+    assert!(!stderr(&output).contains("✓ more"), "{}", stderr(&output));
+    let output = case.run(&["-j1", "--keep-going"]);
+    let told = stderr(&output);
+    assert_eq!(code(&output), Some(1), "{told}");
+    assert!(told.contains("✓ more") || told.contains("✓ good"), "{told}");
+    assert!(told.contains("– needs") && told.contains("(bad failed)"), "{told}");
+    let output = case.run(&["good", "more"]);
+    assert!(stderr(&output).contains("2 reused"), "{}", stderr(&output));
+}
+
+#[test]
+fn steps_can_be_forced_and_left_out() {
+    let case = Case::new(TWO);
+    let output = case.run(&["--only", "more"]);
+    assert_eq!(code(&output), Some(1));
+    assert!(stderr(&output).contains("only other steps are to run"), "{}", stderr(&output));
+    assert_eq!(code(&case.run(&["more"])), Some(0));
+    let path = || fs::read_link(case.root().join("cache/results/p/good/o")).expect("a link");
+    let first = path();
+    let output = case.run(&["more", "--force", "good"]);
+    let told = stderr(&output);
+    assert!(
+        told.contains("it is forced to run") && told.contains("is not what it was when the same step ran"),
+        "{told}"
+    );
+    assert_ne!(path(), first, "the new result is the one that counts");
+    assert!(told.contains("✓ more"), "what reads it runs, because it changed: {told}");
+    let output = case.run(&["more", "--from", "more"]);
+    assert!(stderr(&output).contains("✓ more") && !stderr(&output).contains("✓ good"), "{}", stderr(&output));
+    let output = case.run(&["--force", "goud"]);
+    assert_eq!(code(&output), Some(2));
+    assert!(stderr(&output).contains("did you mean `good`?"), "{}", stderr(&output));
+}
+
+/// A grid that counts how often each step ran.
+fn many(cells: usize) -> Case {
+    let list: Vec<String> = (0..cells).map(|i| i.to_string()).collect();
+    Case::new(&format!(
+        "steps:\n  cell:\n    uses: command\n    matrix: {{ i: [{}] }}\n    with: {{ shell: 'echo ${{matrix.i}} >> $HOME/t; sleep 0.02; echo ${{matrix.i}} > o', outputs: {{ o: o }} }}\n  all: {{ uses: command, in: {{ cells: cell }}, with: {{ shell: 'echo all >> $HOME/t; cat in/cells/* | sort -n > o', outputs: {{ o: o }} }} }}\n",
+        list.join(", ")
+    ))
+}
+
+/// B3, L2: six processes over one cache. None fails, and every step runs once in all of them together.
+#[test]
+fn b3_six_runs_at_once_do_every_step_once() {
+    let case = many(10);
+    let start = || case.command(&[]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let children: Vec<_> = (0..6).map(|_| start()).collect();
+    for child in children {
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    assert_eq!(case.traces("t"), 11, "{}", fs::read_to_string(case.root().join("t")).expect("there"));
+    let expected: String = (0..10).map(|i| format!("{i}\n")).collect();
+    assert_eq!(fs::read_to_string(case.root().join("cache/results/p/all/o")).expect("a result"), expected);
+    assert!(files_below(&case.root().join("cache/leases")).unwrap_or_default().is_empty());
+}
+
+/// B10, L3: whoever is killed leaves nothing to unlock; its programs end with it. They are watched over from their
+/// first moments on, but not from the very first.
+#[test]
+fn b10_after_a_kill_the_next_run_just_runs() {
+    let case = Case::new(
+        "steps: { a: { uses: command, with: { shell: 'sleep 0.2; echo $$ > $HOME/pid; test -e $HOME/go || sleep 1000; echo x > o', outputs: { o: o } } } }",
+    );
+    let mut child = case.command(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let pid = loop {
+        match fs::read_to_string(case.root().join("pid")) {
+            Ok(text) if text.ends_with('\n') => break text.trim().to_owned(),
+            _ => std::thread::yield_now(),
+        }
+    };
+    child.kill().expect("killed");
+    child.wait().expect("dead");
+    let stat = format!("/proc/{pid}/stat");
+    while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z")) {
+        std::thread::yield_now();
+    }
+    fs::write(case.root().join("go"), "").expect("written");
+    let output = case.run(&[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+/// B1, L6: a grid grows and shrinks, and only new cells run.
+#[test]
+fn b1_cells_that_are_there_do_not_run_again() {
+    let yaml = |matrix: &str| {
+        format!(
+            "steps: {{ c: {{ uses: command, matrix: {{ {matrix} }}, when: 'matrix.r < 9', with: {{ shell: 'echo x >> $HOME/t; echo ${{matrix.r}} > o', outputs: {{ o: o }} }} }} }}"
+        )
+    };
+    let case = Case::new(&yaml("r: [1, 2, 9]"));
+    assert_eq!((code(&case.run(&[])), case.traces("t")), (Some(0), 2));
+    for (matrix, ran) in [
+        ("r: [1, 2, 3, 9]", 3),
+        ("r: [3, 1]", 3),
+        ("r: [1, 2, 3], exclude: [{ r: 2 }]", 3),
+        ("r: [2], include: [{ r: 4 }]", 4),
+    ] {
+        fs::write(case.root().join("p.yaml"), yaml(matrix)).expect("written");
+        let output = case.run(&[]);
+        assert_eq!((code(&output), case.traces("t")), (Some(0), ran), "{matrix}: {}", stderr(&output));
+    }
+}
