@@ -231,8 +231,10 @@ fn needed(store: &Store, args: &KeepArgs) -> Result<Keep, Problem> {
     let mut keep = Keep { most: args.max_size, ..Keep::default() };
     let pins = store.pins();
     let mut seen = BTreeMap::<String, usize>::new();
-    // Their names begin with their times.
-    for (age, log) in store.survey("runs").iter().rev().enumerate() {
+    let mut logs = store.survey("runs");
+    // By their ends: names tell seconds only.
+    logs.sort_by_key(|log| std::cmp::Reverse(log.changed));
+    for (age, log) in logs.iter().enumerate() {
         let Ok((_, events)) = run::read(&log.path) else { continue };
         let (mut pipeline, mut keys) = (String::new(), Vec::new());
         for stamped in events {

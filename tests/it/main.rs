@@ -4,6 +4,8 @@
 
 mod architecture;
 mod bad_input;
+#[cfg(unix)]
+mod cache;
 mod corpus;
 mod data_steps;
 mod docs;
