@@ -192,13 +192,13 @@ fn verify(store: &Store, repair: bool) -> Result<Exit, Problem> {
     }
     let steps: BTreeSet<&String> = verified.damage.iter().flat_map(|damage| &damage.steps).collect();
     let steps: Vec<&str> = steps.into_iter().map(String::as_str).collect();
-    match (repair, steps.is_empty()) {
-        (false, _) => ui::err("`pipe cache verify --repair` puts it aside, so that it can never be served"),
-        (true, true) => ui::err("put aside"),
+    ui::err(&match (repair, steps.is_empty()) {
+        (false, _) => "`pipe cache verify --repair` puts it aside, so that it can never be served".to_owned(),
+        (true, true) => "put aside".to_owned(),
         (true, false) => {
-            ui::err(&format!("put aside; with the next run of their pipelines, these run again: {}", steps.join(", ")))
+            format!("put aside; with the next run of their pipelines, these run again: {}", steps.join(", "))
         }
-    }
+    });
     Ok(if repair { Exit::Done } else { Exit::Failed })
 }
 

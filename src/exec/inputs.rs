@@ -2,18 +2,23 @@
 //! It does not know slots, nor what becomes of a step that must run.
 
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 
 use rayon::prelude::*;
 
 use super::decide::Decision;
 use super::sources::{self, Sources};
 use super::{Message, Run, State, Threads, work};
+use crate::digest::bytes_of;
 use crate::error::Result;
 use crate::step::Source;
 use crate::store::Lookup;
 
 /// So many decisions at once are worth other threads.
 const MANY: usize = 32;
+
+/// Sources of a step that are read together with those of others, in bytes.
+const SMALL: u64 = 1 << 20;
 
 /// The stack of a thread that reads.
 const STACK: usize = 1 << 20;
@@ -26,7 +31,7 @@ impl<'a> Run<'a> {
     {
         while !self.undecided.is_empty() && !self.stopping() {
             let wave: Vec<usize> = std::mem::take(&mut self.undecided).into_iter().map(|at| self.order[at]).collect();
-            let mut known = Vec::new();
+            let (mut known, mut unread) = (Vec::new(), Vec::new());
             for step in wave {
                 let read = self.sources.remove(&step);
                 match (self.decider.unfetched(step), read) {
@@ -34,10 +39,14 @@ impl<'a> Run<'a> {
                     (None, Some(sources)) => known.push((step, sources)),
                     (None, None) => match self.pipeline.steps[step].action.sources(&self.pipeline.root) {
                         none if none.is_empty() => known.push((step, Sources::new())),
-                        some => self.read(threads, step, some),
+                        some => match sources::remembered(self.store, &some) {
+                            Some(sources) => known.push((step, sources)),
+                            None => unread.push((step, some)),
+                        },
                     },
                 }
             }
+            self.read(threads, unread);
             let (decider, records) = (&self.decider, &self.records);
             let one = |(step, sources)| (step, decider.decide(step, records, sources));
             let decisions: Vec<(usize, Result<Decision>)> = if known.len() < MANY {
@@ -80,36 +89,50 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Starts to read the sources of a step.
-    fn read<'s>(&mut self, threads: &Threads<'s, '_>, step: usize, list: Vec<Source>)
+    /// Starts to read the sources of steps: small ones one after the other, each other step's by itself.
+    fn read<'s>(&mut self, threads: &Threads<'s, '_>, steps: Vec<(usize, Vec<Source>)>)
     where
         'a: 's,
     {
-        let (store, cancel, failed) = (self.store, self.options.cancel.clone(), self.failed.clone());
-        let read = move |to: &std::sync::mpsc::Sender<Message>| {
-            let say = work::thinned(work::pass(step, to.clone()));
-            let stop = || cancel.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
-            let read = sources::read(store, list, &mut sources::told("reading its sources", &say, &stop));
-            store.keep_digests();
-            // The loop waits for this message, so nobody is gone who could receive it.
-            let _ = to.send(Message::Read(step, read));
+        let is_small = |list: &[Source]| {
+            let bytes = |source: &Source| bytes_of(&source.path).unwrap_or_default();
+            list.iter().map(bytes).sum::<u64>() <= SMALL
         };
-        match self.spawn(threads, step, STACK, read) {
-            Ok(()) => self.states[step] = State::Reading,
-            Err(problem) => self.failed(step, problem),
+        let (small, large): (Vec<_>, Vec<_>) = steps.into_iter().partition(|(_, list)| is_small(list));
+        let alone = large.into_iter().map(|step| vec![step]);
+        for batch in alone.chain([small]).filter(|batch| !batch.is_empty()) {
+            let steps: Vec<usize> = batch.iter().map(|(step, _)| *step).collect();
+            let (store, cancel, failed) = (self.store, self.options.cancel.clone(), self.failed.clone());
+            let read = move |to: &Sender<Message>| {
+                let stop = || cancel.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
+                let one = |(step, list)| {
+                    let say = work::thinned(work::pass(step, to.clone()));
+                    (step, sources::read(store, list, &mut sources::told("reading its sources", &say, &stop)))
+                };
+                let read = batch.into_iter().map(one).collect();
+                store.keep_digests();
+                // The loop waits for this message, so nobody is gone who could receive it.
+                let _ = to.send(Message::Read(read));
+            };
+            match self.spawn(threads, steps[0], STACK, read) {
+                Ok(()) => steps.iter().for_each(|&step| self.states[step] = State::Reading),
+                Err(problem) => steps.iter().for_each(|&step| self.failed(step, problem.clone())),
+            }
         }
     }
 
-    pub(super) fn has_read(&mut self, step: usize, sources: Result<Sources>) {
+    pub(super) fn has_read(&mut self, read: Vec<(usize, Result<Sources>)>) {
         self.busy -= 1;
-        match sources {
-            Ok(sources) => {
-                self.sources.insert(step, sources);
-                self.is_waiting(step);
+        for (step, sources) in read {
+            match sources {
+                Ok(sources) => {
+                    self.sources.insert(step, sources);
+                    self.is_waiting(step);
+                }
+                // Left because of Ctrl-C or a failure elsewhere.
+                Err(problem) if problem.cancelled => self.states[step] = State::Waiting,
+                Err(problem) => self.failed(step, problem),
             }
-            // Left because of Ctrl-C or a failure elsewhere.
-            Err(problem) if problem.cancelled => self.states[step] = State::Waiting,
-            Err(problem) => self.failed(step, problem),
         }
     }
 

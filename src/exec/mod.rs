@@ -134,7 +134,7 @@ enum State {
 enum Message {
     Said(usize, Say),
     Retrying(usize, Problem, Duration),
-    Read(usize, Result<Sources>),
+    Read(Vec<(usize, Result<Sources>)>),
     Fetched(usize, Box<fetch::Fetched>),
     Ended(usize, Box<Result<work::Ended>>),
 }
@@ -304,7 +304,7 @@ impl<'a> Run<'a> {
                 self.tell(Event::StepRetrying { step: self.id(step), problem, wait_ms });
                 return false;
             }
-            Message::Read(step, sources) => self.has_read(step, sources),
+            Message::Read(read) => self.has_read(read),
             Message::Fetched(step, fetched) => self.has_fetched(step, *fetched),
             Message::Ended(step, result) => self.ended(step, *result),
         }

@@ -15,7 +15,13 @@ pub type Sources = Vec<(Source, Digest)>;
 /// Readings that are over sooner are not told: a bar that flickers tells nothing.
 const QUIET: Duration = Duration::from_millis(250);
 
-/// Reads the sources, those that have changed since they were last read. `watch` is told how many of all their bytes have been read; its problem ends the reading.
+/// The sources, if nothing has to be read for them because they have not changed since they were.
+pub fn remembered(store: &Store, sources: &[Source]) -> Option<Sources> {
+    sources.iter().map(|source| Some((source.clone(), store.remembered(&source.path)?))).collect()
+}
+
+/// Reads the sources, those that have changed since they were last read. `watch` is told how many of all their bytes
+/// have been read; its problem ends the reading.
 pub fn read(store: &Store, sources: Vec<Source>, watch: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<Sources> {
     let total = sources.iter().map(|source| bytes_of(&source.path)).sum::<Result<u64>>()?;
     let mut done = 0;

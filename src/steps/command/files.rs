@@ -17,7 +17,7 @@ const IN: &str = "in";
 /// Whether a path stays below the folder that it starts from, and names something there.
 fn stays_inside(path: &str) -> bool {
     let parts = || FilePath::new(path).components();
-    let inside = !path.contains('\0') && parts().all(|part| matches!(part, Component::Normal(_)));
+    let inside = !path.is_empty() && !path.contains('\0') && parts().all(|part| matches!(part, Component::Normal(_)));
     // A `.` or a `//` in the middle disappears from the components, and would make two names of one path.
     inside && parts().collect::<PathBuf>().as_os_str() == path
 }

@@ -130,7 +130,8 @@ fn plan_and_explain_tell_what_and_why_and_write_nothing() {
     assert_eq!(lines[1]["why"][0], "params.seed: 42 → 7");
 
     let explained = stdout(&project.pipe(&["explain", "pipelines/части.yaml", "parts", "--set", "seed=7"]));
-    assert!(explained.starts_with("parts: runs\n  why:\n    params.seed: 42 → 7\n"), "{explained}");
+    assert!(explained.starts_with("parts: runs\n  why, against run 2"), "{explained}");
+    assert!(explained.contains(" UTC:\n    params.seed: 42 → 7   --set seed=7\n"), "{explained}");
     let key = lines[1]["key"].as_str().unwrap();
     let (_, manifest) = explained.split_once(&format!("key {key}\n= blake3 of this manifest:\n")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(manifest).unwrap();
