@@ -235,7 +235,14 @@ fn needed(store: &Store, args: &KeepArgs) -> Result<Keep, Problem> {
     // By their ends: names tell seconds only.
     logs.sort_by_key(|log| std::cmp::Reverse(log.changed));
     for (age, log) in logs.iter().enumerate() {
-        let Ok((_, events)) = run::read(&log.path) else { continue };
+        let events = match run::read(&log.path) {
+            Ok((_, events)) => events,
+            Err(problem) => {
+                ui::err(&format!("what the run {} used is not known: {}", log.name, problem.what));
+                keep.runs.insert(log.name.clone());
+                continue;
+            }
+        };
         let (mut pipeline, mut keys) = (String::new(), Vec::new());
         for stamped in events {
             match stamped.event {

@@ -8,7 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::time::SystemTime;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use super::survey::Found;
 use super::{Record, Store, scratch};
@@ -54,7 +55,7 @@ impl Store {
                 "logs" => keys.contains(found.name.as_str()),
                 "runs" => keep.runs.contains(&found.name),
                 // A file that is there whole, or arrives, saves fetching it again.
-                "downloads" => found.path.join("file").exists(),
+                "downloads" => found.path.join("file").exists() || arrives(&found.path.join("part")),
                 // A longer training goes on from them; those of a step that never ended are the most precious.
                 "checkpoints" => keys.contains(found.name.as_str()) || !self.has_record(&found.name),
                 _ => false,
@@ -134,6 +135,12 @@ impl Store {
         self.shorten_stats();
         Ok(gone)
     }
+}
+
+/// A process that only fetches writes nothing below `tmp/`; a part that nobody went on with for a day is left over.
+fn arrives(part: &Path) -> bool {
+    let changed = fs::metadata(part).and_then(|meta| meta.modified());
+    changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age < Duration::from_secs(86_400)))
 }
 
 fn digests(kept: &[(Found, Record)]) -> impl Iterator<Item = &Digest> {

@@ -202,8 +202,18 @@ fn gc_leaves_what_is_not_the_caches_own() {
     let own = project.cache().join("objects/ab/заметка.txt");
     fs::create_dir_all(own.parent().unwrap()).unwrap();
     fs::write(&own, "mine").unwrap();
+    // A download that may still be going on, one that was given up, and one that is whole.
+    let part = |name: &str| project.cache().join("downloads").join(name).join("part");
+    for name in ["now", "once", "whole"] {
+        fs::create_dir_all(part(name).parent().unwrap()).unwrap();
+        fs::write(part(name), "part").unwrap();
+    }
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(200_000);
+    fs::File::options().write(true).open(part("once")).unwrap().set_modified(long_ago).unwrap();
+    fs::rename(part("whole"), part("whole").with_file_name("file")).unwrap();
     project.store().collect(&Keep::default()).unwrap();
-    assert!(own.exists());
+    assert!(own.exists() && part("now").exists() && !part("once").exists());
+    assert!(part("whole").with_file_name("file").exists());
 }
 
 #[test]
@@ -221,6 +231,32 @@ fn stats_count_each_part_and_what_gc_would_remove() {
     let elsewhere = project.pipe(&["cache", "stats", "--cache", "nowhere"]);
     assert_eq!(elsewhere.status.code(), Some(2));
     assert!(text(&elsewhere.stderr).contains("there is no cache at nowhere"), "{}", text(&elsewhere.stderr));
+}
+
+#[test]
+fn gc_says_of_which_run_it_knows_nothing_and_keeps_its_log() {
+    let project = Project::new(PIPELINE);
+    project.run(&[]);
+    let log = project.cache().join("runs/2020-01-01T00-00-00Z-abcdef.jsonl");
+    fs::write(&log, "{\"format\":\"pipe/run@9\"}\n").unwrap();
+    let output = project.pipe(&["cache", "gc", "--yes"]);
+    let told = text(&output.stderr);
+    assert!(told.contains("what the run 2020-01-01T00-00-00Z-abcdef used is not known"), "{told}");
+    assert!(log.exists() && sound(&project.cache()) == 2);
+}
+
+#[test]
+fn a_run_whose_results_cannot_be_recorded_has_failed_and_says_so() {
+    let project = Project::new(PIPELINE);
+    fs::create_dir_all(project.cache()).unwrap();
+    fs::write(project.cache().join("records"), "a file where a folder should be").unwrap();
+    let output = project.pipe(&["run", "pipelines/p.yaml"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let told = text(&output.stderr);
+    assert!(told.contains("the result of `a` could not be kept: cannot "), "{told}");
+    fs::remove_file(project.cache().join("records")).unwrap();
+    assert_eq!(project.run(&[]), 2);
+    assert_eq!(sound(&project.cache()), 2);
 }
 
 // ---- several processes ------------------------------------------------------------------------------------------
