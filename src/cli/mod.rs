@@ -1,6 +1,7 @@
 //! The command line: one verb per file, exit codes in one place.
 //! It does not know how any verb does its work.
 
+pub mod cache;
 pub mod check;
 mod choice;
 pub mod explain;
@@ -76,6 +77,7 @@ enum Verb {
     Schema(schema::Args),
     Render(render::Args),
     Export(export::Args),
+    Cache(cache::Args),
 }
 
 /// Which pipeline, with which parameters.
@@ -184,6 +186,7 @@ pub fn main() -> ExitCode {
         Verb::Schema(args) => schema::main(&args),
         Verb::Render(args) => render::main(&args),
         Verb::Export(args) => export::main(&args),
+        Verb::Cache(args) => cache::main(&args),
     };
     exit.into()
 }

@@ -26,7 +26,7 @@ fn durations(decider: &Decider, order: &[usize]) -> BTreeMap<usize, u64> {
     let pipeline = decider.pipeline;
     let took = |step: &usize| {
         let keys = decider.store.keys(&pipeline.name, &pipeline.steps[*step].id)?;
-        Some((*step, decider.store.record(&keys.last())?.costs.took_ms.max(1)))
+        Some((*step, decider.store.record(keys.last())?.costs.took_ms.max(1)))
     };
     let known: BTreeMap<usize, u64> = order.iter().filter_map(took).collect();
     let mut kinds: BTreeMap<&str, (u64, u64)> = BTreeMap::new();

@@ -63,7 +63,7 @@ impl Origins {
             Node::Map(entries) if !rest.is_empty() => {
                 let (key, value, rest) = entries.iter().find_map(|(key, value)| {
                     let rest = rest.strip_prefix(key.as_str())?;
-                    (rest.is_empty() || rest.starts_with(['.', '['])).then(|| (key, value, rest))
+                    (rest.is_empty() || rest.starts_with(['.', '['])).then_some((key, value, rest))
                 })?;
                 self.value(value, place.key(key), rest.trim_start_matches('.'), raw, step)
             }

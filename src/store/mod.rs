@@ -11,7 +11,8 @@
 //! stat.log                     digests of files outside that have not changed since         (stat)
 //! logs/ab/abcd…/               what the programs of a `command` step said                  (logs)
 //! failed/abcd…/                the folder of one that failed, until it succeeds            (logs)
-//! stat.log                     digests of files outside that have not changed since         (stat)
+//! pins/RUN                     runs whose results are kept whatever happens                (survey)
+//! damaged/…                    what was found damaged and put aside                        (survey)
 //! tmp/…                        what is being written, a folder per process                 (scratch)
 //! ```
 //!
@@ -21,6 +22,7 @@
 //! All formats are described in `cache/README.md`.
 
 mod commit;
+mod gc;
 mod history;
 mod journal;
 mod lease;
@@ -31,6 +33,7 @@ mod results;
 mod scratch;
 mod search;
 mod stat;
+mod survey;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,11 +41,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 pub use commit::Lost;
+pub use gc::Keep;
 pub use history::Keys;
 pub use lease::Lease;
 pub use object::Object;
 pub use record::{Draft, Lookup, Record};
 pub use scratch::Stage;
+pub use survey::{Damage, Found, PARTS, Verified};
 
 use crate::digest::Digest;
 use crate::error::{Problem, Result};

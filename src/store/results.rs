@@ -31,10 +31,12 @@ impl Store {
         match fs::read_link(&place) {
             Ok(link) if link == target => return Ok(place),
             // The most common case after that, and the cheapest.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                if link(&target, &place).is_ok() || (make_parent(&place).is_ok() && link(&target, &place).is_ok()) {
-                    return Ok(place);
-                }
+            Err(error)
+                if error.kind() == ErrorKind::NotFound
+                    && (link(&target, &place).is_ok()
+                        || (make_parent(&place).is_ok() && link(&target, &place).is_ok())) =>
+            {
+                return Ok(place);
             }
             _ => {}
         }

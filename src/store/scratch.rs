@@ -8,6 +8,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::error::{Problem, Result};
 
@@ -25,8 +26,7 @@ impl Scratch {
     /// Makes a folder for this process and clears away those of dead ones.
     pub fn open(tmp: &Path) -> Result<Self> {
         fs::create_dir_all(tmp).map_err(|e| Problem::io("make the folder", tmp, &e))?;
-        let guard = open_lock(&tmp.join("guard"))?;
-        guard.lock().map_err(|e| Problem::io("lock", &tmp.join("guard"), &e))?;
+        let _guard = guard(tmp)?;
         sweep(tmp);
         let folder = tempfile::Builder::new()
             .prefix("run-")
@@ -80,6 +80,25 @@ impl Drop for Stage {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// Nobody else makes a folder while this is held.
+pub fn guard(tmp: &Path) -> Result<File> {
+    let path = tmp.join("guard");
+    let guard = open_lock(&path)?;
+    guard.lock().map_err(|e| Problem::io("lock", &path, &e))?;
+    Ok(guard)
+}
+
+/// When the oldest of the living processes began to write, but for `own`.
+pub fn oldest_living(tmp: &Path, own: Option<&Scratch>) -> Option<SystemTime> {
+    let folders = fs::read_dir(tmp).into_iter().flatten().flatten().map(|entry| entry.path());
+    let others = folders.filter(|folder| own.is_none_or(|own| own.folder != *folder));
+    let began = |folder: PathBuf| {
+        let lock = File::open(folder.join("lock")).ok()?;
+        lock.try_lock().is_err().then(|| lock.metadata().and_then(|meta| meta.modified()).ok()).flatten()
+    };
+    others.filter_map(began).min()
 }
 
 fn open_lock(path: &Path) -> Result<File> {

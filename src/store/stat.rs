@@ -211,7 +211,8 @@ impl Store {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::fs::{File, FileTimes};
@@ -265,7 +266,7 @@ mod tests {
         assert_eq!(case.digest(&path), one);
         case.remember(&path, &known);
         assert_eq!(case.digest(&path), known, "it is not read");
-        assert_eq!(case.digest(&case.path("folder")), Digest::of_listing(&["a"], &[known.clone()]));
+        assert_eq!(case.digest(&case.path("folder")), Digest::of_listing(&["a"], std::slice::from_ref(&known)));
         case.store.keep_digests();
         let again = Store::at(case.folder.path().join("cache"));
         assert_eq!(again.digest_of(&path, &mut |_| Ok(())).unwrap(), known);
@@ -284,7 +285,8 @@ mod tests {
     fn every_change_shows() {
         let case = Case::new();
         let wrong = Digest::of(b"what it was");
-        let changes: [(&str, fn(&Path)); 4] = [
+        type Change = fn(&Path);
+        let changes: [(&str, Change); 4] = [
             ("the size", |path| fs::write(path, "longer").unwrap()),
             ("the content, with the size and the time of before", |path| {
                 let time = fs::metadata(path).unwrap().modified().unwrap();

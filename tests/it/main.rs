@@ -5,6 +5,8 @@
 mod architecture;
 mod bad_input;
 #[cfg(unix)]
+mod cache;
+#[cfg(unix)]
 mod command;
 mod corpus;
 mod data_steps;
