@@ -9,6 +9,7 @@ pub mod export;
 mod front;
 mod grid;
 pub mod help;
+pub mod logs;
 pub mod plan;
 mod remote;
 pub mod render;
@@ -73,6 +74,7 @@ enum Verb {
     #[command(visible_alias = "why")]
     Explain(explain::Args),
     Check(check::Args),
+    Logs(logs::Args),
     Help(help::Args),
     Schema(schema::Args),
     Render(render::Args),
@@ -182,6 +184,7 @@ pub fn main() -> ExitCode {
         Verb::Plan(args) => plan::main(&args),
         Verb::Explain(args) => explain::main(&args),
         Verb::Check(args) => check::main(&args),
+        Verb::Logs(args) => logs::main(&args),
         Verb::Help(args) => help::main(&args),
         Verb::Schema(args) => schema::main(&args),
         Verb::Render(args) => render::main(&args),

@@ -731,7 +731,7 @@ fn two_processes_at_once_do_not_harm_each_other() {
 #[test]
 fn a_thousand_steps_that_fail_are_each_told_once() {
     let project = Project::new();
-    let glues = (0..1000).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+    let glues = (0..1000).map(|i| format!("'{i}'")).collect::<Vec<_>>().join(", ");
     let yaml = format!(
         "
 name: p
