@@ -186,6 +186,15 @@ pub enum Event {
         /// The id of the step that failed.
         because: String,
     },
+    /// How long the run will go on, by how long its steps took before. Never logged: it says nothing once it is over.
+    Forecast {
+        /// If every step is as fast as it ever was, in milliseconds.
+        low_ms: u64,
+        /// If every step is as slow as it ever was, in milliseconds.
+        high_ms: u64,
+        /// How many steps are in neither, because nothing like them ever ran.
+        unknown: usize,
+    },
     /// Last of all.
     RunFinished {
         /// How it ended.

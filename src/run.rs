@@ -2,7 +2,7 @@
 //! It does not know what the events mean.
 //!
 //! The first line is `{"format":"pipe/run@1","run":…,"version":…}`; each other line is a [`Stamped`] event.
-//! Progress is left out: it says nothing once it is over.
+//! Progress and forecasts are left out: they say nothing once they are over.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -51,7 +51,7 @@ impl Log {
     /// Adds an event.
     pub fn write(&mut self, stamped: &Stamped) -> Result<()> {
         match stamped.event {
-            Event::StepSaid { say: Say::Progress { .. }, .. } => Ok(()),
+            Event::StepSaid { say: Say::Progress { .. }, .. } | Event::Forecast { .. } => Ok(()),
             _ => self.line(stamped),
         }
     }
@@ -147,7 +147,8 @@ mod tests {
             said(Say::Warning { text: "a\nb".into() }),
         ];
         let progress = said(Say::Progress { done: 1, total: None, unit: "B".into(), text: String::new() });
-        for stamped in [&kept[0], &progress, &kept[1]] {
+        let forecast = Stamped { at_ms: 3, event: Event::Forecast { low_ms: 1, high_ms: 2, unknown: 0 } };
+        for stamped in [&kept[0], &progress, &forecast, &kept[1]] {
             log.write(stamped).unwrap();
         }
         let path = folder.path().join("r.jsonl");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use super::gauge::{Gauge, bar};
-use super::text::{cut, seconds};
+use super::text::{cut, seconds, span};
 use crate::event::{Event, Say, Stamped};
 
 /// The bars of a run; clones share them.
@@ -48,6 +48,16 @@ struct Overall {
     total: usize,
     done: usize,
     running: usize,
+    forecast: Option<Forecast>,
+}
+
+/// How long the run goes on, as told at this time.
+#[derive(Clone, Copy)]
+struct Forecast {
+    at_ms: u64,
+    low_ms: u64,
+    high_ms: u64,
+    unknown: usize,
 }
 
 impl Bars {
@@ -100,6 +110,10 @@ impl Bars {
             | Event::StepSkipped { step, .. } => {
                 state.remove(&self.multi, step);
                 state.change(|overall| overall.done += 1);
+            }
+            Event::Forecast { low_ms, high_ms, unknown } => {
+                let (at_ms, low_ms, high_ms, unknown) = (stamped.at_ms, *low_ms, *high_ms, *unknown);
+                state.change(|overall| overall.forecast = Some(Forecast { at_ms, low_ms, high_ms, unknown }));
             }
             Event::RunFinished { .. } => state.end(&self.multi),
             Event::StepJoined { .. }
@@ -185,7 +199,8 @@ impl State {
 impl Overall {
     fn line(&self, now_ms: u64, columns: usize) -> String {
         let share = self.done as f64 / self.total.max(1) as f64;
-        let told = format!("{}  {}", seconds(now_ms), self.told());
+        let left = self.forecast.and_then(|forecast| forecast.left(now_ms)).map(|left| format!("  {left}"));
+        let told = format!("{}{}  {}", seconds(now_ms), left.unwrap_or_default(), self.told());
         let all = [24, 16, 8].map(|width| format!("{}  {told}", bar(share, width)));
         let fits = |line: &String| console::measure_text_width(line) <= columns;
         all.into_iter().find(fits).unwrap_or_else(|| cut(&told, columns))
@@ -193,10 +208,23 @@ impl Overall {
 
     /// Done, running and unknown are told apart: a step that waits may turn out to be in the cache.
     fn told(&self) -> String {
-        let Self { total, done, running } = self;
+        let Self { total, done, running, .. } = self;
         let unknown = total.saturating_sub(done + running);
         let unknown = if unknown > 0 { format!(", {unknown} to run or to reuse") } else { String::new() };
         format!("{done} of {total} done, {running} running{unknown}")
+    }
+}
+
+impl Forecast {
+    /// `2-3 min left`, counted down since it was told. `None` where that says nothing: the time is over already.
+    fn left(self, now_ms: u64) -> Option<String> {
+        let gone = now_ms.saturating_sub(self.at_ms);
+        let (low, high) = (self.low_ms.saturating_sub(gone), self.high_ms.saturating_sub(gone));
+        match self.unknown {
+            0 => (high > 0).then(|| format!("{} left", span(low, high))),
+            // What is not known comes on top.
+            _ => (low >= 1000).then(|| format!("over {} left", seconds(low))),
+        }
     }
 }
 
@@ -221,20 +249,35 @@ mod tests {
 
     #[test]
     fn done_running_and_unknown_are_told_apart() {
-        let told = |total, done, running| Overall { total, done, running }.told();
+        let told = |total, done, running| Overall { total, done, running, forecast: None }.told();
         assert_eq!(told(5, 1, 2), "1 of 5 done, 2 running, 2 to run or to reuse");
         assert_eq!(told(3, 2, 1), "2 of 3 done, 1 running");
     }
 
     #[test]
     fn the_bar_over_the_run_fits() {
-        let overall = Overall { total: 14, done: 7, running: 2 };
+        let overall = Overall { total: 14, done: 7, running: 2, forecast: None };
         assert_eq!(
             overall.line(62_000, 80),
             format!("{}╸{}  1 m 02 s  7 of 14 done, 2 running, 5 to run or to reuse", "━".repeat(8), " ".repeat(7))
         );
         for columns in 10..150 {
             assert!(console::measure_text_width(&overall.line(62_000, columns)) <= columns, "{columns}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_counted_down() {
+        let forecast = Forecast { at_ms: 1000, low_ms: 125_000, high_ms: 170_000, unknown: 0 };
+        let left = |now_ms| forecast.left(now_ms).unwrap_or_default();
+        assert_eq!([1000, 62_000, 161_000, 171_000].map(left), ["2-3 min left", "1-2 min left", "0-10 s left", ""]);
+        let unknown = Forecast { unknown: 1, ..forecast };
+        assert_eq!(unknown.left(1000).as_deref(), Some("over 2 m 05 s left"));
+        assert_eq!(unknown.left(126_000), None);
+        let overall = Overall { total: 14, done: 7, running: 7, forecast: Some(forecast) };
+        assert!(overall.line(1000, 120).ends_with("  1 s  2-3 min left  7 of 14 done, 7 running"));
+        for columns in 10..150 {
+            assert!(console::measure_text_width(&overall.line(1000, columns)) <= columns, "{columns}");
         }
     }
 }

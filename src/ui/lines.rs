@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::gauge::Gauge;
 use super::problem;
-use super::text::{count, cut, duration, paint, reasons, warning, wrap};
-use crate::event::{Event, Outcome, Say, Stamped};
+use super::text::{count, cut, duration, grouped, measured, paint, reasons, warning, wrap};
+use crate::event::{Costs, Event, Outcome, Say, Stamped};
 
 /// How often a step without bars tells how far it is, in milliseconds.
 const EVERY: u64 = 10_000;
+
+/// In a run of more steps than these, the reused ones are counted instead of listed.
+const LISTED: usize = 30;
 
 /// Remembers what later lines need.
 pub struct Lines {
@@ -23,6 +26,10 @@ pub struct Lines {
     why: BTreeMap<String, String>,
     gauges: BTreeMap<String, (u64, Gauge)>,
     noted: BTreeSet<String>,
+    /// True where reused steps are counted.
+    counts: bool,
+    /// Reused steps that no line has told yet, and how long they had taken.
+    reused: (u64, u64),
 }
 
 impl Lines {
@@ -36,14 +43,32 @@ impl Lines {
             why: BTreeMap::new(),
             gauges: BTreeMap::new(),
             noted: BTreeSet::new(),
+            counts: false,
+            reused: (0, 0),
         }
     }
 
     /// The lines that tell an event on a terminal of so many columns; none for most of them.
     pub fn of(&mut self, stamped: &Stamped, columns: Option<usize>) -> Vec<String> {
         self.columns = columns;
+        if let Event::StepReused { saved_ms, .. } = &stamped.event
+            && self.counts
+        {
+            self.reused = (self.reused.0 + 1, self.reused.1 + saved_ms);
+            return Vec::new();
+        }
+        let mut lines = self.told(stamped);
+        // The count goes where the steps would have been: before the next line, whatever that is.
+        if !lines.is_empty() && self.reused.0 > 0 {
+            lines.insert(0, self.counted());
+        }
+        lines
+    }
+
+    fn told(&mut self, stamped: &Stamped) -> Vec<String> {
         match &stamped.event {
             Event::RunStarted { steps, .. } => {
+                (self.counts, self.reused) = (steps.len() > LISTED, (0, 0));
                 self.width = steps.iter().map(|id| id.chars().count()).max().unwrap_or(0).clamp(8, 40);
                 self.noted.clear();
                 Vec::new()
@@ -65,15 +90,15 @@ impl Lines {
                 let text = format!("{step}: {}; trying again in {}", problem.what, duration(*wait_ms));
                 self.wrapped(&warning(&text, self.color))
             }
-            Event::StepReused { step, saved_ms, .. } => {
-                let saved = format!("(saved {})", duration(*saved_ms));
+            Event::StepReused { step, saved_ms, costs, .. } => {
+                let saved = format!("(saved {})  {}", duration(*saved_ms), measured(costs));
                 vec![self.step("=", "2", step, "reused", &saved)]
             }
-            Event::StepFinished { step, took_ms, .. } => {
+            Event::StepFinished { step, took_ms, costs, retries, .. } => {
                 let why = self.why.remove(step).unwrap_or_default();
                 // The plain line that told the beginning has told the reason.
                 let why = if self.plain { String::new() } else { why };
-                vec![self.step("✓", "32", step, &duration(*took_ms), &why)]
+                vec![self.step("✓", "32", step, &duration(*took_ms), &more(why, costs, *retries))]
             }
             Event::StepFailed { step, problem } => {
                 let mut lines = vec![self.step("✗", "31", step, "failed", "")];
@@ -87,7 +112,17 @@ impl Lines {
             Event::RunFinished { .. } => self.finished(&stamped.event),
             Event::Refused { problems } => problems.iter().flat_map(|problem| self.problem(problem)).collect(),
             Event::GridFinished { file } => vec![format!("the table is in {file}")],
+            // It is out of date before the next line comes.
+            Event::Forecast { .. } => Vec::new(),
         }
+    }
+
+    /// `= 4 950 steps reused   (saved 3 m 05 s)`.
+    fn counted(&mut self) -> String {
+        let (steps, saved_ms) = std::mem::take(&mut self.reused);
+        let noun = if steps == 1 { "step" } else { "steps" };
+        let saved = duration(saved_ms);
+        format!("{} {} {noun} reused   (saved {saved})", paint("=", "2", self.color), grouped(steps))
     }
 
     fn finished(&self, event: &Event) -> Vec<String> {
@@ -159,20 +194,29 @@ impl Lines {
     }
 }
 
+/// What is told of a finished step beside its time: the reason first, because nothing else tells it.
+fn more(why: String, costs: &Costs, retries: u32) -> String {
+    let failed = (retries > 0).then(|| format!("after {}", count(retries as usize, "failed attempt")));
+    let parts = [why, measured(costs), failed.unwrap_or_default()];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::digest::Digest;
     use crate::error::Problem;
-    use crate::event::Costs;
 
     fn lines(lines: &mut Lines, at_ms: u64, event: Event) -> Vec<String> {
         lines.of(&Stamped { at_ms, event }, None)
     }
 
     fn begun(plain: bool) -> Lines {
+        of_steps(plain, vec!["lora".to_owned(), "tokens".to_owned()])
+    }
+
+    fn of_steps(plain: bool, steps: Vec<String>) -> Lines {
         let mut all = Lines::new(false, plain);
-        let steps = vec!["lora".to_owned(), "tokens".to_owned()];
         let (run, pipeline, file) = ("r".into(), "p".into(), "p.yaml".into());
         let started = Event::RunStarted { run, pipeline, file, sets: Vec::new(), steps };
         assert!(lines(&mut all, 0, started).is_empty());
@@ -185,33 +229,80 @@ mod tests {
     }
 
     fn finished() -> Event {
-        let (outputs, figures) = (BTreeMap::new(), BTreeMap::new());
-        Event::StepFinished {
-            step: "lora".into(),
-            key: Digest::of(b""),
-            took_ms: 42_100,
-            costs: Costs::default(),
-            retries: 0,
-            outputs,
-            figures,
-        }
+        finished_after(Costs::default(), 0)
     }
+
+    fn finished_after(costs: Costs, retries: u32) -> Event {
+        let (outputs, figures) = (BTreeMap::new(), BTreeMap::new());
+        let (step, key) = ("lora".into(), Digest::of(b""));
+        Event::StepFinished { step, key, took_ms: 42_100, costs, retries, outputs, figures }
+    }
+
+    fn reused(costs: Costs) -> Event {
+        let (outputs, figures) = (BTreeMap::new(), BTreeMap::new());
+        let (step, key) = ("tokens".into(), Digest::of(b""));
+        Event::StepReused { step, key, saved_ms: 3200, costs, outputs, figures }
+    }
+
+    const COSTS: Costs = Costs { took_ms: 42_100, cpu_ms: Some(80_200), peak_bytes: Some(1_288_490_189) };
 
     #[test]
     fn above_bars_a_step_is_one_line_with_its_reason() {
         let mut all = begun(false);
         assert!(lines(&mut all, 1, started()).is_empty());
         assert_eq!(lines(&mut all, 2, finished()), ["✓ lora         42.1 s   params.adapter.lora.rank: 4 → 8"]);
-        let (outputs, figures) = (BTreeMap::new(), BTreeMap::new());
-        let reused = Event::StepReused {
-            step: "tokens".into(),
-            key: Digest::of(b""),
-            saved_ms: 3200,
-            costs: Costs::default(),
-            outputs,
-            figures,
-        };
-        assert_eq!(lines(&mut all, 3, reused), ["= tokens       reused   (saved 3.2 s)"]);
+        assert_eq!(lines(&mut all, 3, reused(Costs::default())), ["= tokens       reused   (saved 3.2 s)"]);
+    }
+
+    #[test]
+    fn costs_and_failed_attempts_are_told_where_there_are_any() {
+        let mut all = begun(false);
+        lines(&mut all, 1, started());
+        assert_eq!(
+            lines(&mut all, 2, finished_after(COSTS, 2)),
+            ["✓ lora         42.1 s   params.adapter.lora.rank: 4 → 8; CPU 1 m 20 s, 1.2 GiB; after 2 failed attempts"]
+        );
+        assert_eq!(lines(&mut all, 3, reused(COSTS)), ["= tokens       reused   (saved 3.2 s)  CPU 1 m 20 s, 1.2 GiB"]);
+        let mut all = begun(true);
+        lines(&mut all, 1, started());
+        let memory = Costs { cpu_ms: None, ..COSTS };
+        assert_eq!(
+            lines(&mut all, 2, finished_after(memory, 1)),
+            ["✓ lora         42.1 s   1.2 GiB; after 1 failed attempt"]
+        );
+    }
+
+    #[test]
+    fn of_many_steps_the_reused_ones_are_counted() {
+        for (steps, plain) in [(30, false), (31, false), (31, true)] {
+            let mut all = of_steps(plain, (0..steps).map(|i| format!("step-{i}")).collect());
+            let told: Vec<String> = (0..1030).flat_map(|_| lines(&mut all, 1, reused(COSTS))).collect();
+            if steps == 30 {
+                assert_eq!(told.len(), 1030);
+                continue;
+            }
+            assert!(told.is_empty(), "{told:?}");
+            let mut told = lines(&mut all, 2, started());
+            told.extend(lines(&mut all, 3, finished()));
+            let place = usize::from(plain);
+            assert_eq!(told[0], "= 1 030 steps reused   (saved 54 m 56 s)", "{told:?}");
+            assert!(told[1 + place].starts_with("✓ lora") && told.len() == 2 + place, "{told:?}");
+            assert!(lines(&mut all, 4, reused(COSTS)).is_empty());
+            let end = Event::RunFinished {
+                outcome: Outcome::Done,
+                ran: 1,
+                reused: 1031,
+                failed: 0,
+                skipped: 0,
+                took_ms: 1,
+                saved_ms: 0,
+                results: Vec::new(),
+            };
+            assert_eq!(
+                lines(&mut all, 5, end),
+                ["= 1 step reused   (saved 3.2 s)", "done in 1 ms: 1 step ran, 1031 reused"]
+            );
+        }
     }
 
     #[test]

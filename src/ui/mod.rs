@@ -5,6 +5,7 @@ mod bars;
 mod gauge;
 mod lines;
 pub mod problem;
+mod results;
 mod text;
 
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -13,7 +14,7 @@ use crate::error::{Problem, Result};
 use crate::event::{Event, Stamped};
 use bars::Bars;
 use lines::Lines;
-pub use text::{costs, count, duration, grouped, size, table};
+pub use text::{costs, count, duration, grouped, size, span, table};
 use text::{cut, wrap};
 
 /// What the user asked to see.
@@ -65,7 +66,9 @@ impl Ui {
             }
         }
         if let (Event::RunFinished { results, .. }, Mode::Human | Mode::Quiet) = (&stamped.event, self.mode) {
-            results.iter().for_each(|path| out(path));
+            let (shown, more) = results::listed(results, std::io::stdout().is_terminal());
+            shown.iter().for_each(|path| out(path));
+            more.iter().for_each(|line| err(line));
         }
     }
 

@@ -19,9 +19,27 @@ pub fn duration(ms: u64) -> String {
 
 /// `42.1 s, CPU 80.2 s, 1.2 GiB`: what a result cost; what was not measured is left out.
 pub fn costs(costs: &Costs) -> String {
-    let cpu = costs.cpu_ms.map(|ms| format!(", CPU {}", duration(ms)));
-    let peak = costs.peak_bytes.map(|bytes| format!(", {}", size(bytes)));
-    format!("{}{}{}", duration(costs.took_ms), cpu.unwrap_or_default(), peak.unwrap_or_default())
+    let rest = Some(measured(costs)).filter(|rest| !rest.is_empty());
+    [Some(duration(costs.took_ms)), rest].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// The same without the duration: `CPU 80.2 s, 1.2 GiB`; empty if nothing was measured.
+pub fn measured(costs: &Costs) -> String {
+    let cpu = costs.cpu_ms.map(|ms| format!("CPU {}", duration(ms)));
+    [cpu, costs.peak_bytes.map(size)].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// `2-3 min`, `20-40 s`, `1.5-2.5 h`: a time that is not known exactly, never told more exactly than it is known.
+pub fn span(low_ms: u64, high_ms: u64) -> String {
+    // Minutes as long as they have two digits.
+    let (unit, name) = match high_ms {
+        ..=59_999 => (1000, "s"),
+        60_000..=5_940_000 => (60_000, "min"),
+        _ => (360_000, "h"),
+    };
+    let word = |n: u64| if name == "h" { format!("{}.{}", n / 10, n % 10) } else { n.to_string() };
+    let (low, high) = (low_ms.min(high_ms) / unit, high_ms.div_ceil(unit));
+    if low == high { format!("{} {name}", word(low)) } else { format!("{}-{} {name}", word(low), word(high)) }
 }
 
 /// `1.2 GiB`, `210 MiB`.
@@ -143,6 +161,15 @@ mod tests {
         assert_eq!(costs(&all), "42.1 s, CPU 1 m 20 s, 1.2 GiB");
         assert_eq!(costs(&Costs { took_ms: 12, ..Costs::default() }), "12 ms");
         assert_eq!([0, 1000, 220_200_960].map(size), ["0 B", "1.0 KiB", "210 MiB"]);
+    }
+
+    #[test]
+    fn spans_are_as_rough_as_what_is_known() {
+        let cases = [(0, 0, "0 s"), (0, 12, "0-1 s"), (20_400, 39_100, "20-40 s"), (120_000, 120_000, "2 min")];
+        let long = [(121_000, 170_000, "2-3 min"), (30_000, 61_000, "0-2 min"), (5_400_000, 9_000_000, "1.5-2.5 h")];
+        for (low, high, text) in cases.into_iter().chain(long) {
+            assert_eq!(span(low, high), text);
+        }
     }
 
     #[test]
