@@ -22,7 +22,8 @@ impl Graph {
         Self::new(pipeline.steps.len(), edges)
     }
 
-    fn new(nodes: usize, edges: impl Iterator<Item = (usize, usize)>) -> Self {
+    /// The graph of so many nodes with these arrows.
+    pub(crate) fn new(nodes: usize, edges: impl Iterator<Item = (usize, usize)>) -> Self {
         let mut graph = DiGraph::new();
         for _ in 0..nodes {
             graph.add_node(());

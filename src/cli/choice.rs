@@ -27,7 +27,7 @@ pub struct ChoiceArgs {
 }
 
 /// What of the machine steps may use.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct CapacityArgs {
     /// How many steps may run side by side; a step that wants the whole machine still runs alone
     /// [default: the number of cores].

@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use super::choice::CapacityArgs;
 use super::{CacheArgs, Exit, TargetArgs, fail, remote};
 use crate::event::{Event, Stamped};
-use crate::exec::{self, Decider, Planned, Verdict};
+use crate::exec::{self, Decider, Forecast, Planned, Verdict};
 use crate::spec::Pipeline;
 use crate::step::Outlook;
 use crate::store::Store;
@@ -23,7 +24,7 @@ use crate::ui::{self, Mode, Ui};
 pub struct Args {
     #[command(flatten)]
     what: TargetArgs,
-    /// Tells each step as a line of JSON.
+    /// Tells each step as a line of JSON, and on a last line how long it all will take.
     #[arg(long)]
     json: bool,
 }
@@ -37,7 +38,7 @@ pub fn main(args: &Args) -> Exit {
 
 fn plan(args: &Args) -> Result<Exit, Exit> {
     let pipeline = args.what.pipeline.load(&args.what.targets, &[])?;
-    with(&pipeline, &args.what.cache, |_, order, planned| {
+    with(&pipeline, &args.what.cache, |decider, order, planned| {
         let width = order.iter().map(|&step| pipeline.steps[step].id.chars().count()).max().unwrap_or(0);
         for step in order {
             let (id, plan) = (&pipeline.steps[*step].id, &planned[step]);
@@ -53,8 +54,15 @@ fn plan(args: &Args) -> Result<Exit, Exit> {
                 ui::out(&ui::fitted(text.trim_end()));
             }
         }
-        if !args.json {
-            ui::err(&counts(planned.values()));
+        let capacity = CapacityArgs::default().of(decider.machine.cores);
+        let Forecast { low_ms, high_ms, unknown } = Forecast::of_plan(decider, order, planned, &capacity);
+        if args.json {
+            let line = json!({"forecast": {"low_ms": low_ms, "high_ms": high_ms, "unknown": unknown}});
+            return ui::out(&line.to_string());
+        }
+        ui::err(&counts(planned.values()));
+        if let Some(text) = takes(low_ms, high_ms, unknown) {
+            ui::err(&text);
         }
     })
 }
@@ -128,4 +136,25 @@ fn counts<'a>(planned: impl Iterator<Item = &'a Planned>) -> String {
         text.push_str(&format!("; the cache saves {}", ui::duration(saved)));
     }
     text
+}
+
+/// `about 2-3 min; 1 step of unknown length`, as far as there is something to say.
+fn takes(low_ms: u64, high_ms: u64, unknown: usize) -> Option<String> {
+    let known = (high_ms > 0).then(|| format!("about {}", ui::span(low_ms, high_ms)));
+    let unknown = (unknown > 0).then(|| format!("{} of unknown length", ui::count(unknown, "step")));
+    let parts: Vec<String> = [known, unknown].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::takes;
+
+    #[test]
+    fn what_is_known_of_the_time_is_told() {
+        assert_eq!(takes(121_000, 170_000, 1).as_deref(), Some("about 2-3 min; 1 step of unknown length"));
+        assert_eq!(takes(121_000, 170_000, 0).as_deref(), Some("about 2-3 min"));
+        assert_eq!(takes(0, 0, 2).as_deref(), Some("2 steps of unknown length"));
+        assert_eq!(takes(0, 0, 0), None);
+    }
 }

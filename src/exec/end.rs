@@ -15,6 +15,7 @@ use crate::store::Record;
 impl Run<'_> {
     pub(super) fn ended(&mut self, step: usize, result: Result<work::Ended>) {
         self.busy -= 1;
+        self.due.ended();
         self.timed.remove(&step);
         if let State::Running { grant, .. } = std::mem::replace(&mut self.states[step], State::Waiting) {
             self.slots.give_back(grant);

@@ -34,8 +34,10 @@ mod decide;
 mod end;
 mod fetch;
 mod finish;
+mod forecast;
 mod gate;
 mod inputs;
+mod lengths;
 mod outlook;
 mod plan;
 mod priority;
@@ -54,6 +56,7 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 pub use decide::{Decider, Decision};
+pub use forecast::Forecast;
 pub use plan::{Planned, Verdict, plan};
 pub use slots::Capacity;
 pub use why::{Cause, Nearest, causes, downstream};
@@ -68,6 +71,8 @@ use crate::spec::Pipeline;
 use crate::step::Machine;
 use crate::store::{Record, Store};
 use costs::Crowd;
+use forecast::Due;
+use lengths::Lengths;
 use slots::{Grant, Rank, Slots};
 use sources::Sources;
 use stop::Stop;
@@ -127,6 +132,7 @@ enum State {
     Running {
         grant: Grant,
         stop: Arc<Stop>,
+        begun: Instant,
     },
     Done,
     Failed,
@@ -188,7 +194,9 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         fetching: BTreeMap::new(),
         to_fetch: VecDeque::new(),
         busy: 0,
+        lengths: None,
         ways: None,
+        due: Due::default(),
         sources: BTreeMap::new(),
         fetched: BTreeMap::new(),
         records: BTreeMap::new(),
@@ -244,8 +252,12 @@ struct Run<'a> {
     to_fetch: VecDeque<usize>,
     /// How many threads will send something.
     busy: usize,
+    /// How long steps take; read when the first step is ready.
+    lengths: Option<Lengths>,
     /// See [`priority::ways`]; worked out when the first step is ready.
     ways: Option<BTreeMap<usize, u64>>,
+    /// When to tell how long the run will go on.
+    due: Due,
     sources: BTreeMap<usize, Sources>,
     /// How long the remote sources of steps took.
     fetched: BTreeMap<usize, Duration>,
@@ -273,6 +285,7 @@ impl<'a> Run<'a> {
             if self.busy == 0 && (self.joined.is_empty() || self.stopping()) {
                 return;
             }
+            self.foresee();
             self.wait(receiver);
         }
     }

@@ -4,14 +4,17 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::decide::Decision;
-use super::slots::{Grant, Need};
+use super::lengths::Lengths;
+use super::slots::{Capacity, Grant, Need};
 use super::stop::Stop;
 use super::{Run, State, Threads, gate, priority, work};
 use crate::error::Problem;
 use crate::event::Event;
+use crate::spec::Step;
+use crate::step::Machine;
 use crate::store::{Lease, Lookup};
 
 /// How often to look whether another process has made what is waited for.
@@ -20,29 +23,33 @@ pub(super) const JOINED: Duration = Duration::from_millis(10);
 /// The stack of a thread that works: regular expressions and parsers are deep.
 const STACK: usize = 16 << 20;
 
+/// What a step takes of a machine while it runs.
+pub(super) fn need(step: &Step, machine: &Machine, capacity: &Capacity) -> Need {
+    let on_gpu = machine.device.starts_with("cuda") && step.kind.needs_torch();
+    let need = Need {
+        cpu: step.policy.cpu.unwrap_or_else(|| Need::cpu_of(step.action.share(), capacity)),
+        memory: step.policy.memory.unwrap_or_default(),
+        gpus: step.policy.gpus.unwrap_or(usize::from(on_gpu && !capacity.gpus.is_empty())),
+    };
+    need.within(capacity)
+}
+
 impl<'a> Run<'a> {
     /// Lets a step run as soon as there are slots for it.
     pub(super) fn is_ready(&mut self, step: usize, decision: Box<Decision>) {
         if let Some(problem) = self.asks_too_much(step) {
             return self.failed(step, problem);
         }
-        let (decider, graph, order) = (&self.decider, &self.graph, &self.order);
-        let ways = self.ways.get_or_insert_with(|| priority::ways(decider, graph, order));
+        let (pipeline, graph, order) = (self.pipeline, &self.graph, &self.order);
+        let lengths = self.lengths.get_or_insert_with(|| Lengths::read(&self.decider, order));
+        let ways = self.ways.get_or_insert_with(|| priority::ways(lengths, pipeline, graph, order));
         let rank = (Reverse(ways.get(&step).copied().unwrap_or_default()), self.place[step]);
         self.states[step] = State::Ready(decision);
         self.ready.insert(rank, step);
     }
 
     fn need(&self, step: usize) -> Need {
-        let (pipeline, capacity) = (self.pipeline, &self.options.capacity);
-        let step = &pipeline.steps[step];
-        let on_gpu = self.options.machine.device.starts_with("cuda") && step.kind.needs_torch();
-        let need = Need {
-            cpu: step.policy.cpu.unwrap_or_else(|| Need::cpu_of(step.action.share(), capacity)),
-            memory: step.policy.memory.unwrap_or_default(),
-            gpus: step.policy.gpus.unwrap_or(usize::from(on_gpu && !capacity.gpus.is_empty())),
-        };
-        need.within(capacity)
+        need(&self.pipeline.steps[step], &self.options.machine, &self.options.capacity)
     }
 
     /// The figures of the steps that its expectations name.
@@ -126,7 +133,7 @@ impl<'a> Run<'a> {
         if stop.has_limit() {
             self.timed.insert(step);
         }
-        self.states[step] = State::Running { grant, stop };
+        self.states[step] = State::Running { grant, stop, begun: Instant::now() };
         if let Err(problem) = self.spawn(threads, step, STACK, move |to| job.work(to)) {
             self.busy += 1;
             self.ended(step, Err(problem));

@@ -57,6 +57,63 @@ fn a_step_that_succeeds_on_another_attempt_is_kept() {
 }
 
 #[test]
+fn a_line_tells_how_many_attempts_failed() {
+    let case = Case::new(
+        "steps:\n  a:\n    uses: command\n    retries: { times: 3, backoff: 1ms }\n    with: { shell: 'echo x >> $HOME/t; test $(wc -l < $HOME/t) -ge 3; echo done > o', outputs: { o: o } }\n",
+    );
+    let told = stderr(&case.run(&[]));
+    let finished = told.lines().find(|line| line.starts_with("✓ a ")).unwrap_or_else(|| panic!("{told}"));
+    assert!(finished.ends_with("after 2 failed attempts"), "{told}");
+    let costs = |line: &str| line.contains("CPU ") && line.contains("iB");
+    assert!(costs(finished) || !cfg!(target_os = "linux"), "{told}");
+    let told = stderr(&case.run(&[]));
+    let reused = told.lines().find(|line| line.starts_with("= a ")).unwrap_or_else(|| panic!("{told}"));
+    assert!(reused.contains("(saved ") && (costs(reused) || !cfg!(target_os = "linux")), "{told}");
+}
+
+#[test]
+fn what_is_left_is_foretold_from_how_long_steps_took_before() {
+    let case = Case::new(
+        "params: { x: 1 }\nsteps:\n  a: { uses: command, with: { shell: 'sleep 0.0${params.x}; echo ${params.x} > o', outputs: { o: o } } }\n  b: { uses: command, in: { a: a }, with: { shell: 'cat $a > o', outputs: { o: o } } }\n",
+    );
+    let forecasts = |more: &[&str]| {
+        let output = case.run(&[&["--json"], more].concat());
+        assert_eq!(code(&output), Some(0), "{}{}", stdout(&output), stderr(&output));
+        let events = stdout(&output);
+        let events = events.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        let forecasts: Vec<_> = events.filter(|event| event["event"] == "forecast").collect();
+        forecasts
+            .iter()
+            .map(|event| ["low_ms", "high_ms", "unknown"].map(|field| event[field].as_u64().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(forecasts(&[])[0], [0, 0, 2], "nothing like them ever ran");
+    assert!(forecasts(&[]).is_empty(), "nothing runs");
+    let second = forecasts(&["--set", "x=2"])[0];
+    assert!(second[0] > 0 && second[2] == 0, "{second:?}");
+    let plan = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pipe"));
+        command
+            .args(["plan", "p.yaml", "--device", "cpu"])
+            .args(more)
+            .current_dir(case.root())
+            .env_remove("PIPE_CACHE");
+        command.output().expect("the binary starts")
+    };
+    let last = |text: String| text.lines().last().unwrap_or_default().to_owned();
+    let told = last(stderr(&plan(&["--set", "x=3"])));
+    assert!(told.starts_with("about "), "{told}");
+    assert!(last(stderr(&plan(&["--set", "x=2"]))).contains("2 to reuse"));
+    let json = |set| -> serde_json::Value {
+        serde_json::from_str(&last(stdout(&plan(&["--json", "--set", set])))).expect("JSON")
+    };
+    let told = json("x=3");
+    let ms = |field: &str| told["forecast"][field].as_u64().unwrap();
+    assert!(0 < ms("low_ms") && ms("low_ms") <= ms("high_ms") && ms("unknown") == 0, "{told}");
+    assert_eq!(json("x=2"), serde_json::json!({"forecast": {"low_ms": 0, "high_ms": 0, "unknown": 0}}));
+}
+
+#[test]
 fn attempts_come_to_an_end() {
     let case = Case::new(
         "steps: { a: { uses: command, retries: { times: 2, backoff: 1ms }, with: { shell: 'echo x >> $HOME/t; exit 5', outputs: { o: o } } } }",

@@ -126,7 +126,8 @@ fn reasons_are_cut_to_the_width_and_sentences_are_broken_between_words() {
         let Some(seen) = on_terminal(&project, columns, &[], &long.replace("run ", "plan ")) else { return };
         let line = seen.last.iter().find(|line| line.contains("parts")).expect("a line");
         assert!(line.contains("params.seed: 42 → "), "{line}");
-        assert_eq!(seen.last.len(), 3, "one row for each step, and the sum: {:#?}", seen.last);
+        assert_eq!(seen.last.len(), 4, "one row for each step, the sum, the time: {:#?}", seen.last);
+        assert!(seen.last[3].starts_with("about "), "{:#?}", seen.last);
         assert_eq!(line.ends_with('…'), columns == 50, "{line}");
     }
     let Some(seen) = on_terminal(&project, 30, &[], &format!("{RUN} --set seed=7")) else { return };
@@ -137,6 +138,32 @@ fn reasons_are_cut_to_the_width_and_sentences_are_broken_between_words() {
     // The columns of a pipe are not counted.
     let piped = project.pipe(&["plan", "pipelines/части.yaml", "--set", "seed=1234567890123456"]);
     assert!(String::from_utf8_lossy(&piped.stdout).contains("params.seed: 7 → 1234567890123456\n"));
+}
+
+#[test]
+fn of_many_steps_and_results_only_some_are_listed() {
+    let project = Project::new(40);
+    let seeds: Vec<String> = (0..40).map(|seed| seed.to_string()).collect();
+    let text = format!(
+        "name: many\nsteps:\n  documents: {{ uses: download, with: {{ source: 'данные/n.conllu' }} }}\n  \
+         parts: {{ uses: split, in: {{ data: documents }}, matrix: {{ seed: [{}] }}, with: {{ seed: '${{matrix.seed}}', dev: 0.2, test: 0.2 }} }}\n",
+        seeds.join(", ")
+    );
+    std::fs::write(project.root.join("pipelines/many.yaml"), text).unwrap();
+    let first = project.pipe(&["run", "pipelines/many.yaml"]);
+    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    // A program gets every path.
+    assert_eq!(String::from_utf8_lossy(&first.stdout).lines().count(), 120);
+    let again = project.pipe(&["run", "pipelines/many.yaml"]);
+    let told = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(told.starts_with("= 41 steps reused   (saved ") && told.lines().count() == 3, "{told}");
+    assert_eq!(again.stdout, first.stdout);
+
+    let Some(seen) = on_terminal(&project, 100, &[], "run pipelines/many.yaml") else { return };
+    assert_eq!(seen.code, 0);
+    assert_eq!(seen.last.iter().filter(|line| line.starts_with("cache/results/many/parts")).count(), 20);
+    assert_eq!(seen.last.last().map(String::as_str), Some("… and 100 more in cache/results/many"));
+    assert_eq!(seen.last.iter().filter(|line| line.contains("reused")).count(), 2, "{:#?}", seen.last);
 }
 
 #[test]
