@@ -1,15 +1,15 @@
 //! `pipe diff`: what two runs differ in: settings, parameters, inputs and figures.
-//! It does not know what a field or a figure means.
+//! It does not know how that is worked out.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod compare;
 
 use serde_json::{Value, json};
 
 use super::{Exit, FolderArgs, existing, runs};
-use crate::key::{self, Difference};
-use crate::run::{Fate, Story, find};
-use crate::store::Store;
+use crate::key::Difference;
+use crate::run::{Story, find};
 use crate::ui;
+use compare::{Both, Comparison, Figure};
 
 /// Tells what two runs differ in: what was set, the parameters and inputs of each step, and the figures side by side.
 #[derive(Debug, clap::Args)]
@@ -63,90 +63,7 @@ fn diff(args: &Args) -> Result<Exit, Exit> {
     Ok(Exit::Done)
 }
 
-/// All that two runs differ in.
-struct Comparison<'a> {
-    settings: Vec<Difference>,
-    /// The steps that both have.
-    steps: Vec<Both<'a>>,
-    only_a: Vec<&'a str>,
-    only_b: Vec<&'a str>,
-}
-
-/// A step of both runs.
-struct Both<'a> {
-    step: &'a str,
-    a: &'a Fate,
-    b: &'a Fate,
-    /// The fields of the manifest that differ, each with the step of B that made an input, where that is known.
-    fields: Vec<(Difference, Option<&'a str>)>,
-    /// What is said without fields.
-    remark: Option<String>,
-    figures: Vec<Figure<'a>>,
-}
-
-struct Figure<'a> {
-    name: &'a str,
-    a: Option<f64>,
-    b: Option<f64>,
-}
-
-impl Figure<'_> {
-    fn differs(&self) -> bool {
-        self.a != self.b
-    }
-
-    fn difference(&self) -> Option<f64> {
-        Some(self.b? - self.a?)
-    }
-}
-
-impl Both<'_> {
-    fn differs(&self) -> bool {
-        self.is_told() || self.figures.iter().any(Figure::differs)
-    }
-
-    /// Whether there is more to say than figures.
-    fn is_told(&self) -> bool {
-        let lost = self.a.result().is_some() != self.b.result().is_some();
-        lost || !self.fields.is_empty() || self.remark.is_some()
-    }
-}
-
-impl<'a> Comparison<'a> {
-    fn of(store: &Store, a: &'a Story, b: &'a Story) -> Self {
-        let by_id = |story: &'a Story| -> BTreeMap<&'a str, &'a Fate> {
-            story.steps.iter().map(|told| (told.step.as_str(), &told.fate)).collect()
-        };
-        let (in_a, in_b) = (by_id(a), by_id(b));
-        // The digests of fields are cut to what a reader can compare; so are these.
-        let outputs = b.steps.iter().flat_map(|told| {
-            let made = told.fate.result().into_iter().flat_map(|result| result.outputs.values());
-            made.map(|made| (key::short(&made.digest), told.step.as_str()))
-        });
-        let makers: BTreeMap<String, &str> = outputs.collect();
-        let both = |(step, a): (&'a str, &'a Fate)| {
-            let b = *in_b.get(step)?;
-            let (fields, remark) = fields(store, a, b);
-            let maker = |difference: &Difference| {
-                difference.port()?;
-                makers.get(difference.new.as_ref()?).copied()
-            };
-            let fields = fields.into_iter().map(|difference| (maker(&difference), difference));
-            let fields = fields.map(|(maker, difference)| (difference, maker)).collect();
-            Some(Both { step, a, b, fields, remark, figures: figures(a, b) })
-        };
-        let ids = |story: &'a Story| story.steps.iter().map(|told| (told.step.as_str(), &told.fate));
-        let without = |story: &'a Story, other: &BTreeMap<&str, &Fate>| {
-            ids(story).map(|(step, _)| step).filter(|step| !other.contains_key(step)).collect()
-        };
-        Self {
-            settings: settings(a, b),
-            steps: ids(a).filter_map(both).collect(),
-            only_a: without(a, &in_b),
-            only_b: without(b, &in_a),
-        }
-    }
-
+impl Comparison<'_> {
     fn print(&self, all: bool) {
         list("settings:", &self.settings.iter().map(ToString::to_string).collect::<Vec<_>>());
         let told: Vec<&Both> = self.steps.iter().filter(|both| all || both.is_told()).collect();
@@ -221,51 +138,6 @@ impl Both<'_> {
     }
 }
 
-/// What differs in the manifests, or a sentence where that cannot be told.
-fn fields(store: &Store, a: &Fate, b: &Fate) -> (Vec<Difference>, Option<String>) {
-    let (Some(of_a), Some(of_b)) = (a.result(), b.result()) else {
-        let failed = [("A", a), ("B", b)].into_iter().filter_map(|(run, fate)| match fate {
-            Fate::Failed(what) => Some(format!("{run}: {}", what.lines().next().unwrap_or_default())),
-            _ => None,
-        });
-        let failed: Vec<String> = failed.collect();
-        return (Vec::new(), (!failed.is_empty()).then(|| failed.join("; ")));
-    };
-    if of_a.key == of_b.key {
-        let names: BTreeSet<&String> = of_a.outputs.keys().chain(of_b.outputs.keys()).collect();
-        let digest = |outputs: &BTreeMap<String, crate::event::Made>, name: &str| {
-            outputs.get(name).map(|made| made.digest.clone())
-        };
-        let changed = names.into_iter().filter(|name| digest(&of_a.outputs, name) != digest(&of_b.outputs, name));
-        let changed: Vec<String> = changed.map(|name| format!("`{name}`")).collect();
-        let remark = (!changed.is_empty())
-            .then(|| format!("the key is the same, but not what came out: {}", changed.join(", ")));
-        return (Vec::new(), remark);
-    }
-    match (store.record(&of_a.key), store.record(&of_b.key)) {
-        (Some(a), Some(b)) => match key::diff(&a.manifest, &b.manifest) {
-            same if same.is_empty() => (same, Some("its inputs stand in another order".to_owned())),
-            differences => (differences, None),
-        },
-        (a, b) => {
-            let gone = match (a, b) {
-                (None, None) => "the records of both are",
-                (None, _) => "the record of A is",
-                _ => "the record of B is",
-            };
-            (Vec::new(), Some(format!("something differs, but {gone} not in the cache any more")))
-        }
-    }
-}
-
-fn figures<'a>(a: &'a Fate, b: &'a Fate) -> Vec<Figure<'a>> {
-    let figures = |fate: &'a Fate| fate.result().map(|result| &result.figures);
-    let (a, b) = (figures(a), figures(b));
-    let names: BTreeSet<&String> = a.into_iter().chain(b).flat_map(BTreeMap::keys).collect();
-    let value = |figures: Option<&BTreeMap<String, f64>>, name: &str| figures?.get(name).copied();
-    names.into_iter().map(|name| Figure { name, a: value(a, name), b: value(b, name) }).collect()
-}
-
 fn row(step: &str, figure: &Figure) -> Vec<String> {
     let number = |value: Option<f64>| value.map(ui::number).unwrap_or_default();
     let (mut a, mut b) = (number(figure.a), number(figure.b));
@@ -278,21 +150,6 @@ fn row(step: &str, figure: &Figure) -> Vec<String> {
         format!("{sign}{}", ui::number(difference))
     });
     vec![step.to_owned(), figure.name.to_owned(), a, b, difference.unwrap_or_default()]
-}
-
-/// What was set differently; of a name that was set twice, the last value counted.
-fn settings(a: &Story, b: &Story) -> Vec<Difference> {
-    let values = |story: &Story| -> BTreeMap<String, String> {
-        let sets = story.begun.iter().flat_map(|begun| &begun.sets);
-        let pair = |set: &String| set.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-        sets.filter_map(pair).collect()
-    };
-    let (a, b) = (values(a), values(b));
-    let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-    let changed = names.into_iter().filter(|name| a.get(*name) != b.get(*name));
-    changed
-        .map(|name| Difference { path: name.clone(), old: a.get(name).cloned(), new: b.get(name).cloned() })
-        .collect()
 }
 
 fn it(n: usize) -> &'static str {

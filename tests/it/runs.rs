@@ -18,7 +18,7 @@ name: проба
 params: { f1: 0.5, fail: 0 }
 steps:
   оценка: { uses: command, with: { shell: 'echo \"{\\\"f1\\\": ${params.f1}, \\\"n\\\": 12}\" > m.json', outputs: { m: m.json }, figures: m.json } }
-  итог: { uses: command, in: { m: оценка }, with: { shell: 'cat in/m > o', outputs: { o: o } } }
+  итог: { uses: command, in: { m: оценка }, with: { shell: 'cat in/m in/m > o', outputs: { o: o } } }
   сбой: { uses: command, in: { o: итог }, with: { shell: 'echo ${params.fail} > o; exit ${params.fail}', outputs: { o: o } } }
 ";
 
@@ -187,6 +187,7 @@ fn two_runs_are_compared_field_by_field_and_figure_by_figure() {
     assert!(lines[6].starts_with("    params.shell: ") && lines[6].contains("0.5") && lines[6].contains("→"), "{told}");
     assert_eq!(lines[7], "  итог");
     assert!(lines[8].starts_with("    inputs.m: ") && lines[8].ends_with("… (of оценка)"), "{told}");
+    assert!(lines[10].ends_with("… (of итог)"), "{told}");
     let figure = lines.iter().position(|line| *line == "figures:").expect("figures");
     assert_eq!(lines[figure + 2].split_whitespace().collect::<Vec<_>>(), ["оценка", "f1", "0.5", "0.62", "+0.12"]);
     assert_eq!(lines.len(), figure + 3, "a figure that is the same is not shown: {told}");
