@@ -10,6 +10,7 @@ pub mod export;
 mod front;
 mod grid;
 pub mod help;
+pub mod logs;
 pub mod plan;
 mod remote;
 pub mod render;
@@ -75,6 +76,7 @@ enum Verb {
     #[command(visible_alias = "why")]
     Explain(explain::Args),
     Check(check::Args),
+    Logs(logs::Args),
     Help(help::Args),
     Schema(schema::Args),
     Render(render::Args),
@@ -203,6 +205,7 @@ pub fn main() -> ExitCode {
         Verb::Plan(args) => plan::main(&args),
         Verb::Explain(args) => explain::main(&args),
         Verb::Check(args) => check::main(&args),
+        Verb::Logs(args) => logs::main(&args),
         Verb::Help(args) => help::main(&args),
         Verb::Schema(args) => schema::main(&args),
         Verb::Render(args) => render::main(&args),
