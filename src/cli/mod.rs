@@ -4,6 +4,7 @@
 pub mod cache;
 pub mod check;
 mod choice;
+pub mod diff;
 pub mod explain;
 pub mod export;
 mod front;
@@ -14,9 +15,10 @@ pub mod plan;
 mod remote;
 pub mod render;
 pub mod run;
+pub mod runs;
 pub mod schema;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -79,6 +81,8 @@ enum Verb {
     Schema(schema::Args),
     Render(render::Args),
     Export(export::Args),
+    Runs(runs::Args),
+    Diff(diff::Args),
     Cache(cache::Args),
 }
 
@@ -108,6 +112,14 @@ pub struct CacheArgs {
     /// What computes: `cpu`, `cuda:0`, or `auto` for the first GPU that libtorch can use.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: String,
+}
+
+/// Where results are kept, for verbs that read no pipeline.
+#[derive(Debug, Clone, Args)]
+pub struct FolderArgs {
+    /// The cache folder.
+    #[arg(long, value_name = "DIR", env = "PIPE_CACHE", default_value = "cache")]
+    pub cache: PathBuf,
 }
 
 /// What is to be brought up to date, from what, and where.
@@ -165,6 +177,15 @@ impl CacheArgs {
     }
 }
 
+/// The cache in this folder, if there is one.
+fn existing(folder: &Path) -> Result<Store, Exit> {
+    if folder.is_dir() {
+        return Ok(Store::at(folder));
+    }
+    let problem = Problem::new(format!("there is no cache at {}", folder.display()));
+    Err(fail(&problem.help("name its folder with --cache DIR"), Exit::Usage))
+}
+
 /// Shows the problems of a pipeline file with its text.
 fn refuse(problems: &Problems) -> Exit {
     ui::err(problem::render(problems, ui::look()).trim_end());
@@ -189,6 +210,8 @@ pub fn main() -> ExitCode {
         Verb::Schema(args) => schema::main(&args),
         Verb::Render(args) => render::main(&args),
         Verb::Export(args) => export::main(&args),
+        Verb::Runs(args) => runs::main(&args),
+        Verb::Diff(args) => diff::main(&args),
         Verb::Cache(args) => cache::main(&args),
     };
     exit.into()

@@ -42,6 +42,8 @@ mod model_reference;
 mod profiles;
 mod report;
 #[cfg(unix)]
+mod runs;
+#[cfg(unix)]
 mod scheduler;
 mod spec;
 mod support;
