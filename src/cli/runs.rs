@@ -48,9 +48,9 @@ fn runs(args: &Args) -> Result<Exit, Exit> {
         Some(run) => {
             let (found, story) = story(&runs, run)?;
             if args.json {
-                steps_json(&story)
+                steps_json(&story);
             } else {
-                steps(found, &story)
+                steps(found, &story);
             }
             Ok(Exit::Done)
         }
