@@ -4,11 +4,14 @@
 pub mod cache;
 pub mod check;
 mod choice;
+pub mod completions;
 pub mod explain;
 pub mod export;
 mod front;
+pub mod graph;
 mod grid;
 pub mod help;
+pub mod init;
 pub mod plan;
 mod remote;
 pub mod render;
@@ -68,16 +71,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Init(init::Args),
     Run(run::Args),
     Plan(plan::Args),
     #[command(visible_alias = "why")]
     Explain(explain::Args),
     Check(check::Args),
+    Graph(graph::Args),
     Help(help::Args),
     Schema(schema::Args),
     Render(render::Args),
     Export(export::Args),
     Cache(cache::Args),
+    Completions(completions::Args),
 }
 
 /// Which pipeline, with which parameters.
@@ -178,15 +184,18 @@ fn fail(problem: &Problem, exit: Exit) -> Exit {
 /// Reads the arguments, does what they say, and tells how it went.
 pub fn main() -> ExitCode {
     let exit = match Cli::parse().verb {
+        Verb::Init(args) => init::main(&args),
         Verb::Run(args) => run::main(&args),
         Verb::Plan(args) => plan::main(&args),
         Verb::Explain(args) => explain::main(&args),
         Verb::Check(args) => check::main(&args),
+        Verb::Graph(args) => graph::main(&args),
         Verb::Help(args) => help::main(&args),
         Verb::Schema(args) => schema::main(&args),
         Verb::Render(args) => render::main(&args),
         Verb::Export(args) => export::main(&args),
         Verb::Cache(args) => cache::main(&args),
+        Verb::Completions(args) => completions::main(&args),
     };
     exit.into()
 }
