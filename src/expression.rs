@@ -4,7 +4,7 @@
 //! An expression is untrusted text: it sees only the values it is given, calls only the functions below, and its
 //! work is bounded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use minijinja::value::Value as Jinja;
@@ -34,8 +34,10 @@ fn environment() -> &'static Environment<'static> {
         environment.add_test("defined", |value: &Jinja| !value.is_undefined());
         environment.add_function("isfinite", |x: f64| x.is_finite());
         environment.add_function("abs", |x: f64| x.abs());
-        environment.add_function("min", |a: f64, b: f64| a.min(b));
-        environment.add_function("max", |a: f64, b: f64| a.max(b));
+        // One that is not a number makes the answer none, unlike `f64::min`: it must not be lost.
+        let either = |a: f64, b: f64, choose: fn(f64, f64) -> f64| if (a + b).is_nan() { a + b } else { choose(a, b) };
+        environment.add_function("min", move |a: f64, b: f64| either(a, b, f64::min));
+        environment.add_function("max", move |a: f64, b: f64| either(a, b, f64::max));
         environment
     })
 }
@@ -44,13 +46,38 @@ fn environment() -> &'static Environment<'static> {
 const FUNCTIONS: [&str; 4] = ["isfinite", "abs", "min", "max"];
 
 impl Expression {
-    /// Reads an expression.
+    /// Reads an expression. Whatever can be known without values is found here: syntax, functions that there are not,
+    /// an answer that is neither true nor false.
     pub fn parse(text: &str) -> Result<Self> {
         if text.len() > LONGEST {
             return Err(Problem::new(format!("this expression is longer than {LONGEST} bytes")));
         }
-        environment().compile_expression(text).map_err(|error| wrong(text, &error))?;
-        Ok(Self { text: text.to_owned() })
+        let compiled = environment().compile_expression(text).map_err(|error| wrong(text, &error))?;
+        // A text or a list times a number is that many of them, which no fuel counts.
+        if text.contains('*') && text.contains(['[', '{', '\'', '"']) {
+            let problem = Problem::new(format!("`{text}` multiplies beside texts or lists"));
+            return Err(problem.help("make two expressions of it"));
+        }
+        let expression = Self { text: text.to_owned() };
+        let names = expression.names();
+        let pairs = names.iter().zip(names.iter().skip(1));
+        if let Some((short, long)) =
+            pairs.into_iter().find(|(a, b)| b.strip_prefix(*a).is_some_and(|r| r.starts_with('.')))
+        {
+            let problem = Problem::new(format!("`{text}` uses `{short}` and `{long}`, which cannot both be there"));
+            return Err(problem.help("make two expressions of it"));
+        }
+        // Which numbers the names stand for seldom changes what sort of answer there is.
+        match compiled.eval(&Values::all(&names, 0.5).0) {
+            Ok(value) if bool::try_from(value.clone()).is_err() => Err(neither(text, &value)),
+            Err(error) if is_of_the_text(error.kind()) => Err(wrong(text, &error)),
+            _ => Ok(expression),
+        }
+    }
+
+    /// True if it multiplies, so that nothing but numbers may come in.
+    pub fn multiplies(&self) -> bool {
+        self.text.contains('*')
     }
 
     /// As it was written.
@@ -71,11 +98,21 @@ impl Expression {
             .compile_expression(&self.text)
             .and_then(|expression| expression.eval(&values.0))
             .map_err(|error| wrong(&self.text, &error))?;
-        bool::try_from(value.clone()).map_err(|_| {
-            Problem::new(format!("`{}` is {value}, neither true nor false", self.text))
-                .expected("a comparison, such as `f1 >= 0.5`")
-        })
+        bool::try_from(value.clone()).map_err(|_| neither(&self.text, &value))
     }
+}
+
+fn neither(text: &str, value: &Jinja) -> Problem {
+    let what = format!("`{text}` is {}, neither true nor false", value.kind());
+    Problem::new(what).expected("a comparison, such as `f1 >= 0.5`")
+}
+
+/// True of mistakes that no values can mend.
+fn is_of_the_text(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::UnknownFunction | ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownMethod
+    )
 }
 
 /// What the names of an expression stand for.
@@ -86,6 +123,25 @@ impl Values {
     /// A number, also one that JSON has no word for.
     pub fn number(number: f64) -> Self {
         Self(Jinja::from(number))
+    }
+
+    /// The same number for all names, `base.f1` as an entry of `base`.
+    fn all(names: &BTreeSet<String>, number: f64) -> Self {
+        Self::tree(names.iter().map(|name| (name.as_str(), number)).collect())
+    }
+
+    /// Numbers by their names, `base.f1` as an entry of `base`; no name is the beginning of another.
+    pub fn tree(numbers: Vec<(&str, f64)>) -> Self {
+        let mut groups: BTreeMap<&str, Vec<(&str, f64)>> = BTreeMap::new();
+        let mut entries = Vec::new();
+        for (name, number) in numbers {
+            match name.split_once('.') {
+                None => entries.push((name.to_owned(), Self::number(number))),
+                Some((group, rest)) => groups.entry(group).or_default().push((rest, number)),
+            }
+        }
+        entries.extend(groups.into_iter().map(|(group, numbers)| (group.to_owned(), Self::tree(numbers))));
+        Self::group(entries)
     }
 
     /// Names and what they stand for.
@@ -116,7 +172,7 @@ fn wrong(text: &str, error: &Error) -> Problem {
     let what = match error.kind() {
         ErrorKind::SyntaxError => format!("`{text}` is not an expression: {detail}"),
         ErrorKind::UndefinedError => format!("`{text}` names something that is not there"),
-        ErrorKind::UnknownFunction => format!("`{text}` calls a function that is not there"),
+        kind if is_of_the_text(kind) => format!("`{text}` calls a function that is not there"),
         ErrorKind::OutOfFuel => format!("`{text}` takes too long"),
         _ => format!(
             "`{text}` cannot be worked out: {}",
@@ -126,7 +182,7 @@ fn wrong(text: &str, error: &Error) -> Problem {
     let problem = Problem::new(what);
     match error.kind() {
         ErrorKind::SyntaxError => problem.help("texts stand in quotes, and `==` compares: `matrix.kind == 'lora'`"),
-        ErrorKind::UnknownFunction => problem.help(format!("the functions are `{}`", FUNCTIONS.join("`, `"))),
+        kind if is_of_the_text(kind) => problem.help(format!("the functions are `{}`", FUNCTIONS.join("`, `"))),
         _ => problem,
     }
 }
@@ -153,6 +209,7 @@ mod tests {
             ("loss in [1, 2]", true),
             ("nothing is defined", false),
             ("min(f1, base.f1) == f1", true),
+            ("f1 >= 0.5 * base.f1", true),
         ] {
             assert_eq!(holds(text), Ok(expected), "{text}");
         }
@@ -167,7 +224,12 @@ mod tests {
             ("f1 = 2", "is not an expression"),
             ("f2 > 1", "something that is not there"),
             ("open('x')", "calls a function that is not there"),
-            ("f1 + 1", "neither true nor false"),
+            ("f1 + 1", "is number, neither true nor false"),
+            ("f1 | abs > 0", "calls a function that is not there"),
+            ("sqrt(f1) > 1", "calls a function that is not there"),
+            ("base > 1 or base.f1 > 1", "cannot both be there"),
+            // It would take hours: nothing counts the work of a multiplied list.
+            ("([1] * 9000000) == ([1] * 9000000) or f1 == 1", "multiplies beside texts or lists"),
             ("", "is not an expression"),
             ("kind > 1 + kind", "cannot be worked out"),
         ] {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Number, Value, json};
 
-pub use diff::{Difference, diff};
+pub use diff::{Difference, diff, short};
 
 use crate::digest::Digest;
 

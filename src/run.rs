@@ -4,16 +4,22 @@
 //! The first line is `{"format":"pipe/run@1","run":…,"version":…}`; each other line is a [`Stamped`] event.
 //! Progress is left out: it says nothing once it is over.
 
+pub mod find;
+mod glance;
+mod steps;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::event::{Event, Say, Stamped};
+pub use glance::{Begun, End, Glance, glance};
+pub use steps::{Fate, Story, Told};
 
 /// First field of the first line.
 pub const FORMAT: &str = "pipe/run@1";
@@ -67,14 +73,15 @@ impl Log {
 /// Reads a log back. A last line that a kill cut short is left out; any other damage is a problem.
 pub fn read(path: &Path) -> Result<(Head, Vec<Stamped>)> {
     let file = File::open(path).map_err(|e| Problem::io("read", path, &e))?;
-    let lines: Vec<String> =
-        BufReader::new(file).lines().collect::<std::io::Result<_>>().map_err(|e| Problem::io("read", path, &e))?;
+    // Bytes, because a kill may cut a line within a letter.
+    let lines: Vec<Vec<u8>> =
+        BufReader::new(file).split(b'\n').collect::<std::io::Result<_>>().map_err(|e| Problem::io("read", path, &e))?;
     let name = path.display().to_string();
     let broken = |line: usize, error: &serde_json::Error| {
         Problem::new(format!("this line of the run log cannot be read: {error}")).in_file(&name, Some(line as u64))
     };
-    let first = lines.first().map_or("", String::as_str);
-    let head: Head = serde_json::from_str(first).map_err(|e| broken(1, &e))?;
+    let first = lines.first().map_or(&[][..], Vec::as_slice);
+    let head: Head = serde_json::from_slice(first).map_err(|e| broken(1, &e))?;
     if head.format != FORMAT {
         return Err(Problem::new(format!("the run log has the format `{}`", head.format))
             .in_file(&name, Some(1))
@@ -82,7 +89,7 @@ pub fn read(path: &Path) -> Result<(Head, Vec<Stamped>)> {
     }
     let mut events = Vec::new();
     for (i, line) in lines.iter().enumerate().skip(1) {
-        match serde_json::from_str(line) {
+        match serde_json::from_slice(line) {
             Ok(stamped) => events.push(stamped),
             Err(_) if i + 1 == lines.len() => {}
             Err(error) => return Err(broken(i + 1, &error)),
@@ -107,6 +114,22 @@ pub fn began(name: &str) -> Option<String> {
         numbers.count() == parts && text.matches('-').count() == parts - 1
     };
     (is_time(day, 3) && is_time(clock, 3)).then(|| format!("{day} {}", clock.replace('-', ":")))
+}
+
+/// How long ago a run of this name began; `None` if it is no name of a run, or of one to come.
+pub fn age(name: &str, now: SystemTime) -> Option<Duration> {
+    let began = began(name)?;
+    let parts: Vec<u64> = began.split(['-', ' ', ':']).map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let [year @ 1970..=9999, month @ 1..=12, day @ 1..=31, hour, minute, second] = parts[..] else { return None };
+    if hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    // Days from civil, of the same page: years begin in March.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let of_era = year % 400 * 365 + year % 400 / 4 - year % 400 / 100 + (153 * month + 2) / 5 + day;
+    let days = (year / 400 * 146_097 + of_era).checked_sub(719_469)?;
+    let began = Duration::from_secs(days * 86400 + hour * 3600 + minute * 60 + second);
+    now.duration_since(UNIX_EPOCH).ok()?.checked_sub(began)
 }
 
 /// `2026-11-24T02-30-05Z`: a time that is a file name everywhere. Days to date by Howard Hinnant's
@@ -135,6 +158,25 @@ mod tests {
         assert_ne!(name(), name());
         assert_eq!(began("2026-11-24T02-30-05Z-ab12cd").as_deref(), Some("2026-11-24 02:30:05"));
         assert!(["", "r", "Z", "TZ", "2026T1-2-3Z", "a-b-cT1-2-3Z"].iter().all(|name| began(name).is_none()));
+    }
+
+    #[test]
+    fn an_age_is_what_has_passed_since() {
+        let second = |n: u64| UNIX_EPOCH + Duration::from_secs(n);
+        for began in [0, 951_782_400, 951_868_799, 951_868_800, 1_795_487_405, 1_798_761_599, 4_107_542_400] {
+            let name = format!("{}-ab12cd", utc(began));
+            assert_eq!(age(&name, second(began + 61)), Some(Duration::from_secs(61)), "{name}");
+            assert_eq!(age(&name, second(began.saturating_sub(1))), (began == 0).then_some(Duration::ZERO));
+        }
+        for bad in [
+            "r",
+            "2026-13-01T00-00-00Z",
+            "1969-01-01T00-00-00Z",
+            "2026-01-01T24-00-00Z",
+            "99999999999999999999-1-1T1-1-1Z",
+        ] {
+            assert_eq!(age(bad, second(1 << 40)), None, "{bad}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use serde_json::json;
 
-use super::{CacheArgs, Exit, PipelineArgs, fail, plan};
+use super::{CacheArgs, Exit, PipelineArgs, existing, fail, plan};
 use crate::digest::Digest;
 use crate::error::Problem;
 use crate::event::{Event, Say, Stamped};
@@ -88,11 +88,10 @@ struct KeepArgs {
 
 /// Does it.
 pub fn main(args: &Args) -> Exit {
-    let store = Store::at(&args.cache);
-    if !store.root().is_dir() {
-        let problem = Problem::new(format!("there is no cache at {}", store.root().display()));
-        return fail(&problem.help("name its folder with --cache DIR"), Exit::Usage);
-    }
+    let store = match existing(&args.cache) {
+        Ok(store) => store,
+        Err(exit) => return exit,
+    };
     let done = match &args.what {
         What::Stats { keep, json } => stats(&store, keep, *json),
         What::Verify { repair } => verify(&store, *repair),

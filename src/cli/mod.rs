@@ -5,6 +5,7 @@ pub mod cache;
 pub mod check;
 mod choice;
 pub mod completions;
+pub mod diff;
 pub mod explain;
 pub mod export;
 mod front;
@@ -12,13 +13,15 @@ pub mod graph;
 mod grid;
 pub mod help;
 pub mod init;
+pub mod logs;
 pub mod plan;
 mod remote;
 pub mod render;
 pub mod run;
+pub mod runs;
 pub mod schema;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -78,10 +81,13 @@ enum Verb {
     Explain(explain::Args),
     Check(check::Args),
     Graph(graph::Args),
+    Logs(logs::Args),
     Help(help::Args),
     Schema(schema::Args),
     Render(render::Args),
     Export(export::Args),
+    Runs(runs::Args),
+    Diff(diff::Args),
     Cache(cache::Args),
     Completions(completions::Args),
 }
@@ -112,6 +118,14 @@ pub struct CacheArgs {
     /// What computes: `cpu`, `cuda:0`, or `auto` for the first GPU that libtorch can use.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: String,
+}
+
+/// Where results are kept, for verbs that read no pipeline.
+#[derive(Debug, Clone, Args)]
+pub struct FolderArgs {
+    /// The cache folder.
+    #[arg(long, value_name = "DIR", env = "PIPE_CACHE", default_value = "cache")]
+    pub cache: PathBuf,
 }
 
 /// What is to be brought up to date, from what, and where.
@@ -169,6 +183,15 @@ impl CacheArgs {
     }
 }
 
+/// The cache in this folder, if there is one.
+fn existing(folder: &Path) -> Result<Store, Exit> {
+    if folder.is_dir() {
+        return Ok(Store::at(folder));
+    }
+    let problem = Problem::new(format!("there is no cache at {}", folder.display()));
+    Err(fail(&problem.help("name its folder with --cache DIR"), Exit::Usage))
+}
+
 /// Shows the problems of a pipeline file with its text.
 fn refuse(problems: &Problems) -> Exit {
     ui::err(problem::render(problems, ui::look()).trim_end());
@@ -190,10 +213,13 @@ pub fn main() -> ExitCode {
         Verb::Explain(args) => explain::main(&args),
         Verb::Check(args) => check::main(&args),
         Verb::Graph(args) => graph::main(&args),
+        Verb::Logs(args) => logs::main(&args),
         Verb::Help(args) => help::main(&args),
         Verb::Schema(args) => schema::main(&args),
         Verb::Render(args) => render::main(&args),
         Verb::Export(args) => export::main(&args),
+        Verb::Runs(args) => runs::main(&args),
+        Verb::Diff(args) => diff::main(&args),
         Verb::Cache(args) => cache::main(&args),
         Verb::Completions(args) => completions::main(&args),
     };

@@ -90,15 +90,14 @@ impl Run<'_> {
         self.failed.store(!self.options.choice.keep_going, Ordering::Relaxed);
         self.tell(Event::StepFailed { step: self.id(step), problem });
         self.states[step] = State::Failed;
-        let key = self.keys.iter().find(|(_, maker)| **maker == step).map(|(key, _)| key.clone());
-        if let Some(key) = key {
+        if let Some(key) = self.making.get(&step).cloned() {
             self.let_go(step, &key);
         }
     }
 
     /// Those who waited for the same result or the same source are decided anew.
     pub(super) fn let_go(&mut self, step: usize, key: &Digest) {
-        if self.keys.get(key) == Some(&step) {
+        if self.making.remove(&step).is_some() {
             self.keys.remove(key);
         }
         for twin in self.twins.remove(&step).unwrap_or_default() {

@@ -84,6 +84,7 @@ impl<'a> Run<'a> {
             }
             None => {
                 self.keys.insert(decision.key.clone(), step);
+                self.making.insert(step, decision.key.clone());
                 self.is_ready(step, Box::new(decision));
             }
         }

@@ -180,6 +180,7 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         graph,
         order,
         keys: BTreeMap::new(),
+        making: BTreeMap::new(),
         twins: BTreeMap::new(),
         ready: BTreeMap::new(),
         joined: BTreeSet::new(),
@@ -231,6 +232,8 @@ struct Run<'a> {
     undecided: BTreeSet<usize>,
     /// Who is making the result of a key here, or waits to.
     keys: BTreeMap<Digest, usize>,
+    /// The same the other way round.
+    making: BTreeMap<usize, Digest>,
     /// Who waits for another step: one with the same key or the same remote source.
     twins: BTreeMap<usize, Vec<usize>>,
     ready: BTreeMap<Rank, usize>,

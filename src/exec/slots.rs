@@ -112,7 +112,9 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::cmp::Reverse;
+    use std::collections::BTreeSet;
 
     #[test]
     fn every_share_fits_into_any_number_of_slots() {
@@ -148,5 +150,54 @@ mod tests {
         // Memory counts like the rest.
         let mut slots = Slots::of(&capacity);
         assert_eq!(started(&mut slots, &[need(1, 6, 0), need(1, 6, 0), need(1, 4, 0), need(1, 0, 0)]), [0, 3]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+        /// Steps come one after the other and end in any order.
+        #[test]
+        fn nothing_is_given_twice_and_everybody_gets_on(
+            cpu in 1usize..5,
+            memory in 0u64..10,
+            gpus in 0usize..4,
+            needs in prop::collection::vec((1usize..7, 0u64..14, 0usize..4), 1..60),
+            ends in prop::collection::vec(any::<prop::sample::Index>(), 60),
+        ) {
+            let capacity = Capacity { cpu, memory: Some(memory), gpus: (0..gpus).collect() };
+            let need = |step: usize| {
+                let (cpu, memory, wanted) = needs[step];
+                Need { cpu, memory, gpus: wanted.min(gpus) }.within(&capacity)
+            };
+            let whole = Slots::of(&capacity);
+            let mut slots = whole.clone();
+            let (mut ready, mut running, mut seen) = (BTreeMap::new(), Vec::<(usize, Grant)>::new(), BTreeSet::new());
+            for step in 0..needs.len() {
+                ready.insert((Reverse(0), step), step);
+            }
+            for end in &ends {
+                while let Some((rank, grant)) = slots.next(&ready, need) {
+                    let Some(step) = ready.remove(&rank) else { panic!("only who is ready starts") };
+                    prop_assert!(seen.insert(step), "{step} starts twice");
+                    let asked = need(step);
+                    prop_assert_eq!((grant.cpu, grant.memory, grant.gpus.len()), (asked.cpu, asked.memory, asked.gpus));
+                    running.push((step, grant));
+                    prop_assert!(running.iter().map(|(_, grant)| grant.cpu).sum::<usize>() <= cpu);
+                    prop_assert!(running.iter().map(|(_, grant)| grant.memory).sum::<u64>() <= memory);
+                    let given: Vec<usize> = running.iter().flat_map(|(_, grant)| grant.gpus.clone()).collect();
+                    prop_assert_eq!(given.iter().collect::<BTreeSet<_>>().len(), given.len(), "a GPU is given twice");
+                }
+                if running.is_empty() {
+                    break;
+                }
+                let (_, grant) = running.swap_remove(end.index(running.len()));
+                slots.give_back(grant);
+            }
+            prop_assert_eq!(seen.len(), needs.len(), "somebody never started");
+            for (_, grant) in running {
+                slots.give_back(grant);
+            }
+            prop_assert_eq!((slots.cpu, slots.memory, slots.gpus), (whole.cpu, whole.memory, whole.gpus));
+        }
     }
 }

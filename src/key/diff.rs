@@ -133,11 +133,16 @@ fn named(item: &Value) -> Option<(String, Value)> {
     Some((name.to_owned(), rest))
 }
 
+/// A digest as the fields show it: `1a2b3c4d…`.
+pub fn short(digest: &Digest) -> String {
+    format!("{}…", &digest.as_str()[..8])
+}
+
 /// A value for a person: digests are cut to what tells them apart, plain text goes without quotes.
 fn readable(value: &Value) -> String {
     match value {
         Value::String(text) => match Digest::parse(text) {
-            Some(digest) => format!("{}…", &digest.as_str()[..8]),
+            Some(digest) => short(&digest),
             None if text.is_empty() || text.contains(['\n', '→', '`']) => value.to_string(),
             None => text.clone(),
         },

@@ -65,6 +65,42 @@ pub fn schema(kinds: &[&dyn AnyKind]) -> Value {
                         { "type": "string", "pattern": NAME }
                     ]
                 }
+            },
+            "when": { "description": "Which cells of the matrix there are: an expression over `matrix.…` and `params.…`.", "type": "string" },
+            "resources": {
+                "description": "What the step takes of the machine while it runs.",
+                "anyOf": [
+                    {
+                        "type": "object",
+                        "additionalProperties": false,
+                        "properties": {
+                            "cpu": { "description": "Slots for cores.", "anyOf": [{ "type": "integer", "minimum": 1 }, { "type": "string", "pattern": NAME }] },
+                            "memory": { "description": "Memory: `512MB`, `8GB`.", "type": ["integer", "string"] },
+                            "gpu": { "description": "GPUs for the step alone.", "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": NAME }] }
+                        }
+                    },
+                    { "type": ["string", "null"] }
+                ]
+            },
+            "retries": {
+                "description": "How often the step is tried again after a failure.",
+                "anyOf": [
+                    { "type": "integer", "minimum": 0, "maximum": 100 },
+                    {
+                        "type": "object",
+                        "additionalProperties": false,
+                        "properties": {
+                            "times": { "description": "How often.", "type": ["integer", "string"] },
+                            "backoff": { "description": "The first wait: `10s`; it doubles each time.", "type": ["number", "string"] }
+                        }
+                    },
+                    { "type": ["string", "null"] }
+                ]
+            },
+            "timeout": { "description": "How long an attempt may take: `90s`, `30m`, `1h30m`.", "type": ["number", "string", "null"] },
+            "expect": {
+                "description": "What must hold of the figures: `f1 >= base.f1 - 0.02`.",
+                "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }, { "type": "null" }]
             }
         }
     });

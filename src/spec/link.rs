@@ -167,6 +167,14 @@ fn resolve(drafts: &[Draft], table: &Table, needs: &str, text: &str) -> Result<V
     for step in cells {
         let kind = drafts[step].kind.ok_or(None)?;
         let outputs = drafts[step].outputs.as_deref().ok_or(None)?;
+        let by_step = kind.outputs().iter().any(|output| output.name == ANY_NAME);
+        if by_step && reference.output.is_none() && outputs.len() > 1 {
+            let names: Vec<String> = outputs.iter().map(|o| format!("`{}.{}`", reference.step, o.name)).collect();
+            let problem = Problem::new(format!("`{}` has {} outputs", reference.step, outputs.len()))
+                .expected("one of them")
+                .help(format!("name it: {}", names.join(", ")));
+            return Err(Some((Focus::Value, problem)));
+        }
         let output = match &reference.output {
             None if outputs.is_empty() => None,
             None => Some(0),
@@ -175,7 +183,6 @@ fn resolve(drafts: &[Draft], table: &Table, needs: &str, text: &str) -> Result<V
         let Some(output) = output else {
             let name = reference.output.as_deref().unwrap_or_default();
             let names = outputs.iter().map(|output| output.name.as_ref());
-            let by_step = kind.outputs().iter().any(|output| output.name == ANY_NAME);
             let whose = if by_step { &reference.step } else { kind.name() };
             let problem = Problem::new(format!("`{}` has no output `{name}`", reference.step))
                 .expected(format!("an output of `{whose}`"))

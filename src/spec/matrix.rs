@@ -119,9 +119,12 @@ pub(super) fn keep(cells: &mut Vec<Cell>, when: &Node, path: &Path, params: &Val
             return;
         }
     }
+    let only_numbers = expression.multiplies();
+    let params = if only_numbers { numbers(params) } else { params.clone() };
     let mut kept = Vec::new();
     for cell in std::mem::take(cells) {
-        let matrix: Map<String, Value> = cell.iter().cloned().collect();
+        let matrix: Map<String, Value> =
+            cell.iter().filter(|(_, value)| !only_numbers || value.is_number()).cloned().collect();
         match expression.holds(&Values::from(&json!({ "matrix": matrix, "params": params }))) {
             Ok(true) => kept.push(cell),
             Ok(false) => {}
@@ -133,6 +136,17 @@ pub(super) fn keep(cells: &mut Vec<Cell>, when: &Node, path: &Path, params: &Val
         wrong(outcome, path, Focus::Value, problem);
     }
     *cells = kept;
+}
+
+/// A value without all that is no number.
+fn numbers(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let entries = map.iter().filter(|(_, value)| value.is_number() || value.is_object());
+            entries.map(|(name, value)| (name.clone(), numbers(value))).collect()
+        }
+        other => other.clone(),
+    }
 }
 
 /// What is written like an axis and cannot be one: a word of the language that is misspelt or in the wrong place.

@@ -14,7 +14,7 @@ use crate::error::{Problem, Result};
 use crate::event::{Event, Stamped};
 use bars::Bars;
 use lines::Lines;
-pub use text::{costs, count, duration, grouped, size, table};
+pub use text::{costs, count, duration, grouped, number, size, table};
 use text::{cut, wrap};
 
 /// What the user asked to see.

@@ -52,6 +52,14 @@ pub fn grouped(n: u64) -> String {
     text
 }
 
+/// A figure in six digits that count: `0.666667`, `12`, `1.5e-7`.
+pub fn number(value: f64) -> String {
+    let rounded = format!("{value:.5e}").parse().unwrap_or(value);
+    // Minus zero is zero to a reader.
+    let text = format!("{:?}", if rounded == 0.0 { 0.0 } else { rounded });
+    text.strip_suffix(".0").unwrap_or(&text).to_owned()
+}
+
 /// `1 step`, `2 steps`.
 pub fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
@@ -148,6 +156,13 @@ mod tests {
     #[test]
     fn large_numbers_are_grouped() {
         assert_eq!([7, 999, 1000, 4_211_200].map(grouped), ["7", "999", "1 000", "4 211 200"]);
+    }
+
+    #[test]
+    fn figures_have_six_digits() {
+        let cases = [0.0, -0.0, 2.0 / 3.0, 12.0, 1.5e-7, 0.62 - 0.6, 1e300, -1_234_567.0, f64::NAN];
+        let texts = ["0", "0", "0.666667", "12", "1.5e-7", "0.02", "1e300", "-1234570", "NaN"];
+        assert_eq!(cases.map(number), texts);
     }
 
     #[test]

@@ -258,6 +258,50 @@ fn what_is_promised_must_be_there_and_must_be_a_file_or_a_folder() {
 }
 
 #[test]
+fn what_does_not_fit_together_is_told() {
+    let yaml = "steps:
+  two: { uses: command, with: { shell: 'echo 1 > a; echo 2 > b', outputs: { x: a, y: b } } }
+  one: { uses: command, in: { t: two }, with: { shell: 'cp in/t o', outputs: { o: o } } }
+";
+    let output = Case::new(yaml, &[]).run();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("name it: `two.x`, `two.y`"), "{}", stderr(&output));
+    let case = Case::new(&yaml.replace("t: two", "t: two.y"), &[]);
+    assert_eq!(case.ran(), ["two", "one"]);
+    assert_eq!(case.result("one/o"), "2\n");
+    let yaml =
+        "steps: { a: { uses: command, with: { shell: 'echo > o', inputs: { data: x.csv }, outputs: { o: o } } } }";
+    Case::new(yaml, &[]).fails(&["says where `data` lies, and nothing is connected to it"]);
+}
+
+/// What a command printed can be read of a result that is reused, too, and of one that failed.
+#[test]
+fn logs_are_kept() {
+    let case = Case::new(
+        "steps: { a: { uses: command, with: { shell: 'echo hello; echo oh >&2; exit CODE', outputs: { o: o } } } }",
+        &[],
+    );
+    let logs =
+        |more: &[&str]| case.command(&[&["logs", "проба.yaml", "a"], more].concat()).output().expect("it starts");
+    let yaml = fs::read_to_string(case.root().join("проба.yaml")).expect("there");
+    case.write("проба.yaml", &yaml.replace("CODE", "3"));
+    let output = logs(&[]);
+    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+    assert!(stderr(&output).contains("`a` has not run"), "{}", stderr(&output));
+    case.run();
+    let output = logs(&[]);
+    assert_eq!(stdout(&output), "hello\n");
+    assert!(stderr(&output).contains("the last attempt failed, with exit status 3"), "{}", stderr(&output));
+    case.write("проба.yaml", &yaml.replace("exit CODE", "echo x > o"));
+    assert_eq!(case.ran(), ["a"]);
+    assert!(case.ran().is_empty());
+    assert_eq!(stdout(&logs(&[])), "hello\n");
+    assert_eq!(stdout(&logs(&["--stderr"])), "oh\n");
+    let folder = stdout(&logs(&["--path"]));
+    assert!(case.root().join(folder.trim()).join("command.json").is_file(), "{folder}");
+}
+
+#[test]
 fn much_output_is_no_trouble() {
     let yaml = "steps: { a: { uses: command, with: { shell: 'yes | head -c 20000000; yes no | head -c 3000000 >&2; echo x > out', outputs: { o: out } } } }";
     let case = Case::new(yaml, &[]);

@@ -232,10 +232,21 @@ fn execute(
     cancel: &Arc<AtomicBool>,
     hear: &mut dyn FnMut(&Event),
 ) -> Ran {
+    execute_chosen(pipeline, store, slots, cancel, Choice::default(), hear)
+}
+
+fn execute_chosen(
+    pipeline: &Pipeline,
+    store: &Store,
+    slots: usize,
+    cancel: &Arc<AtomicBool>,
+    choice: Choice,
+    hear: &mut dyn FnMut(&Event),
+) -> Ran {
     let machine = Machine { device: "cpu".into(), cores: 2, bf16: false, variables: Default::default() };
     let (settings, lock) = (Arc::default(), Arc::new(Lockfile::none()));
     let (run, sets) = (run::name(), Vec::new());
-    let (capacity, choice) = (Capacity::slots(slots), Choice::default());
+    let capacity = Capacity::slots(slots);
     let options = Options { run, sets, capacity, choice, machine, settings, lock, cancel: cancel.clone() };
     let mut events = Vec::new();
     let summary = exec::run(pipeline, store, &options, &mut |event| {
@@ -715,4 +726,23 @@ fn two_processes_at_once_do_not_harm_each_other() {
     assert_eq!(project.check_store(), 13);
     assert!(project.scratch().is_empty());
     assert_eq!(project.run(MANY).ran(), set(&[]));
+}
+
+#[test]
+fn a_thousand_steps_that_fail_are_each_told_once() {
+    let project = Project::new();
+    let glues = (0..1000).map(|i| format!("'{i}'")).collect::<Vec<_>>().join(", ");
+    let yaml = format!(
+        "
+name: p
+steps:
+  bad: {{ uses: join, matrix: {{ glue: [{glues}] }}, with: {{ glue: '${{matrix.glue}}', wrong: problem }} }}
+  good: {{ uses: write, with: {{ text: good }} }}
+"
+    );
+    let choice = Choice { keep_going: true, ..Choice::default() };
+    let ran = execute_chosen(&project.pipeline(&yaml, &[]), &project.store(), 2, &Arc::default(), choice, &mut |_| {});
+    let failed = ran.events.iter().filter(|event| matches!(event, Event::StepFailed { .. })).count();
+    assert_eq!((ran.outcome, failed, ran.ran()), (Outcome::Failed, 1000, set(&["good"])));
+    assert_eq!(project.check_store(), 1);
 }

@@ -42,8 +42,11 @@ mod model_reference;
 mod profiles;
 mod report;
 #[cfg(unix)]
+mod runs;
+#[cfg(unix)]
 mod scheduler;
 mod spec;
+mod starter;
 mod support;
 mod tasks;
 mod terminal;

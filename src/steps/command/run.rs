@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::log::{Log, last_line};
 use super::secrets::Secrets;
 use super::{Params, environment, figures, files, process};
-use crate::error::{Problem, Result};
+use crate::error::{Path, Problem, Result};
 use crate::step::Context;
 
 /// The shell of `shell:`, which leaves at the first command that fails.
@@ -19,6 +19,11 @@ const SHELL: &str = "/bin/sh";
 pub(super) fn run(params: &Params, cx: &mut Context) -> Result<()> {
     let secrets = Secrets::read(&params.secrets, cx.machine())?;
     let ports: Vec<String> = cx.ports().map(str::to_owned).collect();
+    if let Some(name) = params.inputs.keys().find(|name| !ports.contains(name)) {
+        return Err(Problem::new(format!("`inputs` says where `{name}` lies, and nothing is connected to it"))
+            .at(Path::root().key("inputs").key(name))
+            .help(format!("connect it: `in: {{ {name}: STEP }}`")));
+    }
     let laid = files::lay(params, &ports, cx)?;
     for file in params.outputs.values() {
         make_parent(&cx.folder().join(file))?;
@@ -52,13 +57,13 @@ pub(super) fn run(params: &Params, cx: &mut Context) -> Result<()> {
     .map_err(|e| Problem::io("start", &program, &e))?;
     log.keep(Some(ended.status))?;
     cx.cost(ended.cpu.as_millis() as u64, ended.peak_bytes);
+    // What it did to its inputs must be known however it ended.
+    let changed = laid.changed(cx);
     let result = if cx.cancelled() {
         Err(Problem::cancelled())
     } else if ended.status.success() {
-        laid.changed(cx).map_or_else(|| files::outputs(params, cx).and_then(|()| figures::read(params, cx)), Err)
+        changed.map_or_else(|| files::outputs(params, cx).and_then(|()| figures::read(params, cx)), Err)
     } else {
-        // What it did to its inputs must be known however it ended.
-        let changed = laid.changed(cx);
         let failed = cx.traces().map(|traces| traces.failed.clone());
         Err(changed.unwrap_or_else(|| log.failure(ended.status, failed.as_deref())))
     };

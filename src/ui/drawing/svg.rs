@@ -15,8 +15,8 @@ const NODE: f64 = 44.0;
 const GAP: f64 = 16.0;
 const THROUGH: f64 = 14.0;
 const BETWEEN: f64 = 64.0;
-const LETTER: f64 = 7.6;
-const SMALL: f64 = 6.2;
+const LETTER: f64 = 8.2;
+const SMALL: f64 = 6.4;
 const FOOT: f64 = 44.0;
 /// Longer names are cut; the whole name shows under the mouse.
 const MOST_LETTERS: usize = 40;
