@@ -4,12 +4,15 @@
 pub mod cache;
 pub mod check;
 mod choice;
+pub mod completions;
 pub mod diff;
 pub mod explain;
 pub mod export;
 mod front;
+pub mod graph;
 mod grid;
 pub mod help;
+pub mod init;
 pub mod logs;
 pub mod plan;
 mod remote;
@@ -71,11 +74,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Init(init::Args),
     Run(run::Args),
     Plan(plan::Args),
     #[command(visible_alias = "why")]
     Explain(explain::Args),
     Check(check::Args),
+    Graph(graph::Args),
     Logs(logs::Args),
     Help(help::Args),
     Schema(schema::Args),
@@ -84,6 +89,7 @@ enum Verb {
     Runs(runs::Args),
     Diff(diff::Args),
     Cache(cache::Args),
+    Completions(completions::Args),
 }
 
 /// Which pipeline, with which parameters.
@@ -201,10 +207,12 @@ fn fail(problem: &Problem, exit: Exit) -> Exit {
 /// Reads the arguments, does what they say, and tells how it went.
 pub fn main() -> ExitCode {
     let exit = match Cli::parse().verb {
+        Verb::Init(args) => init::main(&args),
         Verb::Run(args) => run::main(&args),
         Verb::Plan(args) => plan::main(&args),
         Verb::Explain(args) => explain::main(&args),
         Verb::Check(args) => check::main(&args),
+        Verb::Graph(args) => graph::main(&args),
         Verb::Logs(args) => logs::main(&args),
         Verb::Help(args) => help::main(&args),
         Verb::Schema(args) => schema::main(&args),
@@ -213,6 +221,7 @@ pub fn main() -> ExitCode {
         Verb::Runs(args) => runs::main(&args),
         Verb::Diff(args) => diff::main(&args),
         Verb::Cache(args) => cache::main(&args),
+        Verb::Completions(args) => completions::main(&args),
     };
     exit.into()
 }

@@ -2,6 +2,7 @@
 //! It sees events only: not the graph, not the store.
 
 mod bars;
+pub mod drawing;
 mod gauge;
 mod lines;
 pub mod problem;

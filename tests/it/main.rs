@@ -46,6 +46,7 @@ mod runs;
 #[cfg(unix)]
 mod scheduler;
 mod spec;
+mod starter;
 mod support;
 mod tasks;
 mod terminal;
