@@ -16,7 +16,7 @@ fn pipe(root: &Path, arguments: &[&str]) -> Output {
 fn done(root: &Path, arguments: &[&str]) -> (String, String) {
     let output = pipe(root, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
-    (stdout(&output).to_owned(), stderr(&output).to_owned())
+    (stdout(&output), stderr(&output))
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn every_shell_gets_its_script() {
 #[cfg(unix)]
 fn a_graph_shows_what_a_run_would_do() {
     let yaml = "name: p\nsteps:
-  a: { uses: command, matrix: { x: ['1\"', '<2>'] }, with: { shell: 'echo \"${matrix.x}\" > o', outputs: { o: o } } }
+  a: { uses: command, matrix: { x: ['1\"', '<2>'] }, with: { shell: 'true > o', outputs: { o: o } } }
   b: { uses: command, in: { a: a }, with: { shell: 'cat in/a/* > o', outputs: { o: o } } }
 ";
     let root = project(&[("p.yaml", yaml.as_bytes())]);

@@ -1,3 +1,6 @@
+//! What must hold of drawings: no names overlap, nothing of a name is read as markup, the same picture each time.
+//! It does not know what is drawn.
+
 use super::layers::Layers;
 use super::place::place;
 use super::*;
