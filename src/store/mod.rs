@@ -120,6 +120,10 @@ impl Store {
     /// Waits until every record that was committed can be seen by others; answers those that could not be written.
     /// A run is not done before. What is still on its way when the store is dropped is written then, too.
     pub fn flush(&self) -> Vec<Lost> {
+        // Whoever has a scratch folder of his own has cleared away those of the dead already.
+        if self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_none() {
+            Scratch::clear(&self.root.join("tmp"));
+        }
         self.write_histories();
         self.keep_digests();
         self.commits.flush()

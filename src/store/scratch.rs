@@ -38,6 +38,21 @@ impl Scratch {
         Ok(Self { folder, made: 0, _lock: lock })
     }
 
+    /// Clears away what dead processes left, for a process that writes nothing itself. Without such folders it touches
+    /// nothing.
+    pub fn clear(tmp: &Path) {
+        let is_folder = |entry: fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if !fs::read_dir(tmp).into_iter().flatten().flatten().any(is_folder) {
+            return;
+        }
+        // A cache that cannot be written is told about where it matters.
+        if let Ok(guard) = open_lock(&tmp.join("guard"))
+            && guard.lock().is_ok()
+        {
+            sweep(tmp);
+        }
+    }
+
     /// A fresh path.
     pub fn aside(&mut self) -> PathBuf {
         self.made += 1;
