@@ -63,7 +63,7 @@ pub struct Costs {
     /// Time of all its processors together, in milliseconds, where that could be measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_ms: Option<u64>,
-    /// The most memory that it held at once, in bytes, where that could be measured.
+    /// The most memory that the process held that did the work, in bytes, where that could be measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_bytes: Option<u64>,
 }

@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use serde_json::json;
 
+use super::choice::amount;
 use super::{CacheArgs, Exit, PipelineArgs, existing, fail, plan};
 use crate::digest::Digest;
 use crate::error::Problem;
@@ -58,16 +59,18 @@ enum What {
         yes: bool,
     },
     /// Keeps the results of a run whatever `gc` removes; without a run, tells which are kept.
-    #[command(after_help = "Examples:\n  pipe cache pin 2026-11-25T12-05-24Z-cfe493\n  pipe cache pin")]
+    #[command(
+        after_help = "Examples:\n  pipe cache pin last\n  pipe cache pin 2026-11-25T12-05-24Z-cfe493\n  pipe cache pin"
+    )]
     Pin {
-        /// The run's name: that of its log in `runs/`.
+        /// The run: its name, the beginning of its name, `last`, or `last~1` for the one before.
         #[arg(value_name = "RUN")]
         run: Option<String>,
     },
     /// Lets a pinned run go again.
     #[command(after_help = "Example:\n  pipe cache unpin 2026-11-25T12-05-24Z-cfe493")]
     Unpin {
-        /// The run's name.
+        /// The run, as `pin` takes it.
         #[arg(value_name = "RUN")]
         run: String,
     },
@@ -82,7 +85,7 @@ struct KeepArgs {
     #[arg(long, value_name = "N", default_value_t = 10)]
     keep_runs: usize,
     /// How large all results may be: `20G`, `500M`; those that were not used for the longest time go first.
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = amount)]
     max_size: Option<u64>,
 }
 
@@ -286,10 +289,13 @@ fn present(store: &Store, file: &std::path::Path) -> Result<Vec<Digest>, Problem
 }
 
 fn pin(store: &Store, run: &str, pinned: bool) -> Result<Exit, Problem> {
-    if pinned && !store.survey("runs").iter().any(|log| log.name == run) {
-        let problem = Problem::new(format!("there is no run `{run}`"));
-        return Err(problem.help(format!("the runs are in {}", store.runs().display())));
-    }
+    let runs = run::find::all(&store.runs());
+    let run = match run::find::resolve(&runs, run) {
+        Ok(found) => found.name.as_str(),
+        // The log of a pinned run may be gone, if somebody deleted it.
+        Err(_) if !pinned && store.pins().contains(run) => run,
+        Err(problem) => return Err(problem),
+    };
     let changed = store.pin(run, pinned)?;
     let word = match (pinned, changed) {
         (true, true) => "is pinned",
@@ -299,37 +305,4 @@ fn pin(store: &Store, run: &str, pinned: bool) -> Result<Exit, Problem> {
     };
     ui::err(&format!("{run} {word}"));
     Ok(Exit::Done)
-}
-
-/// `20G`, `1.5GiB`, `500m`, `1000`: bytes, in powers of 1024.
-fn size(text: &str) -> Result<u64, String> {
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = text[number.len()..].to_ascii_lowercase();
-    let power = match unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit) {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        _ => return Err("a size is a number with K, M, G or T".to_owned()),
-    };
-    match number.trim().parse::<f64>() {
-        Ok(value) if value.is_finite() && value >= 0.0 => Ok((value * 1024f64.powi(power)) as u64),
-        _ => Err("a size is a number with K, M, G or T".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_read() {
-        assert_eq!(size("20G"), Ok(20 << 30));
-        assert_eq!(size("1.5KiB"), Ok(1536));
-        assert_eq!(size("7"), Ok(7));
-        for bad in ["", "G", "-1", "1x", "1 000", "nan", "1e400"] {
-            assert!(size(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -34,9 +34,9 @@ pub struct CapacityArgs {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
     /// How much memory all steps together may hold, as their `resources` tell [default: what the machine has].
-    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    #[arg(long, value_name = "SIZE", value_parser = amount)]
     memory: Option<u64>,
-    /// The numbers of the GPUs that steps may use [default: all that the driver shows].
+    /// The numbers of the GPUs that steps may use [default: that of `--device`, or else all that are visible].
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     gpus: Option<Vec<usize>>,
 }
@@ -67,12 +67,14 @@ impl ChoiceArgs {
 }
 
 impl CapacityArgs {
-    /// What there is, as far as nothing else is said.
-    pub(super) fn of(&self, cores: usize) -> Capacity {
+    /// What there is, as far as nothing else is said; `device` is what `--device` says.
+    pub(super) fn of(&self, cores: usize, device: &str) -> Capacity {
+        // Whoever names a GPU means that one.
+        let named = device.strip_prefix("cuda:").and_then(|number| number.parse().ok()).map(|number| vec![number]);
         Capacity {
             cpu: self.jobs.map_or(cores, usize::from).max(1),
             memory: self.memory.or_else(all_memory),
-            gpus: self.gpus.clone().unwrap_or_else(all_gpus),
+            gpus: self.gpus.clone().or(named).unwrap_or_else(all_gpus),
         }
     }
 }
@@ -98,8 +100,9 @@ fn named(pipeline: &Pipeline, names: &[String], flag: &str) -> Result<BTreeSet<u
     Ok(found)
 }
 
-fn memory(text: &str) -> std::result::Result<u64, String> {
-    size(text).filter(|bytes| *bytes > 0).ok_or_else(|| "an amount of memory, such as `16GB`".to_owned())
+/// Reads a number of bytes: `16GB`.
+pub(super) fn amount(text: &str) -> std::result::Result<u64, String> {
+    size(text).ok_or_else(|| "a number of bytes is written like `500M`, `16GB` or `1.5GiB`".to_owned())
 }
 
 /// The memory of the machine, where it can be told.
@@ -109,8 +112,12 @@ fn all_memory() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// The GPUs for which the driver made a device.
+/// The GPUs that are visible to this process: as CUDA counts them, from 0 among those that its variable lists, or else
+/// those for which the driver made a device.
 fn all_gpus() -> Vec<usize> {
+    if let Some(list) = std::env::var("CUDA_VISIBLE_DEVICES").ok().filter(|list| !list.is_empty()) {
+        return (0..list.split(',').count()).collect();
+    }
     let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
     let number = |name: &str| name.strip_prefix("nvidia")?.parse().ok();
     let mut found: Vec<usize> = entries.filter_map(|entry| number(entry.file_name().to_str()?)).collect();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Exit, fail};
 use crate::error::{Problem, Result};
+use crate::steps::command::quoted;
 use crate::ui;
 
 /// What is written, by path below the folder.
@@ -76,20 +77,4 @@ fn next(folder: &Path) -> String {
          pipe run pipelines/first.yaml               # nothing does: it is all there\n  \
          pipe run pipelines/first.yaml --set top=3   # only what depends on it\n"
     )
-}
-
-/// A word as a POSIX shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "_-./".contains(c);
-    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn a_folder_can_be_typed() {
-        assert_eq!(["a/б.c", "my work", "it's"].map(quoted), ["a/б.c", "'my work'", r"'it'\''s'"]);
-    }
 }

@@ -24,6 +24,8 @@ use crate::ui::{self, Mode, Ui};
 pub struct Args {
     #[command(flatten)]
     what: TargetArgs,
+    #[command(flatten)]
+    capacity: CapacityArgs,
     /// Tells each step as a line of JSON, and on a last line how long it all will take.
     #[arg(long)]
     json: bool,
@@ -54,7 +56,7 @@ fn plan(args: &Args) -> Result<Exit, Exit> {
                 ui::out(&ui::fitted(text.trim_end()));
             }
         }
-        let capacity = CapacityArgs::default().of(decider.machine.cores);
+        let capacity = args.capacity.of(decider.machine.cores, &args.what.cache.device);
         let Forecast { low_ms, high_ms, unknown } = Forecast::of_plan(decider, order, planned, &capacity);
         if args.json {
             let line = json!({"forecast": {"low_ms": low_ms, "high_ms": high_ms, "unknown": unknown}});

@@ -104,7 +104,7 @@ fn run(args: &Args, mode: Mode, ui: &mut Ui) -> Result<Exit, Refusal> {
     let choices: Vec<Choice> = choices.collect::<Result<_, Problem>>().map_err(Refusal::Command)?;
     let cancel = Arc::new(AtomicBool::new(false));
     listen(ui.handle(), cancel.clone()).map_err(Refusal::Machine)?;
-    let capacity = args.capacity.of(machine.cores);
+    let capacity = args.capacity.of(machine.cores, &args.what.cache.device);
     let mut runner = Runner { ui, store: &store, capacity, machine, settings, lock, cancel, started: Instant::now() };
     let mut rows = Vec::new();
     let mut worst = Exit::Done;

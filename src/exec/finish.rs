@@ -53,7 +53,9 @@ impl Run<'_> {
             }
             if matches!(self.states[step], State::Waiting | State::Twin | State::Ready(..) | State::Joined(_)) {
                 let above = self.graph.producers(step).iter().find_map(|producer| because.get(producer).copied());
-                above.map(|above| because.insert(step, above));
+                if let Some(above) = above {
+                    because.insert(step, above);
+                }
                 self.counts.skipped += 1;
                 let because = self.id(above.unwrap_or(first));
                 self.tell(Event::StepSkipped { step: self.id(step), because });

@@ -57,7 +57,11 @@ impl Forecast {
         if left.is_empty() {
             return Self::default();
         }
-        let mut lengths = Lengths::read(decider, order);
+        let reused = |step| match &planned.get(&step)?.verdict {
+            Verdict::Reuse(record) => Some(record.costs.took_ms),
+            _ => None,
+        };
+        let mut lengths = Lengths::read(decider, order, reused);
         let one = |step| {
             let need = start::need(&decider.pipeline.steps[step], decider.machine, on);
             Left { step, range: lengths.range(decider, step), need }

@@ -189,6 +189,7 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         making: BTreeMap::new(),
         twins: BTreeMap::new(),
         ready: BTreeMap::new(),
+        unranked: Vec::new(),
         joined: BTreeSet::new(),
         timed: BTreeSet::new(),
         fetching: BTreeMap::new(),
@@ -245,6 +246,8 @@ struct Run<'a> {
     /// Who waits for another step: one with the same key or the same remote source.
     twins: BTreeMap<usize, Vec<usize>>,
     ready: BTreeMap<Rank, usize>,
+    /// Ready steps whose turn is not known yet.
+    unranked: Vec<usize>,
     joined: BTreeSet<usize>,
     /// Running steps with a time limit.
     timed: BTreeSet<usize>,
@@ -252,9 +255,9 @@ struct Run<'a> {
     to_fetch: VecDeque<usize>,
     /// How many threads will send something.
     busy: usize,
-    /// How long steps take; read when the first step is ready.
+    /// How long steps take; read when the first step is to start.
     lengths: Option<Lengths>,
-    /// See [`priority::ways`]; worked out when the first step is ready.
+    /// See [`priority::ways`]; worked out when the first step is to start.
     ways: Option<BTreeMap<usize, u64>>,
     /// When to tell how long the run will go on.
     due: Due,

@@ -40,12 +40,24 @@ impl<'a> Run<'a> {
         if let Some(problem) = self.asks_too_much(step) {
             return self.failed(step, problem);
         }
-        let (pipeline, graph, order) = (self.pipeline, &self.graph, &self.order);
-        let lengths = self.lengths.get_or_insert_with(|| Lengths::read(&self.decider, order));
-        let ways = self.ways.get_or_insert_with(|| priority::ways(lengths, pipeline, graph, order));
-        let rank = (Reverse(ways.get(&step).copied().unwrap_or_default()), self.place[step]);
         self.states[step] = State::Ready(decision);
-        self.ready.insert(rank, step);
+        self.unranked.push(step);
+    }
+
+    /// Says who of the ready goes first. Not before all that is here has been found: only how long the others took has
+    /// to be looked up.
+    fn rank(&mut self) {
+        if self.unranked.is_empty() {
+            return;
+        }
+        let (pipeline, graph, order, records) = (self.pipeline, &self.graph, &self.order, &self.records);
+        let took = |step| records.get(&step).map(|record| record.costs.took_ms);
+        let lengths = self.lengths.get_or_insert_with(|| Lengths::read(&self.decider, order, took));
+        let ways = self.ways.get_or_insert_with(|| priority::ways(lengths, pipeline, graph, order));
+        for step in std::mem::take(&mut self.unranked) {
+            let rank = (Reverse(ways.get(&step).copied().unwrap_or_default()), self.place[step]);
+            self.ready.insert(rank, step);
+        }
     }
 
     fn need(&self, step: usize) -> Need {
@@ -80,6 +92,7 @@ impl<'a> Run<'a> {
     where
         'a: 's,
     {
+        self.rank();
         while !self.stopping() {
             let mut slots = self.slots.clone();
             let Some((rank, grant)) = slots.next(&self.ready, |step| self.need(step)) else { return };

@@ -75,7 +75,8 @@ impl Job<'_> {
                 Ok(made) => return Ok(Ended { record: self.keep(made, to)?, retries }),
                 Err(problem) => problem,
             };
-            if problem.cancelled || retries == times {
+            // What is expected of the figures of a step says nothing of its attempts.
+            if problem.cancelled || problem.gate || retries == times {
                 return Err(problem);
             }
             retries += 1;
@@ -87,7 +88,7 @@ impl Job<'_> {
                 }
                 std::thread::sleep(PATIENCE.min(until.saturating_duration_since(Instant::now())));
             }
-            pause *= 2;
+            pause = pause.saturating_mul(2);
         }
     }
 

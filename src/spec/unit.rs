@@ -24,9 +24,13 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     (0.0..=3.2e9).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
 }
 
-/// `512`, `512MB`, `8 GB`, `1.5GiB`; a plain number is bytes.
+/// `512`, `512MB`, `8 GB`, `20G`, `1.5GiB`; a plain number is bytes, and only the `i` makes powers of 1024.
 pub(super) fn bytes(text: &str) -> Option<u64> {
-    const UNITS: [(&str, f64); 10] = [
+    const UNITS: [(&str, f64); 14] = [
+        ("K", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+        ("T", 1e12),
         ("", 1.0),
         ("B", 1.0),
         ("KB", 1e3),
@@ -69,8 +73,13 @@ mod tests {
         for bad in ["", "m", "1x", "1h30", "-1s", "1e9d", "half"] {
             assert_eq!(seconds(bad), None, "{bad}");
         }
-        for (text, expected) in [("512", 512), ("8GB", 8_000_000_000), ("1.5 GiB", 1_610_612_736), ("64mb", 64_000_000)]
-        {
+        for (text, expected) in [
+            ("512", 512),
+            ("8GB", 8_000_000_000),
+            ("1.5 GiB", 1_610_612_736),
+            ("64mb", 64_000_000),
+            ("20G", 20_000_000_000),
+        ] {
             assert_eq!(bytes(text), Some(expected), "{text}");
         }
         for bad in ["", "GB", "8 G B", "8XB", "-1MB"] {

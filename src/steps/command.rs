@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use crate::error::{Path, Problem, Result};
 use crate::step::{ANY_NAME, Arity, Context, Input, Kind, Machine, Output, Product, Source};
 use word::Word;
+pub use word::quoted;
 
 /// See the module.
 pub struct Command;

@@ -49,28 +49,22 @@ impl Store {
         self.evict(keep, horizon, &mut kept, &mut garbage);
         let keys: BTreeSet<&str> = kept.iter().map(|(_, record)| record.key.as_str()).collect();
         let objects: BTreeSet<&str> = digests(&kept).map(Digest::as_str).collect();
-        for part in ["objects", "logs", "checkpoints", "failed", "damaged", "downloads", "runs"] {
+        for part in ["objects", "logs", "failed", "damaged", "downloads", "runs"] {
             let needed = |found: &Found| match part {
                 "objects" => objects.contains(found.name.as_str()),
                 "logs" => keys.contains(found.name.as_str()),
                 "runs" => keep.runs.contains(&found.name),
                 // A file that is there whole, or arrives, saves fetching it again.
                 "downloads" => found.path.join("file").exists() || arrives(&found.path.join("part")),
-                // A longer training goes on from them; those of a step that never ended are the most precious.
-                "checkpoints" => keys.contains(found.name.as_str()) || !self.has_record(&found.name),
                 _ => false,
             };
             let ours = |found: &Found| match part {
-                "objects" | "logs" | "checkpoints" => Digest::parse(&found.name).is_some(),
+                "objects" | "logs" => Digest::parse(&found.name).is_some(),
                 _ => true,
             };
             garbage.extend(self.survey(part).into_iter().filter(|found| ours(found) && old(found) && !needed(found)));
         }
         garbage
-    }
-
-    fn has_record(&self, key: &str) -> bool {
-        Digest::parse(key).is_some_and(|key| self.record_path(&key).exists())
     }
 
     /// Moves records from `kept` to `garbage` until what is left is small enough.

@@ -23,8 +23,12 @@ pub fn costs(costs: &Costs) -> String {
     [Some(duration(costs.took_ms)), rest].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// The same without the duration: `CPU 80.2 s, 1.2 GiB`; empty if nothing was measured.
+/// The same without the duration: `CPU 80.2 s, 1.2 GiB`; empty if nothing was measured, and of a step that was over at
+/// once: there it would tell of the program around it.
 pub fn measured(costs: &Costs) -> String {
+    if costs.took_ms < 1000 {
+        return String::new();
+    }
     let cpu = costs.cpu_ms.map(|ms| format!("CPU {}", duration(ms)));
     [cpu, costs.peak_bytes.map(size)].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
@@ -168,6 +172,7 @@ mod tests {
         let all = Costs { took_ms: 42_100, cpu_ms: Some(80_200), peak_bytes: Some(1_288_490_189) };
         assert_eq!(costs(&all), "42.1 s, CPU 1 m 20 s, 1.2 GiB");
         assert_eq!(costs(&Costs { took_ms: 12, ..Costs::default() }), "12 ms");
+        assert_eq!(costs(&Costs { took_ms: 999, ..all }), "999 ms", "over at once");
         assert_eq!([0, 1000, 220_200_960].map(size), ["0 B", "1.0 KiB", "210 MiB"]);
     }
 

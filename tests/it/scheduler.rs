@@ -56,10 +56,11 @@ fn a_step_that_succeeds_on_another_attempt_is_kept() {
     assert!(stderr(&again).contains("1 reused") && case.traces("t") == 3, "{}", stderr(&again));
 }
 
+/// The step takes a second: what one costs that is over at once says nothing.
 #[test]
 fn a_line_tells_how_many_attempts_failed() {
     let case = Case::new(
-        "steps:\n  a:\n    uses: command\n    retries: { times: 3, backoff: 1ms }\n    with: { shell: 'echo x >> $HOME/t; test $(wc -l < $HOME/t) -ge 3; echo done > o', outputs: { o: o } }\n",
+        "steps:\n  a:\n    uses: command\n    retries: { times: 3, backoff: 1ms }\n    with: { shell: 'echo x >> $HOME/t; test $(wc -l < $HOME/t) -ge 3; sleep 1.1; echo done > o', outputs: { o: o } }\n",
     );
     let told = stderr(&case.run(&[]));
     let finished = told.lines().find(|line| line.starts_with("✓ a ")).unwrap_or_else(|| panic!("{told}"));
@@ -168,6 +169,16 @@ fn what_is_expected_decides_whether_a_result_is_kept() {
     assert!(stderr(&output).contains("f1 = 0.49") && !stderr(&output).contains("▸ lora"), "{}", stderr(&output));
     fs::write(case.root().join("p.yaml"), GATED.replace("F1", "0.49")).expect("written");
     assert!(stderr(&case.run(&[])).contains("3 reused"));
+}
+
+/// Another attempt would say the same.
+#[test]
+fn what_is_expected_is_not_tried_again() {
+    let yaml =
+        GATED.replace("F1", "0.4").replace("    expect:", "    retries: { times: 3, backoff: 1ms }\n    expect:");
+    let case = Case::new(&yaml.replace("'echo \"{\\\"f1\\\": 0.4}", "'echo x >> $HOME/t; echo \"{\\\"f1\\\": 0.4}"));
+    let output = case.run(&[]);
+    assert_eq!((code(&output), case.traces("t")), (Some(4), 1), "{}", stderr(&output));
 }
 
 const TWO: &str = "steps:

@@ -35,6 +35,18 @@ pub(super) fn variables(params: &Params, machine: &Machine, tmp: &Path) -> Resul
     Ok(all)
 }
 
+/// Which GPUs a program sees.
+pub(super) const GPUS: &str = "CUDA_VISIBLE_DEVICES";
+
+/// The GPUs of these numbers among those that this process sees, as a program is told them: a number counts from 0
+/// among what `outside` lists, or means the device itself where nothing is listed.
+pub(super) fn gpus(numbers: &[usize], outside: Option<&OsString>) -> OsString {
+    let outside = outside.and_then(|list| list.to_str()).unwrap_or_default();
+    let list: Vec<&str> = outside.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let name = |number: &usize| list.get(*number).map_or_else(|| number.to_string(), |name| (*name).to_owned());
+    numbers.iter().map(name).collect::<Vec<_>>().join(",").into()
+}
+
 /// Where a program is: in the working folder if its name has a `/`, else along `PATH`.
 ///
 /// It is looked for here and not by the system, which would then start it in a slower way, and whose words do not tell
@@ -64,4 +76,15 @@ pub(super) fn find(program: &str, folder: &Path, path: Option<&OsString>) -> Res
         at(Problem::new(format!("there is no program `{program}` along PATH"))
             .help("install it, or activate the environment that has it before `pipe run`"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_counted_among_those_that_are_visible() {
+        assert_eq!(gpus(&[0, 2], None), "0,2");
+        assert_eq!(gpus(&[0, 1], Some(&"3, GPU-5ab".into())), "3,GPU-5ab");
+    }
 }

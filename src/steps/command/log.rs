@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::Params;
 use super::secrets::Secrets;
+use super::word::quoted;
 use crate::error::{Problem, Result};
 
 /// First field of `command.json`.
@@ -115,15 +116,6 @@ impl Log<'_> {
     }
 }
 
-/// The text as one word of a shell.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,@%+".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
-}
-
 /// Covers secrets up, and cuts out the middle of what is too long.
 fn tidy(path: &Path, secrets: &Secrets) -> Result<()> {
     let failed = |e: std::io::Error| Problem::io("read", path, &e);
@@ -194,15 +186,6 @@ fn last_lines(path: &Path) -> Vec<String> {
 mod tests {
     use super::*;
     use std::sync::Arc;
-
-    #[test]
-    fn words_of_a_shell_are_quoted_where_they_must_be() {
-        for text in ["a", "a b", "it's", "", "$HOME", "ж", "a=b", "--x=1,2"] {
-            let out =
-                std::process::Command::new("/bin/sh").args(["-c", &format!("printf %s {}", quoted(text))]).output();
-            assert_eq!(String::from_utf8(out.unwrap().stdout).unwrap(), text);
-        }
-    }
 
     #[test]
     fn what_is_too_long_loses_its_middle_and_never_shows_a_secret() {

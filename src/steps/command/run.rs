@@ -1,7 +1,6 @@
 //! The life of a command: its folder is laid out, it runs, and what it left is held against what was promised.
 //! It does not know how a process is waited for (`process`) nor what is kept of it (`log`).
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path as FilePath, PathBuf};
 use std::process::{Command, Stdio};
@@ -31,8 +30,11 @@ pub(super) fn run(params: &Params, cx: &mut Context) -> Result<()> {
     let aside = Aside::of(cx)?;
     let mut variables = environment::variables(params, cx.machine(), &aside.tmp)?;
     if !cx.gpus().is_empty() {
-        let ids: Vec<String> = cx.gpus().iter().map(ToString::to_string).collect();
-        variables.entry("CUDA_VISIBLE_DEVICES".to_owned()).or_insert_with(|| OsString::from(ids.join(",")));
+        let visible = environment::gpus(cx.gpus(), cx.machine().variables.get(environment::GPUS));
+        // What the step fixes itself is its own affair; what it passes on is what it was given.
+        if !params.env.contains_key(environment::GPUS) {
+            variables.insert(environment::GPUS.to_owned(), visible);
+        }
     }
     let words: Vec<&str> = match (&params.run, &params.shell) {
         (Some(words), _) => words.iter().map(super::Word::as_str).collect(),

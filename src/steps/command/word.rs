@@ -49,6 +49,15 @@ impl JsonSchema for Word {
     }
 }
 
+/// The text as one word of a shell.
+pub fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-./=:,@%+".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +68,15 @@ mod tests {
         assert_eq!(words.iter().map(Word::as_str).collect::<Vec<_>>(), ["a b", "4", "0.5", "true", ""]);
         assert!(serde_json::from_str::<Word>("null").is_err());
         assert!(serde_json::from_str::<Word>("[1]").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn words_of_a_shell_are_quoted_where_they_must_be() {
+        for text in ["a", "a b", "it's", "", "$HOME", "ж", "a=b", "--x=1,2"] {
+            let out =
+                std::process::Command::new("/bin/sh").args(["-c", &format!("printf %s {}", quoted(text))]).output();
+            assert_eq!(String::from_utf8(out.unwrap().stdout).unwrap(), text);
+        }
     }
 }
