@@ -5,7 +5,8 @@ The graph has 50 layers. A step of the first layer cuts a source file, each late
 file that all share together: `cat above shared > out`. So a changed source makes its column run, 50 steps, and a
 change behind the eighth letter makes one step run, whose output is the same as before.
 
-    python3 bench/dag.py --pipe target/release/pipe-front --steps 1000 5000 --tools pipe ninja doit
+    make bench-dag BENCH_PATH=VENV/bin
+    python3 bench/dag.py --pipe target/release/pipe-front --steps 1000 5000 --tools pipe ninja doit --folder /dev/shm
 
 Prints a table in Markdown. Whoever is not on PATH is left out and said. Every run is checked: all outputs of the last
 layer have the content they must have, and where a tool tells what it ran, that is told, too.
