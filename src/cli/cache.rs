@@ -1,6 +1,8 @@
 //! `pipe cache`: what lies in the cache, whether it is sound, and what of it nobody needs.
 //! It does not know how any of that is found out.
 
+mod repair;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -43,7 +45,8 @@ enum What {
     /// Reads everything, and tells what is damaged or missing; it ends with 1 if something is.
     #[command(after_help = "Examples:\n  pipe cache verify\n  pipe cache verify --repair")]
     Verify {
-        /// Puts what is damaged aside, to `damaged/`; the steps that made it run again with the next run.
+        /// Puts what is damaged aside, to `damaged/`, and runs the steps again that made it, with the pipelines that
+        /// used it last.
         #[arg(long)]
         repair: bool,
     },
@@ -169,7 +172,7 @@ fn verify(store: &Store, repair: bool) -> Result<Exit, Problem> {
     ui.borrow().end();
     let verified = verified?;
     for damage in &verified.damage {
-        let steps = damage.steps.iter().cloned().collect::<Vec<_>>().join(", ");
+        let steps = damage.results.values().cloned().collect::<Vec<_>>().join(", ");
         let of = if steps.is_empty() { String::new() } else { format!("; of {steps}") };
         ui::out(&format!("{}{of}", damage.what));
         if repair {
@@ -192,16 +195,20 @@ fn verify(store: &Store, repair: bool) -> Result<Exit, Problem> {
     if verified.damage.is_empty() {
         return Ok(Exit::Done);
     }
-    let steps: BTreeSet<&String> = verified.damage.iter().flat_map(|damage| &damage.steps).collect();
-    let steps: Vec<&str> = steps.into_iter().map(String::as_str).collect();
-    ui::err(&match (repair, steps.is_empty()) {
-        (false, _) => "`pipe cache verify --repair` puts it aside, so that it can never be served".to_owned(),
-        (true, true) => "put aside".to_owned(),
-        (true, false) => {
-            format!("put aside; with the next run of their pipelines, these run again: {}", steps.join(", "))
-        }
-    });
-    Ok(if repair { Exit::Done } else { Exit::Failed })
+    if !repair {
+        ui::err("`pipe cache verify --repair` puts it aside, and makes it again");
+        return Ok(Exit::Failed);
+    }
+    let names: BTreeMap<Digest, String> = verified.damage.into_iter().flat_map(|damage| damage.results).collect();
+    let left = repair::repair(store, names.keys().cloned().collect())?;
+    if left.is_empty() {
+        ui::err(if names.is_empty() { "put aside" } else { "put aside, and made again" });
+    } else {
+        let steps: BTreeSet<&str> = left.iter().filter_map(|key| names.get(key)).map(String::as_str).collect();
+        let steps = steps.into_iter().collect::<Vec<_>>().join(", ");
+        ui::err(&format!("put aside; made again once a pipeline needs it: {steps}"));
+    }
+    Ok(Exit::Done)
 }
 
 fn gc(store: &Store, keep: &KeepArgs, yes: bool) -> Result<Exit, Problem> {

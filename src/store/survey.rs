@@ -44,8 +44,8 @@ pub struct Damage {
     pub what: String,
     /// Where it is, if anything is there.
     pub path: Option<PathBuf>,
-    /// The steps whose results it belongs to, as `step (run)`: they run again.
-    pub steps: BTreeSet<String>,
+    /// The results that it belongs to, as far as that is known: their keys, and who made them as `step (run)`.
+    pub results: BTreeMap<Digest, String>,
 }
 
 /// What a look at everything found.
@@ -93,19 +93,20 @@ impl Store {
 
     /// Reads every record and every object. `watch` is told how many bytes of all have been read.
     pub fn verify(&self, watch: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<Verified> {
-        let (mut verified, mut users) = (Verified::default(), BTreeMap::<Digest, BTreeSet<String>>::new());
+        let (mut verified, mut users) = (Verified::default(), BTreeMap::<Digest, BTreeMap<Digest, String>>::new());
         for found in self.survey("records") {
             verified.records += 1;
             match Self::record_at(&found) {
                 Ok(record) => {
                     let step = format!("{} ({})", record.step, record.run);
                     for object in record.outputs.values() {
-                        users.entry(object.digest.clone()).or_default().insert(step.clone());
+                        users.entry(object.digest.clone()).or_default().insert(record.key.clone(), step.clone());
                     }
                 }
                 Err(why) => {
                     let what = format!("{}: {why}", found.path.display());
-                    verified.damage.push(Damage { what, path: Some(found.path), steps: BTreeSet::new() });
+                    let key = Digest::parse(&found.name).map(|key| (key, "a step whose record is lost".to_owned()));
+                    verified.damage.push(Damage { what, path: Some(found.path), results: key.into_iter().collect() });
                 }
             }
         }
@@ -119,19 +120,19 @@ impl Store {
                 watch(done, total.max(done))
             });
             let (what, digest) = (found.path.display(), Digest::parse(&found.name));
-            let steps = digest.as_ref().and_then(|digest| users.remove(digest));
-            verified.unreferenced += usize::from(steps.is_none());
+            let results = digest.as_ref().and_then(|digest| users.remove(digest));
+            verified.unreferenced += usize::from(results.is_none());
             let what = match read {
                 Err(problem) if problem.cancelled => return Err(problem),
                 Err(problem) => problem.what,
                 Ok(read) if Some(&read) == digest.as_ref() && !found.path.is_symlink() => continue,
                 Ok(_) => format!("{what}: its content is not what its name says"),
             };
-            verified.damage.push(Damage { what, path: Some(found.path), steps: steps.unwrap_or_default() });
+            verified.damage.push(Damage { what, path: Some(found.path), results: results.unwrap_or_default() });
         }
-        for (digest, steps) in users {
+        for (digest, results) in users {
             let what = format!("{}: it is missing", self.object(&digest).display());
-            verified.damage.push(Damage { what, path: None, steps });
+            verified.damage.push(Damage { what, path: None, results });
         }
         Ok(verified)
     }
