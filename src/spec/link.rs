@@ -264,6 +264,17 @@ fn count(
         let finding = Finding { problem, focus: Focus::Value };
         if outcome.nulls.contains(path) { outcome.missing.push(finding) } else { outcome.findings.push(finding) }
     }
+    let listed = found.iter().any(|edge| edge.listed);
+    let mut seen = BTreeSet::new();
+    if input.names(listed)
+        && let Some(twice) = found.iter().find(|edge| !seen.insert(edge.step))
+    {
+        let id = &drafts[twice.step].id;
+        let problem = Problem::new(format!("`{id}` stands in this list twice"))
+            .expected("each step once, because the entries bear the names of their steps")
+            .help("connect a second result of a step to an input of its own");
+        push(outcome, Focus::Value, problem, path);
+    }
     if found.len() > 1 && at_most_one {
         let first = &drafts[found[0].step];
         let problem = Problem::new(format!(
