@@ -84,7 +84,7 @@ pub(super) fn gates(drafts: &mut [Draft], table: &Table) {
                 None => {
                     let path = drafts[at].path.key("expect");
                     let problem = Problem::new(format!("`{step}` is a matrix, and `{name}` would be many figures"));
-                    let problem = problem.help("name a step without a matrix");
+                    let problem = problem.help(suggest::OF_A_CELL);
                     push(&mut drafts[at].outcome, Focus::Value, problem, &path);
                 }
             }
