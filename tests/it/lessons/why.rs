@@ -259,12 +259,8 @@ fn l5_the_kind_its_version_and_the_device() {
     let version = manifest(&case, "split")["version"].clone();
     assert_eq!(case.good(&[]).reasons(), [("split", format!("version: 0 → {version}").as_str())]);
 
-    let told = after(
-        |case| {
-            case.edit("raw: { uses: download, with: { source: data/raw.conllu } }", "raw: { uses: command, with: { run: [cp, data/raw.conllu, o], code: [data/raw.conllu], outputs: { o: o } } }")
-        },
-        &[],
-    );
+    let other = "uses: command, with: { run: [cp, data/raw.conllu, o], code: [data/raw.conllu], outputs: { o: o } }";
+    let told = after(|case| case.edit("uses: download, with: { source: data/raw.conllu }", other), &[]);
     assert!(told.why("raw").starts_with("kind: download → command, "), "{}", told.text);
 
     let yaml = "name: p
