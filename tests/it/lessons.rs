@@ -8,8 +8,8 @@
 //! | B2 | an input edited meanwhile is cached under the wrong key | named, and nothing is recorded | `command::b2_an_input_that_changes_while_the_step_runs_is_named_and_not_recorded` |
 //! | B3 | of six runs at once three fail | every step runs once in all of them together | `scheduler::b3_six_runs_at_once_do_every_step_once` |
 //! | B4 | nobody says why a step runs again | every rerun says it unasked, old → new | `why::b4_every_rerun_says_why_with_old_and_new` |
-//! | B5 | steps of some sorts are not kept for later | every step is | `reuse::b5_every_sort_of_step_is_kept_for_later` |
-//! | B6 | a state file that was cut short stops the next run | it costs what it held, at most | `cut::b6_state_that_was_cut_short_stops_no_run`, `hub::lock::l4_…` |
+//! | B5 | steps of some sorts are not kept for later | every step is | `reuse::b5_every_sort_of_step_is_kept_for_later`, those that leave checkpoints in `resume` |
+//! | B6 | a state file that was cut short stops the next run | it costs what it held, at most | `cut::b6_state_that_was_cut_short_stops_no_run`; `hub::lock::l4_…` for `pipe.lock` |
 //! | B7 | typos have no place or no suggestion, or run | both, and nothing runs | `names::b7_…` |
 //! | B8 | a comment in code makes consumers run | only the step itself | `command::b8_a_comment_in_code_reruns_the_step_and_not_its_consumers` |
 //! | B9 | "code has changed" | which file, from what to what | `why::b9_changed_code_is_named_file_by_file` |

@@ -17,6 +17,7 @@ steps:
     in: { model: base, data: tokens }
     with: { adapter: { lora: { rank: '${params.lora.rank}', alpha: 8, use_dora: false } }, epochs: 3 }
     expect: ['final_loss < 9']
+    checkpoint: 5m
   cells:
     uses: command
     matrix:
@@ -55,6 +56,7 @@ fn typos() -> Vec<(&'static str, &'static str, &'static str, &'static str)> {
         ("retries:", "retrys:", "retrys", "retries"),
         ("timeout:", "timout:", "timout", "timeout"),
         ("expect:", "expcet:", "expcet", "expect"),
+        ("checkpoint: 5m", "checkpiont: 5m", "checkpiont", "checkpoint"),
         ("with: { shell", "wiht: { shell", "wiht", "with"),
         ("in: { cells", "inn: { cells", "inn", "in"),
         ("uses: train", "uses: trian", "trian", "train"),
