@@ -79,7 +79,9 @@ fn a_run_that_goes_on_is_told_from_one_that_was_killed() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pipe"));
     command.args(["run", "проба.yaml", "--device", "cpu", "-q"]).current_dir(case.0.path()).env_remove("PIPE_CACHE");
     let mut child = command.stdout(std::process::Stdio::null()).spawn().expect("it starts");
-    while fs::read_dir(case.0.path().join("cache/runs")).map_or(0, Iterator::count) == 0 {
+    let logs = case.0.path().join("cache/runs");
+    let log = || fs::read_to_string(fs::read_dir(&logs).ok()?.next()?.ok()?.path()).ok();
+    while log().is_none_or(|text| text.lines().count() < 2) {
         assert!(child.try_wait().expect("a child").is_none(), "it has ended");
         std::thread::yield_now();
     }
