@@ -8,7 +8,7 @@ pub mod find;
 mod glance;
 mod steps;
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -48,6 +48,9 @@ impl Log {
         fs::create_dir_all(runs).map_err(|e| Problem::io("make the folder", runs, &e))?;
         let path = runs.join(format!("{run}.jsonl"));
         let file = File::create_new(&path).map_err(|e| Problem::io("write", &path, &e))?;
+        // Held as long as the run goes on, and let go by the system however it ends; see [`goes_on`]. Where files cannot
+        // be locked, nobody can tell, and that is all.
+        let _ = file.lock();
         let mut log = Self { path, file };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         log.line(&Head { format: FORMAT.to_owned(), run: run.to_owned(), version })?;
@@ -68,6 +71,12 @@ impl Log {
         // One write per line: after a kill the log ends with a whole line or a piece of the last one.
         self.file.write_all(text.as_bytes()).map_err(|e| Problem::io("write", &self.path, &e))
     }
+}
+
+/// True if the process that writes this log is still there.
+pub fn goes_on(path: &Path) -> bool {
+    let lock = File::open(path).map(|file| file.try_lock_shared());
+    matches!(lock, Ok(Err(TryLockError::WouldBlock)))
 }
 
 /// Reads a log back. A last line that a kill cut short is left out; any other damage is a problem.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Exit, FolderArgs, existing, runs};
 use crate::key::Difference;
+use crate::run::find::Found;
 use crate::run::{Story, find};
 use crate::ui;
 use compare::{Both, Comparison, Figure};
@@ -46,14 +47,15 @@ fn diff(args: &Args) -> Result<Exit, Exit> {
     let ((found_a, a), (found_b, b)) = (runs::story(&all, &args.a)?, runs::story(&all, &args.b)?);
     let comparison = Comparison::of(&store, &a, &b);
     if args.json {
-        let run = |name: &str, story: &Story| {
+        let run = |found: &Found, story: &Story| {
             let begun = story.begun.as_ref();
             let (pipeline, sets) = (begun.map(|begun| &begun.pipeline), begun.map(|begun| &begun.sets));
-            json!({"run": name, "pipeline": pipeline, "sets": sets, "outcome": runs::ended(story.end.as_ref())})
+            let outcome = runs::ended(found, story.end.as_ref());
+            json!({"run": found.name, "pipeline": pipeline, "sets": sets, "outcome": outcome})
         };
         let mut told = comparison.json(args.all);
-        told["a"] = run(&found_a.name, &a);
-        told["b"] = run(&found_b.name, &b);
+        told["a"] = run(found_a, &a);
+        told["b"] = run(found_b, &b);
         ui::out(&told.to_string());
     } else {
         ui::out(&format!("A  {}", runs::title(found_a, &a)));

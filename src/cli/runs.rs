@@ -15,8 +15,10 @@ use crate::ui;
 
 /// Tells what has been run, the newest first; with `--run`, what became of each step of a run.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "A run that is `unfinished` still goes on, or was killed.\n\nExamples:\n  pipe runs\n  \
-    pipe runs lora_vs_mlp -n 5\n  pipe runs --run last\n  pipe runs --json")]
+#[command(
+    after_help = "A run that is `unfinished` was killed, or could not write its log to the end.\n\nExamples:\n  pipe runs\n  \
+    pipe runs lora_vs_mlp -n 5\n  pipe runs --run last\n  pipe runs --json"
+)]
 pub struct Args {
     /// Only runs of this pipeline: its name, or its file.
     #[arg(value_name = "PIPELINE", conflicts_with = "run")]
@@ -80,7 +82,7 @@ fn history(args: &Args, runs: &[Found]) -> Result<Exit, Exit> {
     });
     let shown: Vec<_> = wanted.take(args.number).collect();
     if args.json {
-        shown.iter().for_each(|(found, glance)| ui::out(&line_json(&found.name, glance).to_string()));
+        shown.iter().for_each(|(found, glance)| ui::out(&line_json(found, glance).to_string()));
     } else if !shown.is_empty() {
         list(&shown);
     }
@@ -119,7 +121,7 @@ fn list(shown: &[(&Found, Result<Glance, Problem>)]) {
         let begun = glance.as_ref().ok().and_then(|glance| glance.begun.as_ref());
         let mut row = vec![found.name.clone(), ago];
         row.push(begun.map(|begun| begun.pipeline.clone()).unwrap_or_default());
-        row.push(outcome(glance).to_owned());
+        row.push(outcome(found, glance).to_owned());
         if let Ok(Glance { end: Some(end), .. }) = glance {
             row.extend([end.ran, end.reused, end.failed].map(|n| n.to_string()));
             row.extend([end.took_ms, end.saved_ms].map(ui::duration));
@@ -146,16 +148,19 @@ fn ago(seconds: u64) -> String {
     }
 }
 
-fn outcome(glance: &Result<Glance, Problem>) -> &'static str {
+fn outcome(found: &Found, glance: &Result<Glance, Problem>) -> &'static str {
     match glance {
-        Ok(glance) => ended(glance.end.as_ref()),
+        Ok(glance) => ended(found, glance.end.as_ref()),
+        // The first line of a run may not have been written yet.
+        Err(_) if run::goes_on(&found.path) => "running",
         Err(_) => "damaged",
     }
 }
 
 /// How a run ended, in a word.
-pub(super) fn ended(end: Option<&End>) -> &'static str {
+pub(super) fn ended(found: &Found, end: Option<&End>) -> &'static str {
     match end.map(|end| end.outcome) {
+        None if run::goes_on(&found.path) => "running",
         None => "unfinished",
         Some(Outcome::Done) => "done",
         Some(Outcome::Failed) => "failed",
@@ -163,18 +168,18 @@ pub(super) fn ended(end: Option<&End>) -> &'static str {
     }
 }
 
-fn line_json(name: &str, glance: &Result<Glance, Problem>) -> Value {
+fn line_json(found: &Found, glance: &Result<Glance, Problem>) -> Value {
     let problem = glance.as_ref().err();
     let begun = glance.as_ref().ok().and_then(|glance| glance.begun.as_ref());
     let end = glance.as_ref().ok().and_then(|glance| glance.end.as_ref());
     json!({
-        "run": name,
-        "began": run::began(name),
+        "run": found.name,
+        "began": run::began(&found.name),
         "pipeline": begun.map(|begun| &begun.pipeline),
         "file": begun.map(|begun| &begun.file),
         "sets": begun.map(|begun| &begun.sets),
         "steps": begun.map(|begun| begun.steps.len()),
-        "outcome": outcome(glance),
+        "outcome": outcome(found, glance),
         "ran": end.map(|end| end.ran),
         "reused": end.map(|end| end.reused),
         "failed": end.map(|end| end.failed),
@@ -194,7 +199,7 @@ pub(super) fn title(found: &Found, story: &Story) -> String {
     let took = story.end.as_ref().map(|end| format!(" in {}", ui::duration(end.took_ms))).unwrap_or_default();
     let sets = story.begun.as_ref().map(|begun| begun.sets.join("  ")).filter(|sets| !sets.is_empty());
     let sets = sets.map(|sets| format!(", with {sets}")).unwrap_or_default();
-    format!("{}{began}: {pipeline}{}{took}{sets}", found.name, ended(story.end.as_ref()))
+    format!("{}{began}: {pipeline}{}{took}{sets}", found.name, ended(found, story.end.as_ref()))
 }
 
 fn steps(found: &Found, story: &Story) {

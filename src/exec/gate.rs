@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Problem, Result};
 use crate::expression::{Expression, Values};
+use crate::spec::suggest;
 
 /// Figures by name.
 pub(super) type Figures = BTreeMap<String, f64>;
@@ -23,11 +24,10 @@ pub(super) fn check(expect: &[Expression], own: &Figures, others: &BTreeMap<Stri
     for expression in expect {
         let names = expression.names();
         if let Some(name) = names.iter().find(|name| !all.contains_key(*name)) {
-            let known: Vec<&str> = all.keys().map(String::as_str).collect();
-            let there = if known.is_empty() { "none".to_owned() } else { format!("`{}`", known.join("`, `")) };
-            return Err(Problem::new(format!("`{}` asks for the figure `{name}`", expression.text()))
-                .help(format!("there is no such figure; there is: {there}"))
-                .of_gate());
+            let known = all.keys().map(String::as_str);
+            let help = suggest::help(name, known, "there is", "there are no figures at all");
+            let what = format!("`{}` asks for the figure `{name}`, which there is not", expression.text());
+            return Err(Problem::new(what).help(help).of_gate());
         }
         let values = Values::tree(names.iter().map(|name| (name.as_str(), all[name])).collect());
         // Jinja's order has a place for what is not a number; a comparison with it says nothing.

@@ -68,7 +68,8 @@ impl<'a> Run<'a> {
             Ok(decision) => decision,
             Err(problem) => return self.failed(step, problem),
         };
-        if self.options.choice.forced.contains(&step) {
+        // What would run anyway has a reason of its own.
+        if self.options.choice.forced.contains(&step) && matches!(decision.found, Lookup::Hit(_)) {
             decision.found = Lookup::Miss(Some("it is forced to run".to_owned()));
         }
         if let Lookup::Hit(record) = decision.found {

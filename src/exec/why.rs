@@ -58,7 +58,7 @@ impl Decider<'_> {
         match self.nearest(position, decision) {
             None => vec!["its last record is gone from the cache, so what changed is not known".to_owned()],
             Some(nearest) => match self.lines(position, &nearest.differences) {
-                same if same.is_empty() => vec!["its inputs stand in another order".to_owned()],
+                same if same.is_empty() => vec!["the same fields lie in each other in another way".to_owned()],
                 lines => lines,
             },
         }

@@ -1,6 +1,9 @@
 //! The difference of two manifests: the fields that made a step run again, in words.
 //! It does not know what a field means, nor which step stands behind an input.
 
+mod names;
+mod pair;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -30,9 +33,12 @@ impl Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.old, &self.new) {
-            (Some(old), Some(new)) => write!(f, "{}: {old} → {new}", self.path),
-            (None, Some(new)) => write!(f, "{}: {new} is new", self.path),
-            (Some(old), None) => write!(f, "{}: {old} is gone", self.path),
+            (Some(old), Some(new)) => {
+                let (old, new) = pair::apart(old, new);
+                write!(f, "{}: {old} → {new}", self.path)
+            }
+            (None, Some(new)) => write!(f, "{}: {} is new", self.path, pair::cut(new)),
+            (Some(old), None) => write!(f, "{}: {} is gone", self.path, pair::cut(old)),
             (None, None) => write!(f, "{}", self.path),
         }
     }
@@ -40,10 +46,31 @@ impl fmt::Display for Difference {
 
 /// The fields in which two manifests' documents differ, in order of their paths.
 pub fn diff(old: &Value, new: &Value) -> Vec<Difference> {
+    let names = names::between(old, new);
     let (old, new) = (leaves(old), leaves(new));
     let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let changed = paths.into_iter().filter(|path| old.get(*path) != new.get(*path));
-    changed.flat_map(|path| between(path, old.get(path), new.get(path))).collect()
+    let changed = paths.into_iter().filter(|path| {
+        let same = old.get(*path) == new.get(*path);
+        !same && !was_filled(path, &old, &new) && !was_filled(path, &new, &old) && !names.covers(path)
+    });
+    let mut all: Vec<Difference> = changed.flat_map(|path| between(path, old.get(path), new.get(path))).collect();
+    all.extend(names.told);
+    all.sort_by(|a, b| a.path.cmp(&b.path));
+    all
+}
+
+/// True of something empty in one document that has entries in the other: they are told, and say it.
+fn was_filled(path: &str, empty: &BTreeMap<String, Value>, filled: &BTreeMap<String, Value>) -> bool {
+    let is_empty = |value: &Value| match value {
+        Value::Object(map) => map.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    };
+    let below = |mark: char| {
+        let start = format!("{path}{mark}");
+        filled.range(start.clone()..).next().is_some_and(|(other, _)| other.starts_with(&start))
+    };
+    empty.get(path).is_some_and(is_empty) && !filled.contains_key(path) && (below('.') || below('['))
 }
 
 /// The differences of two leaves that differ.
@@ -191,6 +218,18 @@ mod tests {
                 "params.lora.rank: 4 → 8".to_owned(),
             ]
         );
+    }
+
+    #[test]
+    fn what_was_empty_is_told_by_what_is_in_it_now() {
+        let told = |old: Value, new: Value| {
+            let all = diff(&manifest(old).document(), &manifest(new).document());
+            all.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(told(json!({"env": {}}), json!({"env": {"K": "1"}})), ["params.env.K: 1 is new"]);
+        assert_eq!(told(json!({"a": [{"b": 1}], "ab": 1}), json!({"a": [], "ab": 1})), ["params.a[0].b: 1 is gone"]);
+        assert_eq!(told(json!({"env": {}}), json!({})), ["params.env: {} is gone"]);
+        assert_eq!(told(json!({"env": {}}), json!({"env": []})), ["params.env: {} → []"]);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) struct RawStep {
 }
 
 const TOP: &[&str] = &["name", "params", "profiles", "targets", "steps"];
-const STEP: &[&str] = &["uses", "in", "with", "matrix", "when", "resources", "retries", "timeout", "expect"];
+const STEP: [&str; 5] = ["uses", "in", "with", "matrix", "when"];
 
 /// Takes the tree apart.
 pub(super) fn read(root: Node, findings: &mut Findings) -> Document {
@@ -152,7 +152,7 @@ fn step(name: String, node: Node, path: &Path, findings: &mut Findings) -> RawSt
             ("when", node) => step.when = Some(node),
             (key, node) => match policy::KEYS.iter().find(|known| **known == key) {
                 Some(known) => step.policy.push((known, node)),
-                None => unknown(key, &path, STEP, "a step", findings),
+                None => unknown(key, &path, &[&STEP[..], &policy::KEYS].concat(), "a step", findings),
             },
         }
     }

@@ -84,7 +84,7 @@ pub(super) fn gates(drafts: &mut [Draft], table: &Table) {
                 None => {
                     let path = drafts[at].path.key("expect");
                     let problem = Problem::new(format!("`{step}` is a matrix, and `{name}` would be many figures"));
-                    let problem = problem.help("name a step without a matrix");
+                    let problem = problem.help(suggest::OF_A_CELL);
                     push(&mut drafts[at].outcome, Focus::Value, problem, &path);
                 }
             }
@@ -263,6 +263,17 @@ fn count(
             .at(path.clone());
         let finding = Finding { problem, focus: Focus::Value };
         if outcome.nulls.contains(path) { outcome.missing.push(finding) } else { outcome.findings.push(finding) }
+    }
+    let listed = found.iter().any(|edge| edge.listed);
+    let mut seen = BTreeSet::new();
+    if input.names(listed)
+        && let Some(twice) = found.iter().find(|edge| !seen.insert(edge.step))
+    {
+        let id = &drafts[twice.step].id;
+        let problem = Problem::new(format!("`{id}` stands in this list twice"))
+            .expected("each step once, because the entries bear the names of their steps")
+            .help("connect a second result of a step to an input of its own");
+        push(outcome, Focus::Value, problem, path);
     }
     if found.len() > 1 && at_most_one {
         let first = &drafts[found[0].step];

@@ -26,10 +26,14 @@ mod golden_tables;
 #[cfg(feature = "torch")]
 mod golden_train;
 #[cfg(unix)]
+mod guide;
+#[cfg(unix)]
 mod hub;
 mod interface;
 #[cfg(feature = "torch")]
 mod interop;
+#[cfg(unix)]
+mod lessons;
 #[cfg(feature = "torch")]
 mod long;
 #[cfg(feature = "torch")]

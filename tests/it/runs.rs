@@ -68,6 +68,31 @@ fn names(lines: &[Value]) -> Vec<&str> {
     lines.iter().map(|line| line["run"].as_str().expect("a name")).collect()
 }
 
+/// Whoever writes a log holds its lock: a run that goes on is told from one that was killed.
+#[test]
+fn a_run_that_goes_on_is_told_from_one_that_was_killed() {
+    let case = Case::new();
+    let outcome = || case.lines(&["runs", "--json"])[0]["outcome"].as_str().expect("a word").to_owned();
+    let path = case.0.path().join("проба.yaml");
+    fs::write(&path, "steps: { a: { uses: command, with: { shell: 'sleep 1000', outputs: { o: o } } } }")
+        .expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pipe"));
+    command.args(["run", "проба.yaml", "--device", "cpu", "-q"]).current_dir(case.0.path()).env_remove("PIPE_CACHE");
+    let mut child = command.stdout(std::process::Stdio::null()).spawn().expect("it starts");
+    let logs = case.0.path().join("cache/runs");
+    let log = || fs::read_to_string(fs::read_dir(&logs).ok()?.next()?.ok()?.path()).ok();
+    while log().is_none_or(|text| text.lines().count() < 2) {
+        assert!(child.try_wait().expect("a child").is_none(), "it has ended");
+        std::thread::yield_now();
+    }
+    assert_eq!(outcome(), "running");
+    assert!(case.told(&["runs"]).contains("running"));
+    child.kill().expect("killed");
+    child.wait().expect("dead");
+    assert_eq!(outcome(), "unfinished");
+    assert!(case.told(&["runs", "--run", "last"]).contains("unfinished"));
+}
+
 #[test]
 fn runs_are_told_the_newest_first() {
     let case = Case::new();

@@ -117,7 +117,7 @@ fn fields(store: &Store, a: &Fate, b: &Fate) -> (Vec<Difference>, Option<String>
     }
     match (store.record(&of_a.key), store.record(&of_b.key)) {
         (Some(a), Some(b)) => match key::diff(&a.manifest, &b.manifest) {
-            same if same.is_empty() => (same, Some("its inputs stand in another order".to_owned())),
+            same if same.is_empty() => (same, Some("the same fields lie in each other in another way".to_owned())),
             differences => (differences, None),
         },
         (a, b) => {

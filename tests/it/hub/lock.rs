@@ -179,6 +179,34 @@ fn a_damaged_lock_stops_what_needs_it_and_nothing_else() {
     assert!(project.server.log().is_empty());
 }
 
+/// L4: `pipe` replaces the file whole, so a piece of it is somebody else's doing; whatever is left of it, it is told, or
+/// the bytes are the same.
+#[test]
+fn l4_a_lock_that_was_cut_short_is_told_or_brings_the_same_bytes() {
+    let project = Project::new("HUB/files/a.txt");
+    project.server.file("a.txt", b"text", &[("ETag", "\"1\"")]);
+    project.fetched(&[]);
+    let whole = fs::read(project.lock()).unwrap();
+    let (mut refused, mut right) = (0, 0);
+    for cut in (0..whole.len()).step_by(9).chain([1, whole.len() - 1]) {
+        fs::write(project.lock(), &whole[..cut]).unwrap();
+        let output = project.pipe(&["run", "pipelines/x.yaml"]);
+        if output.status.success() {
+            right += 1;
+            assert_eq!(fs::read(project.result()).unwrap(), b"text", "cut at {cut}");
+            assert!(project.locked("HUB/files/a.txt").is_some(), "cut at {cut}");
+        } else {
+            refused += 1;
+            let told = told(&output);
+            assert_eq!(output.status.code(), Some(3), "cut at {cut}: {told}");
+            assert!(told.contains("pipe.lock") && told.contains("or delete it: then"), "cut at {cut}: {told}");
+        }
+    }
+    assert!(refused > 10, "{refused} refused, {right} right");
+    fs::remove_file(project.lock()).unwrap();
+    assert_eq!(fs::read(project.fetched(&[])).unwrap(), b"text");
+}
+
 #[test]
 fn progress_tells_how_much_of_how_much() {
     let project = Project::new("hf://own/model");

@@ -161,8 +161,10 @@ impl Kind for Gather {
     const VERSION: u32 = 1;
     const SUMMARY: &'static str = "Puts results side by side.";
     const EXAMPLE: &'static str = "all: { uses: gather, in: { results: [lora] } }";
-    const INPUTS: &'static [Input] =
-        &[input("results", Arity::Many, "The results."), input("notes", Arity::Any, "What else to tell.")];
+    const INPUTS: &'static [Input] = &[
+        Input { named: true, ..input("results", Arity::Many, "The results.") },
+        input("notes", Arity::Any, "What else to tell."),
+    ];
     const OUTPUTS: &'static [Output] = &[output("table", "The table.")];
     type Params = GatherParams;
     fn run(_: &GatherParams, _: &mut Context) -> Result<()> {
