@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
+use super::canonical;
 use crate::digest::Digest;
 
 /// One field in which two manifests differ.
@@ -38,12 +39,50 @@ impl fmt::Display for Difference {
     }
 }
 
-/// The fields in which two manifests' documents differ, in order of their paths.
+/// The fields in which two manifests' documents differ, in order of their paths; none if they have the same key.
 pub fn diff(old: &Value, new: &Value) -> Vec<Difference> {
-    let (old, new) = (leaves(old), leaves(new));
-    let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let changed = paths.into_iter().filter(|path| old.get(*path) != new.get(*path));
-    changed.flat_map(|path| between(path, old.get(path), new.get(path))).collect()
+    let (before, after) = (leaves(old), leaves(new));
+    let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let changed = paths.into_iter().filter(|path| before.get(*path) != after.get(*path));
+    let found: Vec<Difference> = changed.flat_map(|path| between(path, before.get(path), after.get(path))).collect();
+    if found.is_empty() && canonical(old) != canonical(new) {
+        return vec![apart(String::new(), old, new)];
+    }
+    found
+}
+
+/// Of two documents with the same leaves: entries of a named port in another order, or `{a.b: 1}` and `{a: {b: 1}}`.
+/// The deepest place that holds all of the difference.
+fn apart(path: String, old: &Value, new: &Value) -> Difference {
+    let differ = |old: &Value, new: &Value| canonical(old) != canonical(new);
+    let below = match (old, new) {
+        (Value::Object(one), Value::Object(other)) if one.keys().eq(other.keys()) => {
+            let mut changed = one.iter().filter(|(key, value)| differ(value, &other[*key]));
+            changed
+                .next()
+                .filter(|_| changed.next().is_none())
+                .map(|(key, value)| (join(&path, key), value, &other[key]))
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            let mut changed = (0..one.len()).filter(|&i| differ(&one[i], &other[i]));
+            let only = changed.next().filter(|_| changed.next().is_none());
+            only.map(|i| (format!("{path}[{i}]"), &one[i], &other[i]))
+        }
+        _ => None,
+    };
+    match below {
+        Some((path, old, new)) => apart(path, old, new),
+        None => match (names(old), names(new)) {
+            (Some(old), Some(new)) if old != new => Difference { path, old: Some(old), new: Some(new) },
+            _ => Difference { path, old: Some(old.to_string()), new: Some(new.to_string()) },
+        },
+    }
+}
+
+/// The entries of a named port, in order, by their names.
+fn names(list: &Value) -> Option<String> {
+    let names = list.as_array()?.iter().map(|item| Some(named(item)?.0)).collect::<Option<Vec<_>>>()?;
+    Some(format!("[{}]", names.join(", ")))
 }
 
 /// The differences of two leaves that differ.
@@ -218,6 +257,34 @@ mod tests {
                 format!("inputs.results[4]: {}… is new", short(b"e")),
             ]
         );
+    }
+
+    #[test]
+    fn another_order_of_named_entries_is_told() {
+        let list = |names: &[&str]| {
+            let name = |id: &str| Name { id: id.to_owned(), coordinates: BTreeMap::new() };
+            let entry = |id: &&str| Entry { digest: Digest::of(id.as_bytes()), name: Some(name(id)) };
+            let inputs = BTreeMap::from([("results".to_owned(), Port::Many(names.iter().map(entry).collect()))]);
+            Manifest { inputs, ..manifest(json!({})) }.document()
+        };
+        let told = diff(&list(&["a", "b", "c"]), &list(&["a", "c", "b"]));
+        assert_eq!(told.iter().map(ToString::to_string).collect::<Vec<_>>(), ["inputs.results: [a, b, c] → [a, c, b]"]);
+    }
+
+    /// Their keys differ, so that the step runs again: that must not be without a reason.
+    #[test]
+    fn documents_whose_leaves_look_the_same_differ() {
+        let told = |old: Value, new: Value| {
+            let found = diff(&manifest(old).document(), &manifest(new).document());
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            told(json!({"x": {"a.b": 1}, "y": 2}), json!({"x": {"a": {"b": 1}}, "y": 2})),
+            [r#"params.x: {"a.b":1} → {"a":{"b":1}}"#]
+        );
+        let named = |more: u32| json!([7, {"name": "a", "digest": "b", "more": more}]);
+        assert_eq!(told(named(1), named(2)), ["params[1].more: 1 → 2"]);
+        assert_eq!(told(named(1), named(1)), [""; 0]);
     }
 
     #[test]
