@@ -29,7 +29,7 @@ fuzz: $(patsubst fuzz/fuzz_targets/%.rs,fuzz-%,$(wildcard fuzz/fuzz_targets/*.rs
 fuzz-%: fuzz-ready
 	mkdir -p fuzz/corpus/$*
 	cargo +nightly fuzz run $* fuzz/corpus/$* fuzz/seeds/$* $(FUZZ_MORE_$*) -- \
-		-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048
+		-max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=10 -rss_limit_mb=2048
 
 fuzz-ready:
 	@cargo +nightly fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing; it needs a nightly toolchain:" \

@@ -2,6 +2,9 @@
 //! list of them. `tests/it/fuzzing.rs` includes this file too, so that it is built and tried wherever there is no fuzzer.
 //! It does not know where data come from, nor what counts as a hang or as too much memory.
 
+// A target uses one of them.
+#![allow(dead_code)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -29,6 +29,9 @@ impl Run<'_> {
 
     fn ran(&mut self, step: usize, record: Record, retries: u32) {
         self.counts.ran += 1;
+        if !self.options.choice.forced.is_empty() {
+            self.renewed.insert(record.key.clone());
+        }
         self.tell(Event::StepFinished {
             step: self.id(step),
             key: record.key.clone(),

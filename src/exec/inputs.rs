@@ -68,7 +68,8 @@ impl<'a> Run<'a> {
             Ok(decision) => decision,
             Err(problem) => return self.failed(step, problem),
         };
-        if self.options.choice.forced.contains(&step) {
+        // What another step with the same key has made in this run is as new as it can be.
+        if self.options.choice.forced.contains(&step) && !self.renewed.contains(&decision.key) {
             decision.found = Lookup::Miss(Some("it is forced to run".to_owned()));
         }
         if let Lookup::Hit(record) = decision.found {

@@ -456,6 +456,24 @@ steps:
     assert_eq!((ran.ran(), ran.reused()), (set(&["one"]), set(&["two"])));
 }
 
+/// What one of them makes is as new as it can be; the other must not wait for its own process either.
+#[test]
+fn two_steps_with_one_key_that_are_forced_to_run_run_once() {
+    let project = Project::new();
+    let yaml = "
+name: p
+steps:
+  one: { uses: write, with: { text: a } }
+  two: { uses: write, with: { text: a } }
+";
+    project.run(yaml);
+    let choice = Choice { forced: [0, 1].into(), ..Choice::default() };
+    let pipeline = project.pipeline(yaml, &[]);
+    let ran = execute_chosen(&pipeline, &project.store(), 1, &Arc::default(), choice, &mut |_| {});
+    assert_eq!((ran.outcome, ran.ran(), ran.reused()), (Outcome::Done, set(&["one"]), set(&["two"])));
+    assert!(!ran.events.iter().any(|event| matches!(event, Event::StepJoined { .. })));
+}
+
 // ---- what goes wrong --------------------------------------------------------------------------------------------
 
 #[test]

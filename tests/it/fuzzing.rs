@@ -89,7 +89,7 @@ fn readers_take_what_is_near_to_what_is_written() {
 #[test]
 fn long_readers_take_much_that_is_near_to_what_is_written() {
     if long() {
-        all(40_000);
+        all(10_000);
     }
 }
 
