@@ -579,6 +579,26 @@ fn a_damaged_object_is_a_miss_and_is_repaired() {
     project.check_store();
 }
 
+/// What it says is counted, and must not be able to stop a run.
+#[test]
+fn a_record_may_say_any_time() {
+    let project = Project::new();
+    project.run(DIAMOND);
+    for path in files(&project.root.join("cache/records")) {
+        let text = fs::read_to_string(&path).unwrap();
+        let (head, body) = text.split_once("\"key\"").unwrap();
+        let from = body.find("\"took_ms\":").unwrap() + 10;
+        let to = from + body[from..].find([',', '}']).unwrap();
+        let body = format!("\"key\"{}{}{}", &body[..from], u64::MAX, &body[to..]);
+        let start = head.find("\"checksum\":\"").unwrap() + 12;
+        let sealed = format!("{}{}{}{body}", &head[..start], Digest::of(body.as_bytes()), &head[start + 64..]);
+        fs::write(&path, sealed).unwrap();
+    }
+    let again = project.run(DIAMOND);
+    assert_eq!((again.outcome, again.reused().len()), (Outcome::Done, 5));
+    assert!(matches!(again.events.last(), Some(Event::RunFinished { saved_ms: u64::MAX, .. })));
+}
+
 #[test]
 fn a_cache_that_cannot_be_written_is_told_and_still_serves_what_it_has() {
     let project = Project::new();

@@ -624,6 +624,6 @@ fn any_graph_on_any_machine_comes_to_its_end_by_the_laws() {
 #[test]
 fn long_any_graph_on_any_machine_comes_to_its_end_by_the_laws() {
     if long() {
-        check(3000, 24);
+        check(500, 20);
     }
 }
