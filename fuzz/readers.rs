@@ -142,7 +142,7 @@ pub fn journal(data: &[u8]) {
     let (format, name) = if which % 2 == 0 { ("pipe/steps@2", "steps/p.log") } else { ("pipe/stat@1", "stat.log") };
     let mut sealed = format!("{format}\n").into_bytes();
     for line in lines.split(|&byte| byte == b'\n') {
-        sealed.extend_from_slice(Digest::of(line).as_str()[..8].as_bytes());
+        sealed.extend_from_slice(&Digest::of(line).as_str().as_bytes()[..8]);
         sealed.push(b' ');
         sealed.extend_from_slice(line);
         sealed.push(b'\n');
