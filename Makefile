@@ -1,6 +1,6 @@
 # `make test` is the whole suite; `make help` lists the rest. Nothing is installed by hand.
 .DEFAULT_GOAL := help
-.PHONY: help test test-core test-all test-long interop bench-data bench-dag lint fmt prerequisites
+.PHONY: help test test-core test-all test-long fuzz fuzz-ready interop bench-data bench-dag lint fmt prerequisites
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -18,6 +18,22 @@ test-all: prerequisites
 
 test-long: prerequisites ## The tests that take minutes (their names start with long_)
 	PIPE_LONG=1 cargo test --release long_ -- --nocapture
+
+# How long each target is fuzzed, in seconds.
+FUZZ_SECONDS ?= 600
+# Beside a target's own seeds.
+FUZZ_MORE_pipeline = pipelines tests/bad src/cli/init
+
+fuzz: $(patsubst fuzz/fuzz_targets/%.rs,fuzz-%,$(wildcard fuzz/fuzz_targets/*.rs)) ## Fuzzes each reader of files that others may have written, FUZZ_SECONDS (600) each
+
+fuzz-%: fuzz-ready
+	mkdir -p fuzz/corpus/$*
+	cargo +nightly fuzz run $* fuzz/corpus/$* fuzz/seeds/$* $(FUZZ_MORE_$*) -- \
+		-max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=10 -rss_limit_mb=2048
+
+fuzz-ready:
+	@cargo +nightly fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing; it needs a nightly toolchain:" \
+		"rustup toolchain install nightly && cargo install cargo-fuzz" >&2; exit 1; }
 
 interop: prerequisites .interop/ready ## Round trips with PEFT and AdapterHub; installs them and PyTorch, 3 GB, into .interop
 	PIPE_INTEROP_REPORT=bench/interop.md cargo test --test it interop:: -- --nocapture

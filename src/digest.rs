@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Problem, Result};
 
-/// blake3 of a content, as 64 lower-case hexadecimal digits.
+/// blake3 of a content, as 64 lower-case hexadecimal digits, also where it is read: paths are made of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(into = "String", try_from = "String")]
 pub struct Digest(String);
 
 /// Follows a long reading: told how many bytes were read since the last time; its problem ends the reading.
@@ -86,13 +86,27 @@ impl Digest {
 
     /// The first twelve digits, enough to tell digests apart for a person.
     pub fn short(&self) -> &str {
-        &self.0[..12.min(self.0.len())]
+        &self.0[..12]
     }
 
     /// Reads 64 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         let ok = text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         ok.then(|| Self(text.to_owned()))
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.0
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> std::result::Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("a digest is 64 hexadecimal digits")
     }
 }
 
@@ -147,6 +161,17 @@ pub fn files_below(folder: &Path) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Objects lie at paths that are made of their digests: one that is read must not lead elsewhere.
+    #[test]
+    fn what_is_no_digest_is_not_read_as_one() {
+        let good = Digest::of(b"x");
+        let text = serde_json::to_string(&good).unwrap();
+        assert_eq!(serde_json::from_str::<Digest>(&text).unwrap(), good);
+        for bad in ["", "a", "ж", "../../../../etc/passwd", &good.as_str()[1..], &good.as_str().to_uppercase()] {
+            assert!(serde_json::from_value::<Digest>(bad.into()).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_large_file_is_followed_and_can_be_left() {

@@ -136,9 +136,8 @@ fn sources(path: &Path) -> Result<BTreeMap<String, Locked>> {
         return Err(wrong(format!("its format is `{}`, not `{FORMAT}`", document.format), None));
     }
     for (address, locked) in &document.sources {
-        let hex = |text: &str| Digest::parse(text).is_some();
         let names = locked.files.keys().all(|name| is_plain(name));
-        let hashes = hex(locked.digest.as_str()) && locked.files.values().all(|file| hex(&file.sha256));
+        let hashes = locked.files.values().all(|file| Digest::parse(&file.sha256).is_some());
         let revision = locked.revision.as_deref().is_none_or(is_commit);
         if !names || !hashes || !revision || locked.files.is_empty() {
             return Err(wrong(format!("the entry of {address} is damaged"), None));
@@ -239,7 +238,8 @@ mod tests {
             ("sources:", "<<<<<<< HEAD\nsources:", "pipe.lock:"),
             ("pipe/lock@1", "pipe/lock@2", "its format is `pipe/lock@2`"),
             ("a.txt", "../a.txt", "the entry of https://a/x is damaged"),
-            ("digest: ", "digest: z", "the entry of https://a/x is damaged"),
+            ("digest: ", "digest: z", "a digest is 64 hexadecimal digits"),
+            ("sha256: ", "sha256: z", "the entry of https://a/x is damaged"),
             ("digest: ", "digset: ", "digset"),
         ] {
             fs::write(&path, good.replacen(from, to, 1)).unwrap();

@@ -123,7 +123,7 @@ fn counts<'a>(planned: impl Iterator<Item = &'a Planned>) -> String {
             Verdict::Fail(_) => fail += 1,
             Verdict::Reuse(record) => {
                 reuse += 1;
-                saved += record.costs.took_ms;
+                saved = record.costs.took_ms.saturating_add(saved);
             }
         }
     }

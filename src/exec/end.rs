@@ -29,6 +29,9 @@ impl Run<'_> {
 
     fn ran(&mut self, step: usize, record: Record, retries: u32) {
         self.counts.ran += 1;
+        if !self.options.choice.forced.is_empty() {
+            self.renewed.insert(record.key.clone());
+        }
         self.tell(Event::StepFinished {
             step: self.id(step),
             key: record.key.clone(),
@@ -48,7 +51,8 @@ impl Run<'_> {
             return self.failed(step, problem);
         }
         self.counts.reused += 1;
-        self.counts.saved_ms += record.costs.took_ms;
+        // A record is data: what it says must not stop anybody.
+        self.counts.saved_ms = self.counts.saved_ms.saturating_add(record.costs.took_ms);
         self.tell(Event::StepReused {
             step: self.id(step),
             key: record.key.clone(),

@@ -68,8 +68,10 @@ impl<'a> Run<'a> {
             Ok(decision) => decision,
             Err(problem) => return self.failed(step, problem),
         };
-        // What would run anyway has a reason of its own.
-        if self.options.choice.forced.contains(&step) && matches!(decision.found, Lookup::Hit(_)) {
+        // What would run anyway has a reason of its own, and what another step with the same key has made in this run is
+        // as new as it can be.
+        let is_there = matches!(decision.found, Lookup::Hit(_)) && !self.renewed.contains(&decision.key);
+        if self.options.choice.forced.contains(&step) && is_there {
             decision.found = Lookup::Miss(Some("it is forced to run".to_owned()));
         }
         if let Lookup::Hit(record) = decision.found {

@@ -187,6 +187,7 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         order,
         keys: BTreeMap::new(),
         making: BTreeMap::new(),
+        renewed: BTreeSet::new(),
         twins: BTreeMap::new(),
         ready: BTreeMap::new(),
         unranked: Vec::new(),
@@ -243,6 +244,8 @@ struct Run<'a> {
     keys: BTreeMap<Digest, usize>,
     /// The same the other way round.
     making: BTreeMap<usize, Digest>,
+    /// Keys whose results were made in this run; only kept where steps are forced to run.
+    renewed: BTreeSet<Digest>,
     /// Who waits for another step: one with the same key or the same remote source.
     twins: BTreeMap<usize, Vec<usize>>,
     ready: BTreeMap<Rank, usize>,

@@ -165,7 +165,7 @@ impl Job<'_> {
             figures,
             said: said.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             costs: Costs {
-                took_ms: (self.fetched + spent).as_millis() as u64 + here.took_ms,
+                took_ms: (self.fetched.saturating_add(spent).as_millis() as u64).saturating_add(here.took_ms),
                 cpu_ms,
                 peak_bytes: elsewhere.1.or(here.peak_bytes),
             },

@@ -3,12 +3,14 @@
 
 mod names;
 mod pair;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::{Map, Value, json};
 
+use super::canonical;
 use crate::digest::Digest;
 
 /// One field in which two manifests differ.
@@ -44,17 +46,20 @@ impl fmt::Display for Difference {
     }
 }
 
-/// The fields in which two manifests' documents differ, in order of their paths.
+/// The fields in which two manifests' documents differ, in order of their paths; none if they have the same key.
 pub fn diff(old: &Value, new: &Value) -> Vec<Difference> {
     let names = names::between(old, new);
-    let (old, new) = (leaves(old), leaves(new));
-    let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let (before, after) = (leaves(old), leaves(new));
+    let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let changed = paths.into_iter().filter(|path| {
-        let same = old.get(*path) == new.get(*path);
-        !same && !was_filled(path, &old, &new) && !was_filled(path, &new, &old) && !names.covers(path)
+        let same = before.get(*path) == after.get(*path);
+        !same && !was_filled(path, &before, &after) && !was_filled(path, &after, &before) && !names.covers(path)
     });
-    let mut all: Vec<Difference> = changed.flat_map(|path| between(path, old.get(path), new.get(path))).collect();
+    let mut all: Vec<Difference> = changed.flat_map(|path| between(path, before.get(path), after.get(path))).collect();
     all.extend(names.told);
+    if all.is_empty() && canonical(old) != canonical(new) {
+        all.push(twins::apart(String::new(), old, new));
+    }
     all.sort_by(|a, b| a.path.cmp(&b.path));
     all
 }

@@ -81,19 +81,20 @@ impl Store {
         for object in kept.iter().flat_map(|(_, record)| record.outputs.values()) {
             uses.entry(object.digest.clone()).or_insert((0, object.bytes)).0 += 1;
         }
-        let mut bytes: u64 = uses.values().map(|(_, bytes)| bytes).sum();
+        // Records say any sizes.
+        let mut bytes: u128 = uses.values().map(|(_, bytes)| u128::from(*bytes)).sum();
         kept.sort_by_key(|(found, record)| (keep.used.get(&record.key).copied(), found.changed));
         let mut left = Vec::new();
         for (found, record) in std::mem::take(kept) {
             let young = horizon.is_some_and(|horizon| found.changed >= horizon);
-            if bytes <= most || young || keep.pinned.contains(&record.key) {
+            if bytes <= u128::from(most) || young || keep.pinned.contains(&record.key) {
                 left.push((found, record));
                 continue;
             }
             for object in record.outputs.values() {
                 if let Some((count, size)) = uses.get_mut(&object.digest) {
                     *count -= 1;
-                    bytes -= if *count == 0 { *size } else { 0 };
+                    bytes -= if *count == 0 { u128::from(*size) } else { 0 };
                 }
             }
             garbage.push(found);

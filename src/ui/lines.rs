@@ -54,7 +54,7 @@ impl Lines {
         if let Event::StepReused { saved_ms, .. } = &stamped.event
             && self.counts
         {
-            self.reused = (self.reused.0 + 1, self.reused.1 + saved_ms);
+            self.reused = (self.reused.0 + 1, self.reused.1.saturating_add(*saved_ms));
             return Vec::new();
         }
         let mut lines = self.told(stamped);

@@ -456,6 +456,24 @@ steps:
     assert_eq!((ran.ran(), ran.reused()), (set(&["one"]), set(&["two"])));
 }
 
+/// What one of them makes is as new as it can be; the other must not wait for its own process either.
+#[test]
+fn two_steps_with_one_key_that_are_forced_to_run_run_once() {
+    let project = Project::new();
+    let yaml = "
+name: p
+steps:
+  one: { uses: write, with: { text: a } }
+  two: { uses: write, with: { text: a } }
+";
+    project.run(yaml);
+    let choice = Choice { forced: [0, 1].into(), ..Choice::default() };
+    let pipeline = project.pipeline(yaml, &[]);
+    let ran = execute_chosen(&pipeline, &project.store(), 1, &Arc::default(), choice, &mut |_| {});
+    assert_eq!((ran.outcome, ran.ran(), ran.reused()), (Outcome::Done, set(&["one"]), set(&["two"])));
+    assert!(!ran.events.iter().any(|event| matches!(event, Event::StepJoined { .. })));
+}
+
 // ---- what goes wrong --------------------------------------------------------------------------------------------
 
 #[test]
@@ -559,6 +577,26 @@ fn a_damaged_object_is_a_miss_and_is_repaired() {
     assert_eq!(third.why("end"), ["its output `joined` is damaged in the cache"]);
     assert_eq!(third.records["end"].outputs, first.records["end"].outputs);
     project.check_store();
+}
+
+/// What it says is counted, and must not be able to stop a run.
+#[test]
+fn a_record_may_say_any_time() {
+    let project = Project::new();
+    project.run(DIAMOND);
+    for path in files(&project.root.join("cache/records")) {
+        let text = fs::read_to_string(&path).unwrap();
+        let (head, body) = text.split_once("\"key\"").unwrap();
+        let from = body.find("\"took_ms\":").unwrap() + 10;
+        let to = from + body[from..].find([',', '}']).unwrap();
+        let body = format!("\"key\"{}{}{}", &body[..from], u64::MAX, &body[to..]);
+        let start = head.find("\"checksum\":\"").unwrap() + 12;
+        let sealed = format!("{}{}{}{body}", &head[..start], Digest::of(body.as_bytes()), &head[start + 64..]);
+        fs::write(&path, sealed).unwrap();
+    }
+    let again = project.run(DIAMOND);
+    assert_eq!((again.outcome, again.reused().len()), (Outcome::Done, 5));
+    assert!(matches!(again.events.last(), Some(Event::RunFinished { saved_ms: u64::MAX, .. })));
 }
 
 #[test]

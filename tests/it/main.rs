@@ -19,6 +19,7 @@ mod evaluate_torch;
 mod export;
 #[cfg(all(unix, not(feature = "torch")))]
 mod front;
+mod fuzzing;
 mod golden_metrics;
 #[cfg(feature = "torch")]
 mod golden_models;
@@ -51,6 +52,7 @@ mod resume;
 mod runs;
 #[cfg(unix)]
 mod scheduler;
+mod scheduler_laws;
 mod spec;
 mod starter;
 mod support;

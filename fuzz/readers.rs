@@ -1,0 +1,269 @@
+//! What the fuzz targets do with a piece of data: one function for each reader of what others may have written, and the
+//! list of them. `tests/it/fuzzing.rs` includes this file too, so that it is built and tried wherever there is no fuzzer.
+//! It does not know where data come from, nor what counts as a hang or as too much memory.
+
+// A target uses one of them.
+#![allow(dead_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pipe::digest::Digest;
+use pipe::error::Problem;
+use pipe::event::Stamped;
+use pipe::expression::{Expression, Values};
+use pipe::graph::Graph;
+use pipe::lockfile::Lockfile;
+use pipe::run::{self, Story};
+use pipe::spec::{self, Origins};
+use pipe::store::{Lookup, Store};
+use pipe::{key, ui};
+use serde_json::{Value, json};
+
+/// Reads a piece of data, and holds what is always true of the answer.
+pub type Reader = fn(&[u8]);
+
+/// Every reader by the name of its target.
+pub const READERS: &[(&str, Reader)] = &[
+    ("expression", expression),
+    ("journal", journal),
+    ("lock", lock),
+    ("manifest", manifest),
+    ("pipeline", pipeline),
+    ("record", record),
+    ("run_log", run_log),
+];
+
+/// Text of a pipeline file. Lines of comment that begin with `#set `, `#profile ` and `#target ` are taken for what the
+/// command line would say.
+pub fn pipeline(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let said = |word: &str| text.lines().filter_map(|line| line.strip_prefix(word)).map(str::to_owned).collect();
+    let profiles: Vec<String> = said("#profile ");
+    let (profile, sets, targets) = (profiles.into_iter().next(), said("#set "), said("#target "));
+    let options = spec::Options { profile, sets, targets, ..spec::Options::default() };
+    // No folder is looked at for such a name.
+    let file = Path::new("pipelines/p.yaml");
+    match spec::load_text(file, text, &options) {
+        Ok(pipeline) => {
+            let graph = Graph::of(&pipeline);
+            let order = graph.order(&pipeline.targets);
+            for (at, &step) in order.iter().enumerate() {
+                assert!(graph.producers(step).iter().all(|producer| order[..at].contains(producer)));
+            }
+            let folder = Folder::new();
+            fs::write(folder.path("p.yaml"), text).expect("written");
+            let origins = Origins::read(&folder.path("p.yaml"), &options);
+            let origins = origins.expect("what was read once is read again");
+            for step in &pipeline.steps {
+                let manifest = json!({ "params": step.action.keyed() });
+                reread(&manifest);
+                for difference in key::diff(&Value::Null, &manifest) {
+                    origins.of(step, &difference.path);
+                }
+                for port in step.inputs.keys() {
+                    origins.of(step, &format!("inputs.{port}[0]"));
+                }
+                step.action.sources(&pipeline.root);
+                step.action.remote();
+            }
+        }
+        Err(problems) => {
+            assert!(!problems.list.is_empty(), "a file is refused without a reason");
+            for located in &problems.list {
+                let Some(span) = &located.span else { continue };
+                assert!(problems.source.get(span.clone()).is_some(), "{span:?} is no part of the text");
+            }
+            problems.placed();
+            ui::problem::render(&problems, false);
+            ui::problem::render(&problems, ui::problem::Look { color: true, columns: Some(30) });
+        }
+    }
+}
+
+/// Two documents of JSON, one after the other: manifests, as records and archives bring them.
+pub fn manifest(data: &[u8]) {
+    let mut documents = serde_json::Deserializer::from_slice(data).into_iter::<Value>().filter_map(Result::ok);
+    let Some(one) = documents.next() else { return };
+    let other = documents.next().unwrap_or(Value::Null);
+    for document in [&one, &other] {
+        reread(document);
+        assert_eq!(key::diff(document, document), []);
+    }
+    let same = key::key_of(&one) == key::key_of(&other);
+    for (old, new) in [(&one, &other), (&other, &one)] {
+        let differences = key::diff(old, new);
+        assert_eq!(differences.is_empty(), same, "a rerun without a reason, or a reason without a rerun");
+        for difference in &differences {
+            let _ = (difference.to_string(), difference.port());
+        }
+    }
+}
+
+/// The key of a document is the same however its JSON is laid out.
+fn reread(document: &Value) {
+    let (canonical, pretty) = (key::canonical(document), serde_json::to_string_pretty(document).expect("JSON"));
+    for text in [&canonical, &pretty] {
+        let again: Value = serde_json::from_str(text).expect("JSON");
+        assert_eq!(key::canonical(&again), canonical);
+        assert_eq!(key::key_of(&again), key::key_of(document));
+    }
+}
+
+/// What follows the checksum in the file of a record; and the whole file, where the data begin like one.
+pub fn record(data: &[u8]) {
+    let folder = Folder::new();
+    let store = Store::at(folder.path("cache"));
+    let said = data.strip_prefix(b"\"key\":\"").and_then(|rest| rest.get(..64));
+    let said = said.and_then(|digits| Digest::parse(std::str::from_utf8(digits).ok()?));
+    let key = said.unwrap_or_else(|| Digest::of(b""));
+    let head = format!("{{\"format\":\"pipe/record@2\",\"checksum\":\"{}\",", Digest::of(data));
+    let sealed = [head.as_bytes(), data].concat();
+    let path = folder.path("cache/records").join(&key.as_str()[..2]).join(format!("{key}.json"));
+    fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    for text in [&sealed[..], data] {
+        fs::write(&path, text).expect("written");
+        if let Lookup::Hit(found) = store.find(&key) {
+            assert_eq!(found.key, key);
+            assert_eq!(found.outputs.len(), 0, "an output is there that nobody made");
+        }
+        if let Some(found) = store.record(&key) {
+            reread(&found.manifest);
+            found.outputs.values().for_each(|object| assert!(store.object(&object.digest).starts_with(store.root())));
+        }
+        store.verify(&mut |_, _| Ok(())).expect("everything there can be read");
+    }
+}
+
+/// Lines of a journal without the digits before them: of the keys of steps, or of digests of files, by the first byte;
+/// and the whole file, where the data are one.
+pub fn journal(data: &[u8]) {
+    let Some((&which, lines)) = data.split_first() else { return };
+    let (format, name) = if which % 2 == 0 { ("pipe/steps@2", "steps/p.log") } else { ("pipe/stat@1", "stat.log") };
+    let mut sealed = format!("{format}\n").into_bytes();
+    for line in lines.split(|&byte| byte == b'\n') {
+        sealed.extend_from_slice(&Digest::of(line).as_str().as_bytes()[..8]);
+        sealed.push(b' ');
+        sealed.extend_from_slice(line);
+        sealed.push(b'\n');
+    }
+    let folder = Folder::new();
+    let path = folder.path("cache").join(name);
+    fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    for text in [&sealed[..], data] {
+        fs::write(&path, text).expect("written");
+        let fresh = || Store::at(folder.path("cache"));
+        if which % 2 == 0 {
+            let step = |line: &[u8]| Some(std::str::from_utf8(line).ok()?.split_once(' ')?.1.to_owned());
+            let steps: Vec<String> = lines.split(|&byte| byte == b'\n').filter_map(step).take(8).collect();
+            let key = Digest::of(lines);
+            let store = fresh();
+            for step in &steps {
+                let known = store.keys("p", step).map(|keys| keys.all().count());
+                assert!(known.is_none_or(|known| (1..=20).contains(&known)));
+                store.remember("p", step, &key).expect("kept");
+            }
+            drop(store);
+            let store = fresh();
+            for step in &steps {
+                assert_eq!(store.keys("p", step).expect("it was remembered").last(), &key);
+            }
+        } else {
+            let file = folder.path("file");
+            fs::write(&file, b"content").expect("written");
+            assert_eq!(fresh().remembered(&file), None, "what nobody read is not remembered");
+            assert_eq!(fresh().digest_of(&file, &mut |_| Ok(())).expect("read"), Digest::of(b"content"));
+        }
+    }
+}
+
+/// The log of a run; its first line need not be there.
+pub fn run_log(data: &[u8]) {
+    let folder = Folder::new();
+    let path = folder.path("r.jsonl");
+    let head = b"{\"format\":\"pipe/run@1\",\"run\":\"r\",\"version\":\"1\"}\n";
+    for text in [&[head, data].concat()[..], data] {
+        fs::write(&path, text).expect("written");
+        let glance = run::glance(&path);
+        let Ok((_, events)) = run::read(&path) else { continue };
+        let again = folder.path("again");
+        let mut log = run::Log::create(&again, "r").expect("a log");
+        for stamped in &events {
+            log.write(stamped).expect("written");
+            let line = serde_json::to_string(stamped).expect("JSON");
+            assert_eq!(&serde_json::from_str::<Stamped>(&line).expect("an event"), stamped);
+        }
+        assert!(run::read(&again.join("r.jsonl")).expect("a log").1.len() <= events.len());
+        let story = Story::of(events);
+        for told in &story.steps {
+            told.fate.word();
+            told.fate.result().iter().for_each(|result| drop(key::short(&result.key)));
+        }
+        if let Ok(glance) = glance {
+            // A log may say twice how it began, or ended; both readers see such a one, not the same.
+            assert!(glance.begun.is_none() || story.begun.is_some());
+        }
+        fs::remove_dir_all(&again).expect("removed");
+    }
+}
+
+/// `pipe.lock`.
+pub fn lock(data: &[u8]) {
+    let folder = Folder::new();
+    let path = folder.path("pipe.lock");
+    let head = b"format: pipe/lock@1\nsources:\n";
+    for text in [&[head, data].concat()[..], data] {
+        fs::write(&path, text).expect("written");
+        match Lockfile::read(path.clone()) {
+            Ok(lock) => {
+                if let Some(locked) = lock.get("https://a/x") {
+                    assert!(locked.files.keys().all(|name| Path::new("/a").join(name).starts_with("/a")));
+                    assert!(locked.files.keys().all(|name| !name.split('/').any(|part| part == "..")));
+                }
+            }
+            Err(problem) => told(&problem),
+        }
+    }
+}
+
+/// An expression of `when:` or `expect:`; behind the first line break, JSON with the values of its names.
+pub fn expression(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (text, values) = text.split_once('\n').unwrap_or((text, "{}"));
+    match Expression::parse(text) {
+        Ok(expression) => {
+            assert_eq!(expression.text(), text);
+            let names = expression.names();
+            for number in [0.0, 1.0, -1.5, f64::NAN, f64::INFINITY, 1e300] {
+                let values = Values::tree(names.iter().map(|name| (name.as_str(), number)).collect());
+                let answer = expression.holds(&values);
+                let _ = answer.map_err(|problem| told(&problem));
+            }
+            if !expression.multiplies()
+                && let Ok(values @ Value::Object(_)) = serde_json::from_str::<Value>(values)
+            {
+                let _ = expression.holds(&Values::from(&values)).map_err(|problem| told(&problem));
+            }
+        }
+        Err(problem) => told(&problem),
+    }
+}
+
+/// A problem says something, and can be drawn.
+fn told(problem: &Problem) {
+    assert!(!problem.what.is_empty());
+    ui::problem::render_one(problem, false);
+}
+
+/// A folder of this thread, empty at first and gone at the end.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
