@@ -129,7 +129,11 @@ impl Job<'_> {
         })
         .with_gpus(self.gpus.clone())
         .with_outside(self.outside.clone())
-        .with_traces(Traces { log: stage.log(), failed: self.store.failed(&self.decision.key) });
+        .with_traces(Traces {
+            log: stage.log(),
+            failed: self.store.failed(&self.decision.key),
+            shared: stage.shared(),
+        });
         let ran = caught(self.step.kind.name(), || self.step.action.run(&mut cx));
         for artifact in cx.all_damaged() {
             self.store.discard(artifact)?;
@@ -185,7 +189,8 @@ impl Job<'_> {
         let mut done = 0;
         let never = || false;
         let mut tell = sources::told("keeping the result", &say, &never);
-        let total = bytes_of(&stage.out()).unwrap_or_default();
+        let total =
+            draft.outputs.values().map(|file| bytes_of(&stage.out().join(file)).unwrap_or_default()).sum::<u64>();
         let record = self.store.commit(&stage, draft, Some(self.lease), &mut |bytes| {
             done += bytes;
             tell(done, total.max(done))

@@ -68,7 +68,10 @@ impl Drop for Lease {
 /// Where the byte of a key lies. Two keys with one place would wait for each other, which does no harm.
 fn place(key: &Digest) -> u64 {
     // The first fifteen digits: a place is a positive number of 63 bits.
-    key.as_str().bytes().take(15).fold(0, |place, digit| place << 4 | u64::from(char::from(digit).to_digit(16).unwrap_or(0)))
+    key.as_str()
+        .bytes()
+        .take(15)
+        .fold(0, |place, digit| place << 4 | u64::from(char::from(digit).to_digit(16).unwrap_or(0)))
 }
 
 fn open(path: &Path) -> Result<File> {
