@@ -61,18 +61,26 @@ impl Job<'_> {
     /// Runs the step and sends what became of it.
     pub fn work(self, to: &Sender<Message>) {
         let position = self.position;
-        let result = self.attempts(to);
+        let (result, stage) = match self.attempts(to) {
+            Ok((ended, stage)) => (Ok(ended), Some(stage)),
+            Err(problem) => (Err(problem), None),
+        };
         // The loop waits for this message, so nobody is gone who could receive it.
         let _ = to.send(Message::Ended(position, Box::new(result)));
+        // What the step left is deleted while the loop goes on.
+        drop(stage);
     }
 
     /// Tries as often as the step may, and waits twice as long each time.
-    fn attempts(self, to: &Sender<Message>) -> Result<Ended> {
+    fn attempts(self, to: &Sender<Message>) -> Result<(Ended, Stage)> {
         let (times, mut pause) = (self.step.policy.retries, self.step.policy.backoff);
         let mut retries = 0;
         loop {
             let problem = match self.attempt(to) {
-                Ok(made) => return Ok(Ended { record: self.keep(made, to)?, retries }),
+                Ok(made) => {
+                    let (record, stage) = self.keep(made, to)?;
+                    return Ok((Ended { record, retries }, stage));
+                }
                 Err(problem) => problem,
             };
             // What is expected of the figures of a step says nothing of its attempts.
@@ -182,7 +190,7 @@ impl Job<'_> {
     }
 
     /// Lets the result be recorded.
-    fn keep(self, made: Made, to: &Sender<Message>) -> Result<Record> {
+    fn keep(self, made: Made, to: &Sender<Message>) -> Result<(Record, Stage)> {
         let say = thinned(pass(self.position, to.clone()));
         let Made { stage, draft, replaces } = made;
         let before = if replaces { self.store.forget(&self.decision.key)? } else { None };
@@ -201,7 +209,7 @@ impl Job<'_> {
                 say(Say::Warning { text });
             }
         }
-        Ok(record)
+        Ok((record, stage))
     }
 }
 

@@ -69,8 +69,9 @@ pub(super) fn check(params: &Params, problems: &mut Vec<Problem>) {
 pub(super) fn code(paths: &[String], root: &FilePath) -> Vec<Source> {
     let one = |path: &String| {
         let place = root.join(path);
-        match files_below(&place) {
-            Ok(files) if place.is_dir() => {
+        // Most are files: a folder's list is not asked for in vain.
+        match place.is_dir().then(|| files_below(&place)) {
+            Some(Ok(files)) => {
                 let files = files.into_iter().filter(|file| !file.split('/').any(is_left_out));
                 files.map(|file| Source { name: format!("{path}/{file}"), path: place.join(&file) }).collect()
             }
