@@ -32,6 +32,22 @@ pub enum Say {
         /// The value.
         value: f64,
     },
+    /// It goes on from a state that an earlier run left.
+    Resumed {
+        /// How far the work was.
+        at: u64,
+        /// How far it goes.
+        total: u64,
+        /// What is counted: `steps`.
+        unit: String,
+        /// The run that left the state.
+        run: String,
+    },
+    /// Something about this run alone: it is not told again with the result.
+    Remark {
+        /// The sentence.
+        text: String,
+    },
     /// Something a person may want to know.
     Note {
         /// The sentence.

@@ -109,6 +109,16 @@ pub fn key_of(document: &Value) -> Digest {
     Digest::of(format!("pipe key 1\n{}", canonical(document)).as_bytes())
 }
 
+/// What the results of all lengths have in common that a step may be given: the hash of a manifest's document without the
+/// parameter that says how long the work is.
+pub fn series_of(document: &Value, length: &str) -> Digest {
+    let mut document = document.clone();
+    if let Some(params) = document.get_mut("params").and_then(Value::as_object_mut) {
+        params.remove(length);
+    }
+    Digest::of(format!("pipe series 1\n{}", canonical(&document)).as_bytes())
+}
+
 /// The canonical form of a document; see the head of this file.
 pub fn canonical(value: &Value) -> String {
     let mut text = String::new();

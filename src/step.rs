@@ -1,6 +1,7 @@
 //! What an author of a step kind writes (`Kind`) and all that a running step may touch (`Context`).
 //! It does not know YAML, keys, the store or the order of steps: steps do not know that they are cached.
 
+mod checkpoints;
 mod context;
 mod machine;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use checkpoints::{Checkpoints, Restored};
 pub use context::{Artifact, Context, Frame, Outside, Traces, stream};
 pub use machine::{LIBTORCH, Machine, Share};
 
@@ -191,6 +193,15 @@ pub trait Kind: Send + Sync + 'static {
         Share::One
     }
 
+    /// The parameters that say how long it works, and may be raised later. A kind that has some leaves checkpoints.
+    const LENGTHS: &'static [&'static str] = &[];
+
+    /// Why the work does not begin like this with a larger value of one of [`Kind::LENGTHS`], if it does not; the path
+    /// is relative to `with:`.
+    fn fixed(_params: &Self::Params, _length: &str) -> Option<Problem> {
+        None
+    }
+
     /// True if its work needs libtorch.
     const TORCH: bool = false;
 
@@ -210,6 +221,8 @@ pub trait AnyKind: Send + Sync {
     fn example(&self) -> &'static str;
     /// See [`Kind::TORCH`].
     fn needs_torch(&self) -> bool;
+    /// See [`Kind::LENGTHS`].
+    fn lengths(&self) -> &'static [&'static str];
     /// See [`Kind::INPUTS`].
     fn inputs(&self) -> &'static [Input];
     /// See [`Kind::OUTPUTS`].
@@ -242,6 +255,8 @@ pub trait AnyStep: Send + Sync {
     fn environment(&self, machine: &Machine) -> BTreeMap<String, String>;
     /// See [`Kind::share`].
     fn share(&self) -> Share;
+    /// See [`Kind::fixed`].
+    fn fixed(&self, length: &str) -> Option<Problem>;
     /// See [`Kind::run`]; afterwards every declared output is there.
     fn run(&self, cx: &mut Context) -> Result<()>;
 }
@@ -271,6 +286,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn needs_torch(&self) -> bool {
         K::TORCH
+    }
+    fn lengths(&self) -> &'static [&'static str] {
+        K::LENGTHS
     }
     fn inputs(&self) -> &'static [Input] {
         K::INPUTS
@@ -321,6 +339,9 @@ impl<K: Kind> AnyStep for Typed<K> {
     }
     fn share(&self) -> Share {
         K::share(&self.0)
+    }
+    fn fixed(&self, length: &str) -> Option<Problem> {
+        K::fixed(&self.0, length)
     }
     fn run(&self, cx: &mut Context) -> Result<()> {
         K::run(&self.0, cx)?;

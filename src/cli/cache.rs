@@ -249,7 +249,10 @@ fn needed(store: &Store, args: &KeepArgs) -> Result<Keep, Problem> {
         for stamped in events {
             match stamped.event {
                 Event::RunStarted { pipeline: name, .. } => pipeline = name,
-                Event::StepFinished { key, .. } | Event::StepReused { key, .. } => keys.push(key),
+                // What was only begun may have left checkpoints.
+                Event::StepFinished { key, .. } | Event::StepReused { key, .. } | Event::StepStarted { key, .. } => {
+                    keys.push(key);
+                }
                 _ => {}
             }
         }

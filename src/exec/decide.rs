@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::key::{self, Entry, Manifest, Name, Port};
 use crate::lockfile::Lockfile;
-use crate::spec::{Edge, Pipeline, Step};
+use crate::spec::{Edge, Pipeline, Policy, Step};
 use crate::step::{Artifact, Input, Machine};
 use crate::store::{Lookup, Record, Store};
 
@@ -36,6 +36,19 @@ pub struct Decision {
     pub sources: Sources,
     /// What the store has under the key.
     pub found: Lookup,
+}
+
+impl Decision {
+    /// What the step's states on the way are found by.
+    pub fn series(&self, policy: &Policy) -> Digest {
+        policy.extends.as_ref().map_or_else(|| self.key.clone(), |length| key::series_of(&self.manifest, length))
+    }
+
+    /// The step of the work that an earlier run got to, as far as can be told without reading its state.
+    pub fn resumes(&self, store: &Store, policy: &Policy) -> Option<u64> {
+        let length = policy.extends.as_ref().map(|length| self.manifest["params"][length].as_u64().unwrap_or(0));
+        store.furthest(&self.series(policy), length.unwrap_or(u64::MAX))
+    }
 }
 
 impl Decider<'_> {

@@ -102,13 +102,17 @@ fn decide(decider: &Decider, step: usize, records: &mut BTreeMap<usize, Record>,
             Planned::new(Verdict::Fail(problem), why, None)
         }
         Ok(decision) => {
-            let why = decider.why(step, &decision);
+            let mut why = decider.why(step, &decision);
             let verdict = match &decision.found {
                 Lookup::Hit(record) => {
                     records.insert(step, (**record).clone());
                     Verdict::Reuse(record.clone())
                 }
-                Lookup::Miss(_) => Verdict::Run,
+                Lookup::Miss(_) => {
+                    let policy = &decider.pipeline.steps[step].policy;
+                    why.extend(decision.resumes(decider.store, policy).map(|at| format!("goes on from step {at}")));
+                    Verdict::Run
+                }
             };
             Planned::new(verdict, why, Some(decision))
         }

@@ -19,8 +19,9 @@ use crate::digest::bytes_of;
 use crate::error::{Problem, Result};
 use crate::event::{Costs, Say};
 use crate::spec::Step;
-use crate::step::{Artifact, Context, Frame, Machine, Outside, Traces};
-use crate::store::{Draft, Lease, Record, Stage, Store};
+use crate::spec::policy::CHECKPOINT;
+use crate::step::{Artifact, Checkpoints, Context, Frame, Machine, Outside, Traces};
+use crate::store::{Draft, Lease, Record, Stage, Store, Work};
 
 /// Everything that one step needs to run.
 pub(super) struct Job<'a> {
@@ -137,11 +138,10 @@ impl Job<'_> {
         })
         .with_gpus(self.gpus.clone())
         .with_outside(self.outside.clone())
-        .with_traces(Traces {
-            log: stage.log(),
-            failed: self.store.failed(&self.decision.key),
-            shared: stage.shared(),
-        });
+        .with_traces(Traces { log: stage.log(), failed: self.store.failed(&self.decision.key), shared: stage.shared() })
+        .with_checkpoints(
+            self.work_of_it().map(|work| Box::new(self.store.series(work, stage)) as Box<dyn Checkpoints>),
+        );
         let ran = caught(self.step.kind.name(), || self.step.action.run(&mut cx));
         for artifact in cx.all_damaged() {
             self.store.discard(artifact)?;
@@ -163,6 +163,9 @@ impl Job<'_> {
         }
         self.store.keep_log(&self.decision.key, stage)?;
         let (here, elsewhere) = (meter.read(), cx.costs());
+        // What it cost is what it would have cost in one go; how much of the processors that is nobody knows.
+        let spent = cx.checkpoints().map(Checkpoints::spent).unwrap_or_default();
+        let cpu_ms = elsewhere.0.or(here.cpu_ms).filter(|_| spent.is_zero());
         let outputs = self.step.outputs.iter();
         let draft = Draft {
             manifest: self.decision.manifest.clone(),
@@ -170,14 +173,35 @@ impl Job<'_> {
             figures,
             said: said.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             costs: Costs {
-                took_ms: self.fetched.as_millis() as u64 + here.took_ms,
-                cpu_ms: elsewhere.0.or(here.cpu_ms),
+                took_ms: (self.fetched + spent).as_millis() as u64 + here.took_ms,
+                cpu_ms,
                 peak_bytes: elsewhere.1.or(here.peak_bytes),
             },
             run: self.options.run.clone(),
             step: self.step.id.clone(),
         };
-        Ok((draft, self.options.choice.forced.contains(&self.position)))
+        Ok((draft, self.forced()))
+    }
+
+    /// True if it runs though its result may be there.
+    fn forced(&self) -> bool {
+        self.options.choice.forced.contains(&self.position)
+    }
+
+    /// What its states on the way belong to, if it is of a kind that leaves any.
+    fn work_of_it(&self) -> Option<Work> {
+        if self.step.kind.lengths().is_empty() {
+            return None;
+        }
+        let policy = &self.step.policy;
+        Some(Work {
+            series: self.decision.series(policy),
+            key: self.decision.key.clone(),
+            run: self.options.run.clone(),
+            every: policy.checkpoint.unwrap_or(CHECKPOINT),
+            lasting: policy.extends.is_some(),
+            afresh: self.forced(),
+        })
     }
 
     /// The machine as the step sees it: of several GPUs, its own.
@@ -193,6 +217,7 @@ impl Job<'_> {
     fn keep(self, made: Made, to: &Sender<Message>) -> Result<(Record, Stage)> {
         let say = thinned(pass(self.position, to.clone()));
         let Made { stage, draft, replaces } = made;
+        let work = self.work_of_it();
         let before = if replaces { self.store.forget(&self.decision.key)? } else { None };
         let mut done = 0;
         let never = || false;
@@ -203,6 +228,9 @@ impl Job<'_> {
             done += bytes;
             tell(done, total.max(done))
         })?;
+        if let Some(work) = work {
+            self.store.settle(&work.series, work.lasting);
+        }
         for (name, object) in before.iter().flat_map(|before| &before.outputs) {
             if record.outputs.get(name) != Some(object) {
                 let text = format!("its output `{name}` is not what it was when the same step ran before");

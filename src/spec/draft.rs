@@ -132,6 +132,9 @@ fn draft(
             None
         }
     };
+    if let (Some(kind), Some(action)) = (kind, &action) {
+        outcome.findings.extend(policy::check(&policy, kind, action.as_ref(), path));
+    }
     let outputs = match (&action, kind) {
         (Some(action), _) => Some(action.outputs()),
         (None, Some(kind)) if kind.outputs().iter().all(|output| output.name != ANY_NAME) => {

@@ -98,6 +98,8 @@ pub fn schema(kinds: &[&dyn AnyKind]) -> Value {
                 ]
             },
             "timeout": { "description": "How long an attempt may take: `90s`, `30m`, `1h30m`.", "type": ["number", "string", "null"] },
+            "checkpoint": { "description": "How often a training leaves its state: `5m`; `1m` if nothing is said.", "type": ["number", "string", "null"] },
+            "extends": { "description": "The parameter that may be raised later to go on from the end: `steps`.", "type": ["string", "null"] },
             "expect": {
                 "description": "What must hold of the figures: `f1 >= base.f1 - 0.02`.",
                 "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }, { "type": "null" }]

@@ -1,4 +1,5 @@
-//! How a step is run, beside what it does: `resources`, `retries`, `timeout`, `expect`. Nothing of it enters the key.
+//! How a step is run, beside what it does: `resources`, `retries`, `timeout`, `checkpoint`, `extends`, `expect`. Nothing
+//! of it enters the key.
 //! It does not know who keeps to it.
 
 use std::time::Duration;
@@ -7,6 +8,7 @@ use serde_json::Value;
 
 use crate::error::{Path, Problem};
 use crate::expression::Expression;
+use crate::step::{AnyKind, AnyStep};
 
 use super::node::type_name;
 use super::problems::{Finding, Focus};
@@ -28,6 +30,10 @@ pub struct Policy {
     pub backoff: Duration,
     /// How long an attempt may take.
     pub timeout: Option<Duration>,
+    /// How often it leaves a checkpoint, where nothing else is said [`CHECKPOINT`].
+    pub checkpoint: Option<Duration>,
+    /// The parameter that says how long the work is: a run with a larger value goes on from the end of this one.
+    pub extends: Option<String>,
     /// What must hold of its figures, or else its result is not kept.
     pub expect: Vec<Expression>,
 }
@@ -35,8 +41,11 @@ pub struct Policy {
 /// The first wait before another attempt, where nothing else is said.
 const BACKOFF: Duration = Duration::from_secs(1);
 
+/// How often a step leaves a checkpoint, where nothing else is said: what a crash may cost.
+pub const CHECKPOINT: Duration = Duration::from_secs(60);
+
 /// The keys of a step that make its policy.
-pub(super) const KEYS: [&str; 4] = ["resources", "retries", "timeout", "expect"];
+pub(super) const KEYS: [&str; 6] = ["resources", "retries", "timeout", "checkpoint", "extends", "expect"];
 
 /// Reads one of [`KEYS`] into the policy; its value is substituted already.
 pub(super) fn read(policy: &mut Policy, key: &str, value: &Value, path: &Path, outcome: &mut Outcome) {
@@ -70,6 +79,14 @@ pub(super) fn read(policy: &mut Policy, key: &str, value: &Value, path: &Path, o
             }
         }
         "timeout" => policy.timeout = time(value, path, outcome),
+        "checkpoint" => policy.checkpoint = time(value, path, outcome),
+        "extends" => match value {
+            Value::String(name) => policy.extends = Some(name.clone()),
+            other => {
+                let problem = Problem::new(format!("this is {}", shown(other)));
+                wrong(outcome, path, problem.expected("the name of a parameter, such as `steps`"));
+            }
+        },
         _ => {
             let all = match value {
                 Value::Array(items) => items.iter().enumerate().map(|(i, item)| (path.index(i), item)).collect(),
@@ -78,6 +95,30 @@ pub(super) fn read(policy: &mut Policy, key: &str, value: &Value, path: &Path, o
             policy.expect = all.into_iter().filter_map(|(path, text)| expression(text, &path, outcome)).collect();
         }
     }
+}
+
+/// What is wrong with asking a step to leave checkpoints, or to go on from a shorter run.
+pub(super) fn check(policy: &Policy, kind: &dyn AnyKind, action: &dyn AnyStep, path: &Path) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut refuse = |key: &str, problem: Problem| {
+        findings.push(Finding { problem: problem.at(path.key(key)), focus: Focus::Value });
+    };
+    let lengths = kind.lengths();
+    if policy.checkpoint.is_some() && lengths.is_empty() {
+        refuse("checkpoint", Problem::new(format!("the step kind `{}` leaves no checkpoints", kind.name())));
+    }
+    let Some(length) = &policy.extends else { return findings };
+    if lengths.is_empty() {
+        let what = format!("a step of the kind `{}` cannot go on from a shorter one", kind.name());
+        refuse("extends", Problem::new(what));
+    } else if !lengths.contains(&length.as_str()) {
+        let what = format!("`{length}` does not say how long a step of the kind `{}` is", kind.name());
+        let help = suggest::help(length, lengths.iter().copied(), "what does is", "");
+        refuse("extends", Problem::new(what).help(help));
+    } else if let Some(problem) = action.fixed(length) {
+        refuse("extends", problem);
+    }
+    findings
 }
 
 /// An expression as it stands in the file.

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde_json::Value;
 
-use super::Machine;
+use super::{Checkpoints, Machine};
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::event::Say;
@@ -90,13 +90,22 @@ pub struct Context {
     damaged: Vec<Digest>,
     cost: (Option<u64>, Option<u64>),
     gpus: Vec<usize>,
+    checkpoints: Option<Box<dyn Checkpoints>>,
 }
 
 impl Context {
     /// The engine and tests make contexts; steps only use them.
     pub fn new(frame: Frame) -> Self {
-        let (outside, figures, damaged) = (Outside::default(), BTreeMap::new(), Vec::new());
-        Self { frame, outside, figures, traces: None, damaged, cost: (None, None), gpus: Vec::new() }
+        Self {
+            frame,
+            outside: Outside::default(),
+            figures: BTreeMap::new(),
+            traces: None,
+            damaged: Vec::new(),
+            cost: (None, None),
+            gpus: Vec::new(),
+            checkpoints: None,
+        }
     }
 
     /// The same with places to leave traces at.
@@ -115,6 +124,12 @@ impl Context {
     #[must_use]
     pub fn with_outside(self, outside: Outside) -> Self {
         Self { outside, ..self }
+    }
+
+    /// The same with a place for states; without it a step begins at its beginning.
+    #[must_use]
+    pub fn with_checkpoints(self, checkpoints: Option<Box<dyn Checkpoints>>) -> Self {
+        Self { checkpoints, ..self }
     }
 
     /// The id of this step.
@@ -201,6 +216,21 @@ impl Context {
     /// Says a value along the way.
     pub fn metric(&self, name: &str, at: u64, value: f64) {
         (self.frame.sink)(Say::Metric { name: name.to_owned(), at, value });
+    }
+
+    /// Where to leave states, and to find those of an earlier run.
+    pub fn checkpoints(&self) -> Option<&dyn Checkpoints> {
+        self.checkpoints.as_deref()
+    }
+
+    /// Says that the work goes on from a state of an earlier run. That is no part of the result.
+    pub fn resumed(&self, at: u64, total: u64, unit: &str, run: &str) {
+        (self.frame.sink)(Say::Resumed { at, total, unit: unit.to_owned(), run: run.to_owned() });
+    }
+
+    /// Says something about this run alone, which will not be told with the result later.
+    pub fn remark(&self, text: impl Into<String>) {
+        (self.frame.sink)(Say::Remark { text: text.into() });
     }
 
     /// Says something that a person may want to know.

@@ -269,6 +269,12 @@ impl Kind for Pretrain {
         Share::All
     }
 
+    const LENGTHS: &'static [&'static str] = &["steps"];
+
+    fn fixed(params: &Params, length: &str) -> Option<Problem> {
+        params.moves_with(length, None)
+    }
+
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
         compute::run(params, cx)
     }

@@ -150,6 +150,16 @@ impl Kind for Train {
         Share::Half
     }
 
+    const LENGTHS: &'static [&'static str] = &["steps", "epochs"];
+
+    fn fixed(params: &Params, length: &str) -> Option<Problem> {
+        match (length, params.steps) {
+            ("epochs", Some(_)) => Some(Problem::new("`epochs` is not used where `steps` is given")),
+            ("steps", None) => Some(Problem::new("the step has no `steps`, so `epochs` says how long it is")),
+            _ => params.moves_with(length, params.warmup_steps),
+        }
+    }
+
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
         compute::run(params, cx)
     }

@@ -49,17 +49,18 @@ impl Store {
         self.evict(keep, horizon, &mut kept, &mut garbage);
         let keys: BTreeSet<&str> = kept.iter().map(|(_, record)| record.key.as_str()).collect();
         let objects: BTreeSet<&str> = digests(&kept).map(Digest::as_str).collect();
-        for part in ["objects", "logs", "failed", "damaged", "downloads", "runs"] {
+        for part in ["objects", "logs", "checkpoints", "failed", "damaged", "downloads", "runs"] {
             let needed = |found: &Found| match part {
                 "objects" => objects.contains(found.name.as_str()),
                 "logs" => keys.contains(found.name.as_str()),
+                "checkpoints" => Self::keys_of_series(&found.path).iter().any(|key| keep.keys.contains(key)),
                 "runs" => keep.runs.contains(&found.name),
                 // A file that is there whole, or arrives, saves fetching it again.
                 "downloads" => found.path.join("file").exists() || arrives(&found.path.join("part")),
                 _ => false,
             };
             let ours = |found: &Found| match part {
-                "objects" | "logs" => Digest::parse(&found.name).is_some(),
+                "objects" | "logs" | "checkpoints" => Digest::parse(&found.name).is_some(),
                 _ => true,
             };
             garbage.extend(self.survey(part).into_iter().filter(|found| ours(found) && old(found) && !needed(found)));

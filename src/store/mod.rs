@@ -10,6 +10,7 @@
 //! runs/RUN.jsonl               one log per run                                             (crate::run)
 //! stat.log                     digests of files outside that have not changed since         (stat)
 //! logs/ab/abcd…/               what the programs of a `command` step said                  (logs)
+//! checkpoints/ab/abcd…/        states of long steps, to go on from                       (checkpoint)
 //! failed/abcd…/                the folder of one that failed, until it succeeds            (logs)
 //! pins/RUN                     runs whose results are kept whatever happens                (survey)
 //! damaged/…                    what was found damaged and put aside                        (survey)
@@ -21,6 +22,7 @@
 //! leaves objects that nobody refers to, at worst. Nothing else is authoritative: `steps/`, `results/` and `runs/` can be deleted.
 //! All formats are described in `cache/README.md`.
 
+mod checkpoint;
 mod commit;
 mod gc;
 mod history;
@@ -40,6 +42,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+pub use checkpoint::{Series, Work};
 pub use commit::Lost;
 pub use gc::Keep;
 pub use history::Keys;

@@ -15,6 +15,7 @@ pub const PARTS: &[(&str, bool)] = &[
     ("objects", true),
     ("records", true),
     ("logs", true),
+    ("checkpoints", true),
     ("failed", false),
     ("damaged", false),
     ("downloads", false),

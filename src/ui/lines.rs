@@ -164,6 +164,11 @@ impl Lines {
             // Steps beside each other note the same of what they share: once is enough.
             Say::Note { text } if !self.noted.insert(text.clone()) => Vec::new(),
             Say::Note { text } => self.wrapped(&format!("  {step}: {text}")),
+            Say::Remark { text } => self.wrapped(&format!("  {step}: {text}")),
+            Say::Resumed { at, total, unit, run } => {
+                let (at, total) = (grouped(*at), grouped(*total));
+                self.wrapped(&format!("  {step}: goes on from {unit} {at} of {total}, left by {run}"))
+            }
             Say::Metric { .. } => Vec::new(),
             Say::Progress { done, total, unit, text } => {
                 let (last, gauge) =

@@ -154,6 +154,7 @@ fn follow(folder: &Path, base: &Path, manifest: &Manifest) {
     let fit_options = Fit {
         lr: config.opt.lr,
         schedule: if config.warmup.is_some() { Schedule::Linear } else { Schedule::Constant },
+        schedule_steps: config.steps,
         warmup: config.warmup.unwrap_or(0),
         steps: config.steps,
         clip: config.clip,

@@ -122,7 +122,8 @@ impl Desk {
         let mut adamw = AdamW::new(&arm.parameters(), options, |_, _| true).unwrap();
         let learner = Adapted { model, arm: &arm, dropout: Default::default() };
         let mut batches = |_| Ok(vec![Micro::from_labels(&self.ids, &self.ids, 20)]);
-        let fit_options = Fit { lr: 0.02, schedule: Schedule::Constant, warmup: 0, steps: 12, clip: Some(1.0) };
+        let fit_options =
+            Fit { lr: 0.02, schedule: Schedule::Constant, schedule_steps: 12, warmup: 0, steps: 12, clip: Some(1.0) };
         fit(&fit_options, &learner, &mut adamw, &mut batches, &mut Silent).unwrap();
         let effect = far(&self.logits(base, &arm), &self.logits(base, &Arm::none()));
         assert!(effect > 0.05, "{base} {yaml}: an effect of {effect} shows nothing");

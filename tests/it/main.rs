@@ -41,6 +41,8 @@ mod model_laws;
 mod model_reference;
 mod profiles;
 mod report;
+#[cfg(all(unix, feature = "torch"))]
+mod resume;
 #[cfg(unix)]
 mod runs;
 #[cfg(unix)]

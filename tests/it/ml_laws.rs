@@ -159,7 +159,14 @@ fn every_arm_has_the_parameters_that_were_counted_and_overfits_one_batch() {
             let options = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
             let mut adamw = AdamW::new(&arm.parameters(), options, |_, _| true).unwrap();
             let learner = Adapted { model, arm: &arm, dropout: Default::default() };
-            let fit_options = Fit { lr: 0.05, schedule: Schedule::Constant, warmup: 0, steps: 40, clip: Some(1.0) };
+            let fit_options = Fit {
+                lr: 0.05,
+                schedule: Schedule::Constant,
+                schedule_steps: 40,
+                warmup: 0,
+                steps: 40,
+                clip: Some(1.0),
+            };
             let curve = fit(&fit_options, &learner, &mut adamw, &mut batches, &mut Silent).unwrap();
             let (first, last) = (curve.first_loss().unwrap(), curve.last_loss().unwrap());
             assert!(last < 0.8 * first, "{yaml}: {first} → {last}");

@@ -298,3 +298,32 @@ fn b1_cells_that_are_there_do_not_run_again() {
         assert_eq!((code(&output), case.traces("t")), (Some(0), ran), "{matrix}: {}", stderr(&output));
     }
 }
+
+/// What a longer training may go on from, case by case: keys of the step, its parameters, and what is said.
+#[test]
+fn only_what_begins_the_same_can_be_extended() {
+    let moves = "the learning rate depends on `";
+    for (extends, with, said) in [
+        ("steps", "steps: 10", Some(moves)),
+        ("steps", "steps: 10, schedule: constant", Some(moves)),
+        ("steps", "steps: 10, schedule: constant, warmup_ratio: 0", None),
+        ("steps", "steps: 10, schedule: constant, warmup_steps: 5", None),
+        ("steps", "steps: 10, schedule: linear, warmup_steps: 5", Some(moves)),
+        ("steps", "steps: 10, schedule: linear, schedule_steps: 7", None),
+        ("epochs", "epochs: 2, schedule_steps: 7", None),
+        ("epochs", "epochs: 2", Some(moves)),
+        ("epochs", "steps: 10, schedule_steps: 7", Some("`epochs` is not used where `steps` is given")),
+        ("steps", "epochs: 2, schedule_steps: 7", Some("the step has no `steps`")),
+        ("step", "steps: 10, schedule_steps: 7", Some("did you mean `steps`?")),
+    ] {
+        let yaml = format!(
+            "steps:\n  base: {{ uses: download, with: {{ source: p.yaml }} }}\n  lora:\n    uses: train\n    extends: {extends}\n    in: {{ model: base, data: base }}\n    with: {{ adapter: {{ lora: {{ rank: 4 }} }}, {with} }}\n"
+        );
+        let case = Case::new(&yaml);
+        let mut check = Command::new(env!("CARGO_BIN_EXE_pipe"));
+        let output = check.args(["check", "p.yaml"]).current_dir(case.root()).output().expect("the binary starts");
+        let told = stderr(&output);
+        assert_eq!(output.status.success(), said.is_none(), "{with}: {told}");
+        assert!(said.is_none_or(|said| told.contains(said) && told.contains("p.yaml:5:14")), "{with}: {told}");
+    }
+}

@@ -1,5 +1,6 @@
 //! The training loop as a whole: it learns, repeats itself to the byte, stops when told, and refuses what cannot be.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pipe::error::{Problem, Result};
@@ -10,6 +11,7 @@ use pipe::ml::tokens::{FORMAT, Tokens, TokensInfo};
 use pipe::ml::train::adamw::{AdamW, AdamWOptions};
 use pipe::ml::train::batch::{Length, Limits, Plan};
 use pipe::ml::train::curve::Curve;
+use pipe::ml::train::fit::Write;
 use pipe::ml::train::loss::{Learner, Micro};
 use pipe::ml::train::schedule::Schedule;
 use pipe::ml::train::{Fit, Watch, fit};
@@ -114,7 +116,7 @@ fn rows() -> Tokens {
 }
 
 fn options(steps: u64) -> Fit {
-    Fit { lr: 1e-2, schedule: Schedule::Cosine, warmup: 3, steps, clip: Some(1.0) }
+    Fit { lr: 1e-2, schedule: Schedule::Cosine, schedule_steps: steps, warmup: 3, steps, clip: Some(1.0) }
 }
 
 /// Trains a fresh toy and gives its weights and curve.
@@ -134,6 +136,117 @@ fn train(seed: u64, epochs: u64) -> (Vec<f32>, Curve) {
     let curve = fit(&options(steps), &toy, &mut toy.adamw(), &mut batches, &mut Silent).unwrap();
     assert_eq!(curve.points.len() as u64, steps);
     (toy.bytes(), curve)
+}
+
+/// Keeps the state after each step in a folder, goes on from one, and stops after so many steps.
+struct Keeper {
+    folder: PathBuf,
+    from: Option<u64>,
+    stop: u64,
+    saved: Vec<u64>,
+    /// Saves after each step; otherwise only when it stops.
+    often: bool,
+    step: u64,
+}
+
+impl Keeper {
+    fn state(&self, step: u64) -> PathBuf {
+        self.folder.join(step.to_string())
+    }
+}
+
+impl Watch for Keeper {
+    fn check(&mut self) -> Result<()> {
+        if self.step == self.stop { Err(Problem::cancelled()) } else { Ok(()) }
+    }
+    fn updated(&mut self, step: u64) {
+        self.step = step + 1;
+    }
+    fn restore(&mut self, _steps: u64) -> Result<Option<PathBuf>> {
+        Ok(self.from.map(|step| self.state(step)))
+    }
+    fn due(&mut self, _finished: bool) -> bool {
+        self.often
+    }
+    fn save(&mut self, step: u64, _finished: bool, write: Write) -> Result<()> {
+        self.saved.push(step);
+        let folder = self.state(step);
+        std::fs::create_dir_all(&folder).unwrap();
+        write(&folder)
+    }
+}
+
+/// Trains the toy for so many steps, two micro-batches each.
+fn kept(options: &Fit, keeper: &mut Keeper) -> Result<(Vec<f32>, Curve)> {
+    use_threads(1);
+    let (toy, tokens) = (Toy::new(), rows());
+    let lengths: Vec<usize> = (0..tokens.rows()).map(|row| tokens.row(row).len()).collect();
+    let limits = Limits { rows: 4, tokens: None };
+    let epoch = |epoch| stream(7, &format!("epoch {epoch}"));
+    let plan = Plan::new(&lengths, limits, 2, Length::Steps(options.steps), epoch).unwrap();
+    let mut batches = |step: u64| {
+        let step = &plan.steps[step as usize];
+        Ok(step.iter().map(|rows| Micro::from_rows(&tokens, rows, false, Device::Cpu)).collect())
+    };
+    let curve = fit(options, &toy, &mut toy.adamw(), &mut batches, keeper)?;
+    Ok((toy.bytes(), curve))
+}
+
+fn keeper(folder: &std::path::Path, often: bool) -> Keeper {
+    Keeper { folder: folder.to_owned(), from: None, stop: u64::MAX, saved: Vec::new(), often, step: 0 }
+}
+
+#[test]
+fn whoever_goes_on_from_a_state_ends_like_one_who_never_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(17);
+    let whole = kept(&options, &mut keeper(folder.path(), false)).unwrap();
+    assert!(kept(&options, &mut keeper(folder.path(), true)).unwrap() == whole, "saving changes the run");
+    for from in 1..=17 {
+        let mut keeper = Keeper { from: Some(from), ..keeper(folder.path(), false) };
+        assert!(kept(&options, &mut keeper).unwrap() == whole, "another end from step {from}");
+        assert_eq!(keeper.step, if from == 17 { 0 } else { 17 });
+    }
+}
+
+#[test]
+fn whoever_is_stopped_leaves_a_state_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(17);
+    let whole = kept(&options, &mut keeper(folder.path(), false)).unwrap();
+    let mut stopped = Keeper { stop: 11, ..keeper(folder.path(), false) };
+    assert!(kept(&options, &mut stopped).unwrap_err().cancelled);
+    assert_eq!(stopped.saved, [11]);
+    assert!(kept(&options, &mut Keeper { from: Some(11), ..keeper(folder.path(), false) }).unwrap() == whole);
+    // Nothing was done since.
+    let mut again = Keeper { from: Some(11), stop: 0, ..keeper(folder.path(), false) };
+    assert!(kept(&options, &mut again).unwrap_err().cancelled);
+    assert!(again.saved.is_empty());
+}
+
+#[test]
+fn a_longer_run_begins_like_a_shorter_one_if_the_schedule_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |steps| Fit { steps, ..options(9) };
+    kept(&of(8), &mut keeper(folder.path(), true)).unwrap();
+    let whole = kept(&of(20), &mut keeper(&folder.path().join("other"), false)).unwrap();
+    assert!(kept(&of(20), &mut Keeper { from: Some(8), ..keeper(folder.path(), false) }).unwrap() == whole);
+    assert_eq!(whole.1.points[19].lr, 0.0, "after its end the schedule stays where it is");
+}
+
+#[test]
+fn a_state_of_something_else_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    kept(&options(2), &mut keeper(folder.path(), true)).unwrap();
+    let state = folder.path().join("1/state.safetensors");
+    let named = [("w".to_owned(), Tensor::from_slice(&[1f32, 2.0]))];
+    let mut other =
+        AdamW::new(&named, AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 }, |_, _| true).unwrap();
+    let problem = pipe::ml::train::state::read(state.parent().unwrap(), &mut other).unwrap_err().to_string();
+    assert!(problem.contains("no `parameters` of 2 f32 numbers"), "{problem}");
+    assert_eq!(Vec::<f32>::try_from(&named[0].1.detach()).unwrap(), [1.0, 2.0]);
+    std::fs::write(&state, "no tensors").unwrap();
+    assert!(pipe::ml::train::state::read(state.parent().unwrap(), &mut other).is_err());
 }
 
 fn one_batch() -> Micro {
@@ -198,7 +311,7 @@ fn it_stops_before_the_next_micro_batch_when_told() {
 fn a_loss_that_is_no_number_stops_the_run_with_its_step() {
     let toy = Toy::new();
     let mut batches = |_| Ok(vec![one_batch()]);
-    let options = Fit { lr: 1e30, schedule: Schedule::Constant, warmup: 0, steps: 50, clip: None };
+    let options = Fit { lr: 1e30, schedule: Schedule::Constant, schedule_steps: 50, warmup: 0, steps: 50, clip: None };
     let problem = fit(&options, &toy, &mut toy.adamw(), &mut batches, &mut Silent).unwrap_err().to_string();
     assert!(problem.contains("at step ") && problem.contains("lower `lr`"), "{problem}");
 }

@@ -79,6 +79,26 @@ impl AdamW {
         self.flat.device()
     }
 
+    /// What a run goes on from: the parameters and both moments, `[N]` each. They are not copied.
+    pub fn state(&self) -> [(String, Tensor); 3] {
+        let named = [("parameters", &self.flat), ("mean", &self.mean), ("square", &self.square)];
+        named.map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()))
+    }
+
+    /// Puts back what [`Self::state`] gave after so many updates; if it does not fit, nothing is changed.
+    pub fn restore(&mut self, state: &BTreeMap<String, Tensor>, updates: i32) -> Result<()> {
+        let mut pairs = Vec::new();
+        for (name, tensor) in self.state() {
+            let saved = state.get(&name).filter(|saved| saved.kind() == Kind::Float && saved.size() == tensor.size());
+            let saved = saved
+                .ok_or_else(|| Problem::new(format!("the state has no `{name}` of {} f32 numbers", tensor.numel())))?;
+            pairs.push((tensor, saved));
+        }
+        no_grad(|| pairs.into_iter().for_each(|(mut tensor, saved)| tensor.copy_(saved)));
+        self.updates = updates;
+        Ok(())
+    }
+
     /// Adds the gradient of a scalar to the gradient of this step. With `rows`, also gives the scalar's gradient
     /// there.
     pub fn backward(&mut self, scalar: &Tensor, rows: Option<&Tensor>) -> Option<Tensor> {

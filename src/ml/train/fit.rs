@@ -1,6 +1,7 @@
 //! The training loop, straight down: batches, loss, gradient, clip, update, and what it says on the way.
 //! It does not know what is trained (`Learner`), on what (a closure gives micro-batches), or who listens (`Watch`).
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tch::{Kind, Tensor};
@@ -9,6 +10,7 @@ use super::adamw::AdamW;
 use super::curve::{Curve, Point};
 use super::loss::{Learner, Micro, backward};
 use super::schedule::Schedule;
+use super::state;
 use crate::error::{Problem, Result};
 
 /// At the latest after so many steps the losses are read back, all at once: on a GPU each reading waits for it.
@@ -23,6 +25,8 @@ pub struct Fit {
     pub lr: f64,
     /// How it moves.
     pub schedule: Schedule,
+    /// Steps over which it does.
+    pub schedule_steps: u64,
     /// Steps over which it rises from 0.
     pub warmup: u64,
     /// Optimiser steps.
@@ -54,7 +58,22 @@ pub trait Watch {
     fn gradient(&mut self, _step: u64, _adamw: &AdamW) {}
     /// Called after the update of a step.
     fn updated(&mut self, _step: u64) {}
+    /// The folder of a state to go on from, after so many of the run's steps at most.
+    fn restore(&mut self, _steps: u64) -> Result<Option<PathBuf>> {
+        Ok(None)
+    }
+    /// True if the state is to be saved now; with `finished`, after the last step.
+    fn due(&mut self, _finished: bool) -> bool {
+        false
+    }
+    /// Saves the state after so many steps: `write` writes it into a folder.
+    fn save(&mut self, _steps: u64, _finished: bool, _write: Write) -> Result<()> {
+        Ok(())
+    }
 }
+
+/// Writes the state of a run into a folder.
+pub type Write<'a> = &'a mut dyn FnMut(&Path) -> Result<()>;
 
 /// A step whose figures are still on the device.
 struct Pending {
@@ -64,7 +83,8 @@ struct Pending {
 }
 
 /// Trains what `adamw` holds. `batches` gives the micro-batches of a step; their gradients are added up, and the
-/// loss of the step is the sum over all its target ids divided by their number.
+/// loss of the step is the sum over all its target ids divided by their number. A run that goes on from the state of
+/// another one of the same options, or of more or fewer steps, ends as if it had made all steps itself.
 pub fn fit(
     options: &Fit,
     learner: &dyn Learner,
@@ -72,10 +92,14 @@ pub fn fit(
     batches: &mut dyn FnMut(u64) -> Result<Vec<Micro>>,
     watch: &mut dyn Watch,
 ) -> Result<Curve> {
-    let mut curve = Curve::default();
+    let mut curve = match watch.restore(options.steps)? {
+        Some(folder) => state::read(&folder, adamw)?,
+        None => Curve::default(),
+    };
     let mut pending: Vec<Pending> = Vec::new();
     let mut told = Instant::now();
-    for step in 0..options.steps {
+    let (begun, mut saved) = (curve.points.len() as u64, curve.points.len() as u64);
+    for step in begun..options.steps {
         let micros = batches(step)?;
         let targets: u64 = micros.iter().map(Micro::targets).sum();
         if targets == 0 {
@@ -86,13 +110,20 @@ pub fn fit(
         // Σ over micro-batches of NLL / targets: the same as one batch that holds them all.
         let mut losses = Vec::with_capacity(micros.len());
         for micro in micros.iter().filter(|micro| micro.targets() > 0) {
-            watch.check()?;
+            if let Err(problem) = watch.check() {
+                // A step that has only begun has changed nothing yet.
+                if problem.cancelled && step > saved {
+                    curve.points.extend(read_back(&mut pending)?);
+                    watch.save(step, false, &mut |folder| state::write(folder, adamw, &curve))?;
+                }
+                return Err(problem);
+            }
             losses.push(backward(learner, micro, targets, adamw)?);
         }
         watch.gradient(step, adamw);
 
         let norm = adamw.clip(options.clip);
-        let lr = options.lr * options.schedule.factor(step, options.warmup, options.steps);
+        let lr = options.lr * options.schedule.factor(step, options.warmup, options.schedule_steps);
         adamw.step(lr);
         watch.updated(step);
 
@@ -100,7 +131,8 @@ pub fn fit(
         let point = Point { step: step + 1, loss: 0.0, lr, grad_norm: 0.0, tokens, target_tokens: targets };
         pending.push(Pending { point, loss: Tensor::stack(&losses, 0).sum(Kind::Float), norm });
         let last = step + 1 == options.steps;
-        if pending.len() >= READ_EVERY || told.elapsed() >= TELL_EVERY || last {
+        let save = watch.due(last);
+        if pending.len() >= READ_EVERY || told.elapsed() >= TELL_EVERY || last || save {
             let points = read_back(&mut pending)?;
             let elapsed = told.elapsed().as_secs_f64().max(1e-9);
             told = Instant::now();
@@ -111,6 +143,10 @@ pub fn fit(
                 tokens_per_second: points.iter().map(|point| point.tokens).sum::<u64>() as f64 / elapsed,
             });
             curve.points.extend(points);
+        }
+        if save {
+            watch.save(step + 1, last, &mut |folder| state::write(folder, adamw, &curve))?;
+            saved = step + 1;
         }
     }
     Ok(curve)

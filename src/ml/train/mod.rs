@@ -16,6 +16,8 @@ pub mod curve;
 pub mod fit;
 #[cfg(feature = "torch")]
 pub mod loss;
+#[cfg(feature = "torch")]
+pub mod state;
 
 #[cfg(feature = "torch")]
 pub use fit::{Fit, Watch, fit};

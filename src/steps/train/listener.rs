@@ -1,9 +1,11 @@
-//! Takes what the training loop says to the step's context.
+//! Takes what the training loop says, and the states that it leaves, to the step's context.
 //! It does not know what is trained.
+
+use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::ml::train::Watch;
-use crate::ml::train::fit::Progress;
+use crate::ml::train::fit::{Progress, Write};
 use crate::step::Context;
 
 /// Follows a run for a step.
@@ -18,6 +20,26 @@ impl Watch for Listener<'_> {
         let text = format!("loss {:.3}  {} tok/s", progress.loss, short(progress.tokens_per_second));
         self.0.progress(progress.step, Some(progress.steps), "steps", &text);
         self.0.metric("loss", progress.step, progress.loss);
+    }
+
+    fn restore(&mut self, steps: u64) -> Result<Option<PathBuf>> {
+        let Some(checkpoints) = self.0.checkpoints() else { return Ok(None) };
+        let Some(state) = checkpoints.latest(steps)? else { return Ok(None) };
+        self.0.resumed(state.position, steps, "steps", &state.run);
+        Ok(Some(state.folder))
+    }
+
+    fn due(&mut self, finished: bool) -> bool {
+        self.0.checkpoints().is_some_and(|checkpoints| checkpoints.due(finished))
+    }
+
+    fn save(&mut self, steps: u64, finished: bool, write: Write) -> Result<()> {
+        let saved = self.0.checkpoints().map_or(Ok(()), |checkpoints| checkpoints.save(steps, finished, write));
+        // The work is worth more than a state on its way.
+        if let Err(problem) = saved {
+            self.0.remark(format!("no checkpoint is left at step {steps}: {}", problem.what));
+        }
+        Ok(())
     }
 }
 
