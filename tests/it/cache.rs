@@ -363,7 +363,9 @@ fn what_is_written_per_step_does_not_depend_on_how_many_there_are() {
         assert_eq!(store.flush(), []);
         drop(store);
         let cache = folder.path().join("cache");
+        // The file of the leases is there once, where the system has such locks.
         let files = files_below(&cache).unwrap();
+        let files: Vec<String> = files.into_iter().filter(|name| name != "leases/lock").collect();
         let bytes = |name: &String| fs::metadata(cache.join(name)).unwrap().len();
         let journals = files.iter().filter(|name| name.ends_with(".log")).map(bytes).sum::<u64>();
         // The first line of the journal is written once.
