@@ -108,10 +108,10 @@ impl Drop for Stage {
 /// standard library does, because there is one for each step. Links are not followed.
 #[cfg(target_os = "linux")]
 fn remove(folder: &Path) -> bool {
-    rustix::fs::rmdir(folder).is_ok()
-        || clear(rustix::fs::CWD, folder, 0).and_then(|()| rustix::fs::rmdir(folder)).is_ok()
+    clear(rustix::fs::CWD, folder, 0).and_then(|()| rustix::fs::rmdir(folder)).is_ok()
 }
 
+/// Removes what is in a folder, as far as one look at it tells.
 #[cfg(target_os = "linux")]
 fn clear(above: impl std::os::fd::AsFd, name: impl rustix::path::Arg, depth: usize) -> rustix::io::Result<()> {
     // Each level holds an open folder and a piece of the stack.
@@ -127,13 +127,15 @@ fn clear(above: impl std::os::fd::AsFd, name: impl rustix::path::Arg, depth: usi
         let entry = entry?;
         let name = entry.file_name();
         if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        if entry.file_type() != FileType::Directory {
+        } else if entry.file_type() != FileType::Directory {
             unlinkat(&folder, name, AtFlags::empty())?;
         } else if unlinkat(&folder, name, AtFlags::REMOVEDIR).is_err() {
             clear(&folder, name, depth + 1)?;
             unlinkat(&folder, name, AtFlags::REMOVEDIR)?;
+        }
+        // Most folders were read by one call. Of one that was not, something is left, and so it cannot be removed.
+        if entries.is_buffer_empty() {
+            break;
         }
     }
     Ok(())
@@ -202,6 +204,15 @@ mod tests {
         let gone = stage.folder().to_owned();
         drop(stage);
         assert!(!gone.exists());
+        // More than one look tells, folders in folders, and links, which lead to what stays.
+        let stage = living.stage().unwrap();
+        fs::create_dir_all(stage.out().join("a/b")).unwrap();
+        (0..300).for_each(|i| fs::write(stage.out().join(format!("a/{i:0100}")), "").unwrap());
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(&second.folder, stage.out().join("link")).unwrap();
+        let gone = stage.folder().to_owned();
+        drop(stage);
+        assert!(!gone.exists() && second.folder.join("lock").exists());
         drop((living, second));
         let left: Vec<_> = fs::read_dir(tmp.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["guard"]);

@@ -57,12 +57,20 @@ impl Paper {
 
     /// Moves it to a place if something was printed; answers whether.
     pub fn keep(mut self, place: &Path) -> Result<bool> {
-        let printed = self.is_printed();
-        if printed {
-            fs::rename(&self.path, place).map_err(|e| Problem::io("write", place, &e))?;
-            self.file = None;
+        if !self.is_printed() {
+            self.put_back();
+            return Ok(false);
         }
-        Ok(printed)
+        fs::rename(&self.path, place).map_err(|e| Problem::io("write", place, &e))?;
+        self.file = None;
+        Ok(true)
+    }
+
+    fn put_back(&mut self) {
+        if let Some(file) = self.file.take() {
+            let path = std::mem::take(&mut self.path);
+            BLANK.with_borrow_mut(|blank| blank.push((path, file)));
+        }
     }
 
     fn is_printed(&self) -> bool {
@@ -72,12 +80,8 @@ impl Paper {
 
 impl Drop for Paper {
     fn drop(&mut self) {
-        if self.is_printed() {
-            return;
-        }
-        if let Some(file) = self.file.take() {
-            let path = std::mem::take(&mut self.path);
-            BLANK.with_borrow_mut(|blank| blank.push((path, file)));
+        if !self.is_printed() {
+            self.put_back();
         }
     }
 }
