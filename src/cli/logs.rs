@@ -27,7 +27,7 @@ pub struct Args {
     /// Shows what it printed to stderr instead of stdout.
     #[arg(long)]
     stderr: bool,
-    /// Shows the folder of the log instead: `command.json`, `stdout`, `stderr`.
+    /// Shows the folder of the log instead: `command.json`, and `stdout` and `stderr` if anything was printed there.
     #[arg(long, conflicts_with = "stderr")]
     path: bool,
     #[command(flatten)]
@@ -82,6 +82,8 @@ fn logs(args: &Args) -> Result<Exit, Exit> {
     let copied = File::open(&file).and_then(|mut file| std::io::copy(&mut file, &mut std::io::stdout().lock()));
     match copied {
         Ok(_) => Ok(Exit::Done),
+        // It printed nothing there.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Exit::Done),
         // Whoever reads has read enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Done),
         Err(error) => Err(fail(&Problem::io("read", &file, &error), Exit::Failed)),

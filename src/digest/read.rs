@@ -60,11 +60,14 @@ pub(super) fn files(paths: &[&Path], watch: Watch) -> Result<Vec<Digest>> {
 fn small(path: &Path) -> Result<Option<(Digest, u64)>> {
     let failed = |e: std::io::Error| Problem::io("read", path, &e);
     let file = File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.len() > SMALL {
+    let length = file.metadata().map_err(failed)?.len();
+    if length > SMALL {
         return Ok(None);
     }
     BUFFER.with_borrow_mut(|buffer| {
         buffer.clear();
+        // One more shows the end: else it is looked for with reads of a few bytes.
+        buffer.reserve(length as usize + 1);
         // It may have grown, or be no regular file, which has no length.
         file.take(SMALL + 1).read_to_end(buffer).map_err(failed)?;
         let fits = buffer.len() as u64 <= SMALL;

@@ -18,9 +18,6 @@ use crate::step::{Context, Frame, Outside};
 /// So many sources are fetched at a time. They wait for the network: no slot is taken.
 const AT_ONCE: usize = 4;
 
-/// The stack of a thread that fetches.
-const STACK: usize = 2 << 20;
-
 /// A source that came, and how long it took.
 pub(super) type Fetched = (Result<Locked>, Duration);
 
@@ -43,7 +40,7 @@ impl<'a> Run<'a> {
         self.tell(Event::StepFetching { step: self.id(step), source: address.clone() });
         let (pipeline, options) = (self.pipeline, self.options);
         let work = move |to: &Sender<Message>| bring(&pipeline.steps[step], step, pipeline.root.clone(), options, to);
-        match self.spawn(threads, step, STACK, work) {
+        match self.spawn(threads, step, work) {
             Ok(()) => {
                 self.states[step] = State::Fetching;
                 self.fetching.insert(address, step);

@@ -20,9 +20,6 @@ const MANY: usize = 32;
 /// Sources of a step that are read together with those of others, in bytes.
 const SMALL: u64 = 1 << 20;
 
-/// The stack of a thread that reads.
-const STACK: usize = 1 << 20;
-
 impl<'a> Run<'a> {
     /// Decides all steps whose inputs are known, until there are none: a hit makes later ones known.
     pub(super) fn decide<'s>(&mut self, threads: &Threads<'s, '_>)
@@ -118,7 +115,7 @@ impl<'a> Run<'a> {
                 // The loop waits for this message, so nobody is gone who could receive it.
                 let _ = to.send(Message::Read(read));
             };
-            match self.spawn(threads, steps[0], STACK, read) {
+            match self.spawn(threads, steps[0], read) {
                 Ok(()) => steps.iter().for_each(|&step| self.states[step] = State::Reading),
                 Err(problem) => steps.iter().for_each(|&step| self.failed(step, problem.clone())),
             }

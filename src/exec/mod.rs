@@ -40,6 +40,7 @@ mod inputs;
 mod lengths;
 mod outlook;
 mod plan;
+mod pool;
 mod priority;
 mod slots;
 pub mod sources;
@@ -73,6 +74,7 @@ use crate::store::{Record, Store};
 use costs::Crowd;
 use forecast::Due;
 use lengths::Lengths;
+use pool::Pool;
 use slots::{Grant, Rank, Slots};
 use sources::Sources;
 use stop::Stop;
@@ -152,6 +154,7 @@ enum Message {
 struct Threads<'s, 'e> {
     scope: &'s Scope<'s, 'e>,
     sender: Sender<Message>,
+    pool: Pool<'s>,
 }
 
 /// Brings the targets of a pipeline up to date and says everything on the way.
@@ -212,7 +215,7 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         say,
     };
     let (sender, receiver) = channel();
-    thread::scope(|scope| run.steps(&Threads { scope, sender }, &receiver));
+    thread::scope(|scope| run.steps(&Threads { scope, sender, pool: Pool::new() }, &receiver));
     run.finish(started)
 }
 
@@ -370,25 +373,25 @@ impl<'a> Run<'a> {
         self.options.cancel.load(Ordering::Relaxed) || (self.first_failure.is_some() && !self.options.choice.keep_going)
     }
 
-    /// Starts a thread that will send one message of an end.
+    /// Lets a thread work that will send one message of an end.
     fn spawn<'s>(
         &mut self,
         threads: &Threads<'s, '_>,
         step: usize,
-        stack: usize,
         work: impl FnOnce(&Sender<Message>) + Send + 's,
     ) -> Result<()>
     where
         'a: 's,
     {
         let sender = threads.sender.clone();
-        let thread = thread::Builder::new().name(self.id(step)).stack_size(stack);
-        match thread.spawn_scoped(threads.scope, move || work(&sender)) {
-            Ok(_) => {
-                self.busy += 1;
-                Ok(())
-            }
-            Err(error) => Err(Problem::new(format!("cannot start a thread: {error}"))),
+        let work = move || work(&sender);
+        // libtorch remembers by thread how it computes; what one step sets must not reach another.
+        if self.pipeline.steps[step].kind.needs_torch() {
+            pool::start(threads.scope, &self.pipeline.steps[step].id, work)?;
+        } else {
+            threads.pool.start(threads.scope, Box::new(work))?;
         }
+        self.busy += 1;
+        Ok(())
     }
 }

@@ -20,9 +20,6 @@ use crate::store::{Lease, Lookup};
 /// How often to look whether another process has made what is waited for.
 pub(super) const JOINED: Duration = Duration::from_millis(10);
 
-/// The stack of a thread that works: regular expressions and parsers are deep.
-const STACK: usize = 16 << 20;
-
 /// What a step takes of a machine while it runs.
 pub(super) fn need(step: &Step, machine: &Machine, capacity: &Capacity) -> Need {
     let on_gpu = machine.device.starts_with("cuda") && step.kind.needs_torch();
@@ -147,7 +144,7 @@ impl<'a> Run<'a> {
             self.timed.insert(step);
         }
         self.states[step] = State::Running { grant, stop, begun: Instant::now() };
-        if let Err(problem) = self.spawn(threads, step, STACK, move |to| job.work(to)) {
+        if let Err(problem) = self.spawn(threads, step, move |to| job.work(to)) {
             self.busy += 1;
             self.ended(step, Err(problem));
         }

@@ -62,18 +62,26 @@ impl Job<'_> {
     /// Runs the step and sends what became of it.
     pub fn work(self, to: &Sender<Message>) {
         let position = self.position;
-        let result = self.attempts(to);
+        let (result, stage) = match self.attempts(to) {
+            Ok((ended, stage)) => (Ok(ended), Some(stage)),
+            Err(problem) => (Err(problem), None),
+        };
         // The loop waits for this message, so nobody is gone who could receive it.
         let _ = to.send(Message::Ended(position, Box::new(result)));
+        // What the step left is deleted while the loop goes on.
+        drop(stage);
     }
 
     /// Tries as often as the step may, and waits twice as long each time.
-    fn attempts(self, to: &Sender<Message>) -> Result<Ended> {
+    fn attempts(self, to: &Sender<Message>) -> Result<(Ended, Stage)> {
         let (times, mut pause) = (self.step.policy.retries, self.step.policy.backoff);
         let mut retries = 0;
         loop {
             let problem = match self.attempt(to) {
-                Ok(made) => return Ok(Ended { record: self.keep(made, to)?, retries }),
+                Ok(made) => {
+                    let (record, stage) = self.keep(made, to)?;
+                    return Ok((Ended { record, retries }, stage));
+                }
                 Err(problem) => problem,
             };
             // What is expected of the figures of a step says nothing of its attempts.
@@ -130,7 +138,7 @@ impl Job<'_> {
         })
         .with_gpus(self.gpus.clone())
         .with_outside(self.outside.clone())
-        .with_traces(Traces { log: stage.log(), failed: self.store.failed(&self.decision.key) })
+        .with_traces(Traces { log: stage.log(), failed: self.store.failed(&self.decision.key), shared: stage.shared() })
         .with_checkpoints(
             self.work_of_it().map(|work| Box::new(self.store.series(work, stage)) as Box<dyn Checkpoints>),
         );
@@ -206,7 +214,7 @@ impl Job<'_> {
     }
 
     /// Lets the result be recorded.
-    fn keep(self, made: Made, to: &Sender<Message>) -> Result<Record> {
+    fn keep(self, made: Made, to: &Sender<Message>) -> Result<(Record, Stage)> {
         let say = thinned(pass(self.position, to.clone()));
         let Made { stage, draft, replaces } = made;
         let work = self.work_of_it();
@@ -214,7 +222,8 @@ impl Job<'_> {
         let mut done = 0;
         let never = || false;
         let mut tell = sources::told("keeping the result", &say, &never);
-        let total = bytes_of(&stage.out()).unwrap_or_default();
+        let total =
+            draft.outputs.values().map(|file| bytes_of(&stage.out().join(file)).unwrap_or_default()).sum::<u64>();
         let record = self.store.commit(&stage, draft, Some(self.lease), &mut |bytes| {
             done += bytes;
             tell(done, total.max(done))
@@ -228,7 +237,7 @@ impl Job<'_> {
                 say(Say::Warning { text });
             }
         }
-        Ok(record)
+        Ok((record, stage))
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Traces {
     pub log: PathBuf,
     /// Where the log, and the outputs' folder as `work` in it, are to be found once the step has failed.
     pub failed: PathBuf,
+    /// A folder beside that of the log that lasts as long as the process: what serves several steps may lie there.
+    pub shared: PathBuf,
 }
 
 /// How other machines are reached, and what is known of what lies there.

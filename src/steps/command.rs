@@ -9,6 +9,8 @@ mod files;
 #[cfg(unix)]
 mod log;
 #[cfg(unix)]
+mod paper;
+#[cfg(unix)]
 mod process;
 #[cfg(unix)]
 mod run;

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Stage, Store, make_parent};
+use super::commit::rename;
+use super::{Stage, Store};
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 
@@ -56,11 +57,14 @@ impl Store {
 
 /// Moves a folder to a place; what is there is deleted with the stage.
 fn replace(from: &Path, place: &Path, stage: &Stage) -> Result<()> {
-    make_parent(place)?;
+    // The most common case, and the cheapest: nothing is there.
+    if rename(from, place).is_ok() {
+        return Ok(());
+    }
     if place.symlink_metadata().is_ok() {
         fs::rename(place, stage.folder().join("earlier")).map_err(|e| Problem::io("replace", place, &e))?;
     }
-    fs::rename(from, place).map_err(|e| Problem::io("write", place, &e))
+    rename(from, place)
 }
 
 #[cfg(test)]

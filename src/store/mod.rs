@@ -5,7 +5,7 @@
 //! objects/ab/abcd…             a file or a folder, named by its digest, never changed      (object)
 //! records/ab/abcd….json        the record of a key: manifest, outputs, figures, time       (record)
 //! steps/PIPELINE.log           the keys that its steps had last, to explain a rerun        (history)
-//! leases/ab/abcd…              locks: whoever makes the result of a key holds one          (lease)
+//! leases/lock                  locks: whoever makes the result of a key holds one          (lease)
 //! results/PIPELINE/STEP/FILE   links for people into objects/                              (results)
 //! runs/RUN.jsonl               one log per run                                             (crate::run)
 //! stat.log                     digests of files outside that have not changed since         (stat)
@@ -40,7 +40,7 @@ mod survey;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 pub use checkpoint::{Series, Work};
 pub use commit::Lost;
@@ -56,6 +56,7 @@ use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use commit::Commits;
 use history::History;
+use lease::Leases;
 use scratch::Scratch;
 use stat::Stats;
 
@@ -64,6 +65,7 @@ pub struct Store {
     root: PathBuf,
     // Before the scratch folder, which it uses: fields are dropped in this order.
     commits: Commits,
+    leases: Arc<Leases>,
     scratch: Mutex<Option<Scratch>>,
     histories: Mutex<BTreeMap<String, History>>,
     stats: Mutex<Option<Stats>>,
@@ -76,6 +78,7 @@ impl Store {
         Self {
             root: root.into(),
             commits: Commits::default(),
+            leases: Arc::default(),
             scratch: Mutex::default(),
             histories: Mutex::default(),
             stats: Mutex::default(),

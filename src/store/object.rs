@@ -48,7 +48,12 @@ impl Store {
     pub(super) fn take_in(&self, written: &Path, aside: &Path, watch: Watch) -> Result<Object> {
         let meta = refuse_links(written)?;
         let (is_folder, bytes) = if meta.is_dir() { measure(written)? } else { (false, meta.len()) };
-        let object = Object { digest: Digest::of_path_watched(written, watch)?, bytes, is_folder };
+        let digest = if is_folder {
+            Digest::of_path_watched(written, watch)?
+        } else {
+            Digest::each(&[written], watch)?.remove(0)
+        };
+        let object = Object { digest, bytes, is_folder };
         let place = self.object(&object.digest);
         if place.symlink_metadata().is_ok() {
             if self.has(&object) {

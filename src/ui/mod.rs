@@ -10,6 +10,7 @@ mod results;
 mod text;
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use crate::error::{Problem, Result};
 use crate::event::{Event, Stamped};
@@ -137,7 +138,10 @@ pub fn look() -> problem::Look {
 
 /// The columns of the terminal that stderr is; `None` where it is none.
 pub fn columns() -> Option<usize> {
-    width(&console::Term::stderr())
+    static TERMINAL: OnceLock<bool> = OnceLock::new();
+    // It cannot become one, and a run asks for each line.
+    let terminal = *TERMINAL.get_or_init(|| std::io::stderr().is_terminal());
+    terminal.then(|| width(&console::Term::stderr())).flatten()
 }
 
 /// A line for stdout, cut to the terminal if it is one. Only for lines whose end can be told in another way.
@@ -173,5 +177,6 @@ pub fn out(line: &str) {
 
 /// A line on stderr.
 pub fn err(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    // In one piece: stderr has no buffer, and other processes may write there, too.
+    let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }

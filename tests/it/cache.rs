@@ -363,7 +363,7 @@ fn six_processes_make_each_result_once() {
     numbers.sort_unstable();
     assert_eq!(numbers, (0..60).collect::<Vec<_>>());
     assert_eq!(sound(&cache), 60);
-    assert_eq!(files_below(&cache.join("leases")).unwrap(), Vec::<String>::new(), "no lock file piles up");
+    assert!(files_below(&cache.join("leases")).unwrap().len() <= 1, "lock files pile up");
 }
 
 #[test]
@@ -371,17 +371,15 @@ fn a_killed_holder_leaves_nothing_to_unlock() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, key) = (folder.path().join("cache"), pipe::key::key_of(&manifest(0)));
     let store = Store::at(&cache);
-    let lease_file = cache.join("leases").join(&key.as_str()[..2]).join(key.as_str());
     let mut holder = helper(&cache, "PIPE_TEST_HOLD", Path::new("yes"));
-    // Once the file is there and cannot be locked, the helper has it.
-    while !lease_file.exists() || store.lease(&key).unwrap().is_some() {
+    // Once it cannot be taken, the helper has it.
+    while store.lease(&key).unwrap().is_some() {
         assert!(holder.try_wait().unwrap().is_none(), "the helper has ended");
         std::thread::sleep(Duration::from_millis(5));
     }
     holder.kill().unwrap();
     holder.wait().unwrap();
     assert!(store.lease(&key).unwrap().is_some());
-    assert!(!lease_file.exists());
 }
 
 #[test]
@@ -395,7 +393,9 @@ fn what_is_written_per_step_does_not_depend_on_how_many_there_are() {
         assert_eq!(store.flush(), []);
         drop(store);
         let cache = folder.path().join("cache");
+        // The file of the leases is there once, where the system has such locks.
         let files = files_below(&cache).unwrap();
+        let files: Vec<String> = files.into_iter().filter(|name| name != "leases/lock").collect();
         let bytes = |name: &String| fs::metadata(cache.join(name)).unwrap().len();
         let journals = files.iter().filter(|name| name.ends_with(".log")).map(bytes).sum::<u64>();
         // The first line of the journal is written once.

@@ -1,6 +1,8 @@
 //! The working folder: inputs as links, code as copies, and whether they are afterwards what they were before.
 //! It does not know what runs in between.
 
+#[cfg(unix)]
+use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::path::{Component, Path as FilePath, PathBuf};
 
@@ -67,8 +69,9 @@ pub(super) fn check(params: &Params, problems: &mut Vec<Problem>) {
 pub(super) fn code(paths: &[String], root: &FilePath) -> Vec<Source> {
     let one = |path: &String| {
         let place = root.join(path);
-        match files_below(&place) {
-            Ok(files) if place.is_dir() => {
+        // Most are files: a folder's list is not asked for in vain.
+        match place.is_dir().then(|| files_below(&place)) {
+            Some(Ok(files)) => {
                 let files = files.into_iter().filter(|file| !file.split('/').any(is_left_out));
                 files.map(|file| Source { name: format!("{path}/{file}"), path: place.join(&file) }).collect()
             }
@@ -152,9 +155,10 @@ pub(super) struct Laid {
 pub(super) fn lay(params: &Params, inputs: &[String], cx: &Context) -> Result<Laid> {
     let folder = cx.folder();
     let mut laid = Laid { inputs: Vec::new(), code: Vec::new() };
+    let mut folders = Folders(BTreeSet::from([folder.to_owned()]));
     for source in code(&params.code, cx.root()) {
         let to = folder.join(&source.name);
-        make_parent(&to)?;
+        folders.make_for(&to)?;
         fs::copy(&source.path, &to).map_err(|e| Problem::io("copy", &source.path, &e))?;
         let meta = fs::metadata(&to).map_err(|e| Problem::io("read", &to, &e))?;
         laid.code.push(Copied { source, before: Stat::of(&meta) });
@@ -168,7 +172,7 @@ pub(super) fn lay(params: &Params, inputs: &[String], cx: &Context) -> Result<La
                 false => whole.clone(),
             };
             let to = folder.join(&place);
-            make_parent(&to)?;
+            folders.make_for(&to)?;
             // The folder may be moved, so the link must not depend on where it lies.
             let object = std::path::absolute(&artifact.path).map_err(|e| Problem::io("find", &artifact.path, &e))?;
             let before = stats(&object)?;
@@ -176,6 +180,9 @@ pub(super) fn lay(params: &Params, inputs: &[String], cx: &Context) -> Result<La
             let digest = artifact.digest.clone();
             laid.inputs.push(Linked { port: port.clone(), place, object, digest, before });
         }
+    }
+    for file in params.outputs.values() {
+        folders.make_for(&folder.join(file))?;
     }
     Ok(laid)
 }
@@ -279,10 +286,20 @@ fn own(name: &str, file: &str, path: &FilePath, meta: &Metadata) -> Result<()> {
     Ok(())
 }
 
+/// Folders that are there: each is made once, however many files lie in it.
 #[cfg(unix)]
-fn make_parent(path: &FilePath) -> Result<()> {
-    let parent = path.parent().unwrap_or(path);
-    fs::create_dir_all(parent).map_err(|e| Problem::io("make the folder", parent, &e))
+struct Folders(BTreeSet<PathBuf>);
+
+#[cfg(unix)]
+impl Folders {
+    fn make_for(&mut self, path: &FilePath) -> Result<()> {
+        let parent = path.parent().unwrap_or(path);
+        if self.0.contains(parent) {
+            return Ok(());
+        }
+        self.0.insert(parent.to_owned());
+        fs::create_dir_all(parent).map_err(|e| Problem::io("make the folder", parent, &e))
+    }
 }
 
 /// The id of a step as the name of a file: as it is, but for what a file name cannot hold. Names that would fall
@@ -319,7 +336,7 @@ mod tests {
     fn steps_have_different_names_of_files() {
         assert_eq!(entry_name("lora[rank=4,alpha=8]"), "lora[rank=4,alpha=8]");
         let ids = ["a[x=\"b/c\"]", "a[x=\"b_c\"]", "a[x=\"b\nc\"]", &"ж".repeat(300)];
-        let names: std::collections::BTreeSet<String> = ids.iter().map(|id| entry_name(id)).collect();
+        let names: BTreeSet<String> = ids.iter().map(|id| entry_name(id)).collect();
         assert_eq!(names.len(), ids.len());
         assert!(names.iter().all(|name| !name.contains('/') && name.len() < 255));
     }

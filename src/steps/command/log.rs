@@ -12,6 +12,7 @@ use std::process::ExitStatus;
 use serde_json::{Value, json};
 
 use super::Params;
+use super::paper::Paper;
 use super::secrets::Secrets;
 use super::word::quoted;
 use crate::error::{Problem, Result};
@@ -40,10 +41,13 @@ pub(super) struct Log<'a> {
 }
 
 impl Log<'_> {
-    /// Writes `command.json`, and makes what was printed fit to be kept.
-    pub fn keep(&self, status: Option<ExitStatus>) -> Result<()> {
-        for name in ["stdout", "stderr"] {
-            tidy(&self.folder.join(name), self.secrets)?;
+    /// Writes `command.json`, and keeps what was printed, if anything was.
+    pub fn keep(&self, status: Option<ExitStatus>, stdout: Paper, stderr: Paper) -> Result<()> {
+        for (name, paper) in [("stdout", stdout), ("stderr", stderr)] {
+            let place = self.folder.join(name);
+            if paper.keep(&place)? {
+                tidy(&place, self.secrets)?;
+            }
         }
         let variable = |(name, value): (&String, &OsString)| {
             let secret = self.params.secrets.contains(name);

@@ -1,12 +1,13 @@
 //! The life of a command: its folder is laid out, it runs, and what it left is held against what was promised.
 //! It does not know how a process is waited for (`process`) nor what is kept of it (`log`).
 
-use std::fs::{self, File};
-use std::path::{Path as FilePath, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::log::{Log, last_line};
+use super::paper::Paper;
 use super::secrets::Secrets;
 use super::{Params, environment, figures, files, process};
 use crate::error::{Path, Problem, Result};
@@ -24,9 +25,6 @@ pub(super) fn run(params: &Params, cx: &mut Context) -> Result<()> {
             .help(format!("connect it: `in: {{ {name}: STEP }}`")));
     }
     let laid = files::lay(params, &ports, cx)?;
-    for file in params.outputs.values() {
-        make_parent(&cx.folder().join(file))?;
-    }
     let aside = Aside::of(cx)?;
     let mut variables = environment::variables(params, cx.machine(), &aside.tmp)?;
     if !cx.gpus().is_empty() {
@@ -48,16 +46,17 @@ pub(super) fn run(params: &Params, cx: &mut Context) -> Result<()> {
     let log = Log { folder: aside.log.clone(), words: &words, variables: &variables, secrets: &secrets, params };
     let mut command = Command::new(&program);
     command.args(&words[1.min(words.len())..]).current_dir(cx.folder()).env_clear().envs(&variables);
-    let (stdout, stderr) = (aside.log.join("stdout"), aside.log.join("stderr"));
-    command.stdin(Stdio::null()).stdout(create(&stdout)?).stderr(create(&stderr)?);
+    let (stdout, stderr) = (Paper::blank(&aside.shared)?, Paper::blank(&aside.shared)?);
+    command.stdin(Stdio::null()).stdout(stdout.stdio()?).stderr(stderr.stdio()?);
     let begun = Instant::now();
     let ended = process::run(&mut command, &mut || {
-        let said = last_line(&stderr, &secrets).or_else(|| last_line(&stdout, &secrets)).unwrap_or_default();
+        let last = |paper: &Paper| last_line(paper.path(), &secrets);
+        let said = last(&stderr).or_else(|| last(&stdout)).unwrap_or_default();
         cx.progress(begun.elapsed().as_secs(), None, "s", &said);
         cx.cancelled()
     })
     .map_err(|e| Problem::io("start", &program, &e))?;
-    log.keep(Some(ended.status))?;
+    log.keep(Some(ended.status), stdout, stderr)?;
     cx.cost(ended.cpu.as_millis() as u64, ended.peak_bytes);
     // What it did to its inputs must be known however it ended.
     let changed = laid.changed(cx);
@@ -79,18 +78,20 @@ pub(super) fn run(params: &Params, cx: &mut Context) -> Result<()> {
 struct Aside {
     log: PathBuf,
     tmp: PathBuf,
+    /// Where files may lie that serve several steps.
+    shared: PathBuf,
     /// Where nobody wants a log, it is deleted.
     _own: Option<tempfile::TempDir>,
 }
 
 impl Aside {
     fn of(cx: &Context) -> Result<Self> {
-        let (log, own) = match cx.traces() {
-            Some(traces) => (traces.log.clone(), None),
+        let (log, shared, own) = match cx.traces() {
+            Some(traces) => (traces.log.clone(), traces.shared.clone(), None),
             None => {
                 let own =
                     tempfile::tempdir().map_err(|e| Problem::io("make a folder in", &std::env::temp_dir(), &e))?;
-                (own.path().join("log"), Some(own))
+                (own.path().join("log"), own.path().to_owned(), Some(own))
             }
         };
         let tmp = log.with_file_name("temporary");
@@ -99,15 +100,6 @@ impl Aside {
         }
         // The program runs in another folder.
         let tmp = std::path::absolute(&tmp).map_err(|e| Problem::io("find", &tmp, &e))?;
-        Ok(Self { log, tmp, _own: own })
+        Ok(Self { log, tmp, shared, _own: own })
     }
-}
-
-fn create(path: &FilePath) -> Result<File> {
-    File::create(path).map_err(|e| Problem::io("write", path, &e))
-}
-
-fn make_parent(path: &FilePath) -> Result<()> {
-    let parent = path.parent().unwrap_or(path);
-    fs::create_dir_all(parent).map_err(|e| Problem::io("make the folder", parent, &e))
 }
