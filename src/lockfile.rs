@@ -114,8 +114,25 @@ impl Lockfile {
         Ok(counts)
     }
 
+    /// The digest of the file's bytes, if what they say is what this process knows.
+    pub fn agreed(&self) -> Option<Digest> {
+        let path = self.path.as_ref()?;
+        let before = digest(path)?;
+        let same = sources(path).ok()? == self.state().sources;
+        (same && digest(path)? == before).then_some(before)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The digest of a lock file's bytes; one that is not there has a digest, too.
+pub fn digest(path: &Path) -> Option<Digest> {
+    match fs::read(path) {
+        Ok(bytes) => Some(Digest::of(&bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(Digest::of(b"no lock")),
+        Err(_) => None,
     }
 }
 

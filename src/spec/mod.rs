@@ -29,7 +29,7 @@ pub fn size(text: &str) -> Option<u64> {
     unit::bytes(text)
 }
 
-pub use load::{Options, load, load_text};
+pub use load::{Options, load, load_text, root_of, text_of};
 pub use origin::Origins;
 pub use pipeline::{Edge, Pipeline, Step};
 pub use policy::Policy;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::policy::Policy;
+use crate::digest::Digest;
 use crate::step::{AnyKind, AnyStep, Product};
 
 /// A pipeline whose every problem has been ruled out.
@@ -17,6 +18,8 @@ pub struct Pipeline {
     pub file: PathBuf,
     /// Where relative paths start: the folder that holds `pipelines/`, or else the file's own folder.
     pub root: PathBuf,
+    /// The digest of the file's text.
+    pub text: Digest,
     /// The parameters after profile and `--set`.
     pub params: Value,
     /// All steps in the order of the file, matrices expanded. Free of cycles.

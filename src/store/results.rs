@@ -16,6 +16,16 @@ impl Store {
         self.root().join("results").join(file_name(pipeline))
     }
 
+    /// Where the link to a result lies, or would.
+    pub fn published(&self, pipeline: &str, step: &str, file: &str) -> PathBuf {
+        self.results(pipeline).join(file_name(step)).join(file)
+    }
+
+    /// True if the link at this place, where [`Store::published`] puts that of a file, leads to an object.
+    pub fn leads(&self, place: &Path, file: &str, digest: &Digest) -> bool {
+        fs::read_link(place).is_ok_and(|link| link == target(Path::new(file), digest))
+    }
+
     /// Lets `results/PIPELINE/STEP/FILE` lead to an object, and tells where that is. The link is relative, so the
     /// cache can be moved; it appears by rename, so it always leads somewhere. Where the file system has no
     /// links, it is a copy.
@@ -24,10 +34,7 @@ impl Store {
         if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(Problem::new(format!("the result file `{file}` is not a name inside its folder")));
         }
-        let place = self.results(pipeline).join(file_name(step)).join(relative);
-        // results/PIPELINE/STEP are three folders below the root, and a file may lie deeper.
-        let up = "../".repeat(2 + relative.components().count());
-        let target = PathBuf::from(format!("{up}objects/{}/{digest}", &digest.as_str()[..2]));
+        let (place, target) = (self.published(pipeline, step, file), target(relative, digest));
         match fs::read_link(&place) {
             Ok(link) if link == target => return Ok(place),
             // The most common case after that, and the cheapest.
@@ -59,6 +66,12 @@ impl Store {
         self.write(&place, text)?;
         Ok(place)
     }
+}
+
+/// What the link to an object says. results/PIPELINE/STEP are three folders below the root, and a file may lie deeper.
+fn target(file: &Path, digest: &Digest) -> PathBuf {
+    let up = "../".repeat(2 + file.components().count());
+    PathBuf::from(format!("{up}objects/{}/{digest}", &digest.as_str()[..2]))
 }
 
 #[cfg(unix)]
