@@ -40,7 +40,8 @@ fn nvidia_libraries(lib: &Path) -> Vec<PathBuf> {
 /// A number that is another one for other sources, FNV-1a over them: what one build has worked out, another build may
 /// work out differently.
 fn sources() -> u64 {
-    let (mut files, mut open) = (vec![PathBuf::from("Cargo.lock"), PathBuf::from("Cargo.toml")], vec![PathBuf::from("src")]);
+    let (mut files, mut open) =
+        (vec![PathBuf::from("Cargo.lock"), PathBuf::from("Cargo.toml")], vec![PathBuf::from("src")]);
     while let Some(folder) = open.pop() {
         println!("cargo:rerun-if-changed={}", folder.display());
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {

@@ -45,6 +45,11 @@ impl Graph {
         self.neighbours(step, Direction::Outgoing)
     }
 
+    /// True if no step reads from this one.
+    pub fn is_last(&self, step: usize) -> bool {
+        self.0.neighbors_directed(NodeIndex::new(step), Direction::Outgoing).next().is_none()
+    }
+
     fn neighbours(&self, step: usize, direction: Direction) -> BTreeSet<usize> {
         self.0.neighbors_directed(NodeIndex::new(step), direction).map(NodeIndex::index).collect()
     }

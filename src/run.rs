@@ -50,23 +50,25 @@ impl Log {
         let file = File::create_new(&path).map_err(|e| Problem::io("write", &path, &e))?;
         let mut log = Self { path, file };
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        log.line(&Head { format: FORMAT.to_owned(), run: run.to_owned(), version })?;
+        log.lines(std::iter::once(Head { format: FORMAT.to_owned(), run: run.to_owned(), version }))?;
         Ok(log)
     }
 
-    /// Adds an event.
-    pub fn write(&mut self, stamped: &Stamped) -> Result<()> {
-        match stamped.event {
-            Event::StepSaid { say: Say::Progress { .. }, .. } | Event::Forecast { .. } => Ok(()),
-            _ => self.line(stamped),
-        }
+    /// Adds events.
+    pub fn write(&mut self, events: &[Stamped]) -> Result<()> {
+        let passes =
+            |event: &Event| matches!(event, Event::StepSaid { say: Say::Progress { .. }, .. } | Event::Forecast { .. });
+        self.lines(events.iter().filter(|stamped| !passes(&stamped.event)))
     }
 
-    fn line(&mut self, line: &impl Serialize) -> Result<()> {
-        let mut text = serde_json::to_string(line).map_err(|e| Problem::new(format!("cannot log: {e}")))?;
-        text.push('\n');
-        // One write per line: after a kill the log ends with a whole line or a piece of the last one.
-        self.file.write_all(text.as_bytes()).map_err(|e| Problem::io("write", &self.path, &e))
+    fn lines(&mut self, lines: impl Iterator<Item = impl Serialize>) -> Result<()> {
+        let mut text = Vec::new();
+        for line in lines {
+            serde_json::to_writer(&mut text, &line).map_err(|e| Problem::new(format!("cannot log: {e}")))?;
+            text.push(b'\n');
+        }
+        // One write for all: after a kill the log ends with a whole line or a piece of the last one.
+        self.file.write_all(&text).map_err(|e| Problem::io("write", &self.path, &e))
     }
 }
 
@@ -190,9 +192,8 @@ mod tests {
         ];
         let progress = said(Say::Progress { done: 1, total: None, unit: "B".into(), text: String::new() });
         let forecast = Stamped { at_ms: 3, event: Event::Forecast { low_ms: 1, high_ms: 2, unknown: 0 } };
-        for stamped in [&kept[0], &progress, &forecast, &kept[1]] {
-            log.write(stamped).unwrap();
-        }
+        log.write(&[kept[0].clone(), progress, forecast]).unwrap();
+        log.write(&kept[1..]).unwrap();
         let path = folder.path().join("r.jsonl");
         let (head, events) = read(&path).unwrap();
         assert_eq!((head.run.as_str(), events.as_slice()), ("r", &kept[..]));

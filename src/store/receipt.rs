@@ -227,9 +227,8 @@ impl Receipt {
         let variables = from.list(text)?;
         let locked = from.number()? == 1;
         let pipeline = text(&mut from)?;
-        let history = from.option(|from| {
-            Some(Extent { bytes: from.number()?, inode: from.number()?, device: from.number()? })
-        })?;
+        let history =
+            from.option(|from| Some(Extent { bytes: from.number()?, inode: from.number()?, device: from.number()? }))?;
         let files = from.list(|from| {
             let path = PathBuf::from(from.text()?);
             Some(KnownFile { path, digest: from.digest()?, stat: from.option(take_stat)? })
@@ -326,8 +325,7 @@ fn take_step(from: &mut Unpacker, runs: &[String]) -> Option<KnownStep> {
     })?;
     let said = from.list(|from| serde_json::from_str(from.text()?).ok())?;
     let took_ms = from.number()?;
-    let costs =
-        Costs { took_ms, cpu_ms: from.option(Unpacker::number)?, peak_bytes: from.option(Unpacker::number)? };
+    let costs = Costs { took_ms, cpu_ms: from.option(Unpacker::number)?, peak_bytes: from.option(Unpacker::number)? };
     let run = runs.get(position(from)?)?.clone();
     let step = from.option(text)?.unwrap_or_else(|| id.clone());
     let (files, folders) = (from.list(position)?, from.list(position)?);
