@@ -17,6 +17,7 @@ use crate::lockfile::Lockfile;
 use crate::run::{self, Log};
 use crate::spec::{self, Pipeline, Problems};
 use crate::step::Machine;
+use crate::steps::KINDS;
 use crate::store::Store;
 use crate::ui::{Handle, Mode, Ui};
 
@@ -91,29 +92,39 @@ fn run(args: &Args, mode: Mode, ui: &mut Ui) -> Result<Exit, Refusal> {
     // All combinations are read before the first one runs: a mistake in the last must not cost hours.
     let combinations = grid::combinations(&axes);
     let targets = if args.choice.only.is_empty() { &args.what.targets } else { &args.choice.only };
-    let beside = args.what.cache.store(&spec::root_of(&args.what.pipeline.pipeline));
+    let store = args.what.cache.store(&spec::root_of(&args.what.pipeline.pipeline));
     let is_plain = axes.is_empty() && !args.update && args.choice.is_plain();
-    let mut recall = if is_plain { recall::asked(&args.what, targets, &beside) } else { None }
-        .map(|asked| Recall { found: exec::recall::check(&beside, &machine, &asked), asked });
-    if let Some(Recall { asked, found }) = recall.take_if(|recall| recall.found.as_ref().is_some_and(Found::whole))
+    let mut recall = if is_plain { recall::asked(&args.what, targets, &store) } else { None }.map(|asked| Recall {
+        found: exec::recall::check(&store, &machine, &asked),
+        asked,
+        compiled: false,
+    });
+    if let Some(Recall { asked, found, .. }) = recall.take_if(|recall| recall.found.as_ref().is_some_and(Found::whole))
         && let Some(found) = found
     {
         // Nothing is fetched; but settings that are wrong are told.
-        remote::settings(args.offline, &beside).map_err(Refusal::Command)?;
+        remote::settings(args.offline, &store).map_err(Refusal::Command)?;
         let told = Told {
             run: run::name(),
             file: args.what.pipeline.pipeline.display().to_string(),
             sets: args.what.pipeline.sets.clone(),
         };
-        let mut listener = Listener::new(ui, &beside, &told.run);
-        exec::recall::tell(&beside, &asked, found, told, &mut |events| listener.hear(events));
+        let mut listener = Listener::new(ui, &store, &told.run);
+        exec::recall::tell(&store, &asked, found, told, &mut |events| listener.hear(events));
         return Ok(Exit::Done);
     }
     let load = |sets: &Vec<String>| args.what.pipeline.read(targets, sets).map_err(Refusal::Pipeline);
-    let pipelines = combinations.iter().map(load).collect::<Result<Vec<Pipeline>, Refusal>>()?;
+    let compiled = recall.as_mut().and_then(|recall| {
+        let found = exec::recall::compiled(&store, &recall.asked, &args.what.pipeline.pipeline, KINDS);
+        recall.compiled = found.is_some();
+        found
+    });
+    let pipelines = match compiled {
+        Some(pipeline) => vec![pipeline],
+        None => combinations.iter().map(load).collect::<Result<Vec<Pipeline>, Refusal>>()?,
+    };
     // The file may have become another one since it was looked at.
     recall = recall.filter(|recall| recall.asked.text == pipelines[0].text);
-    let store = args.what.cache.store(&pipelines[0].root);
     let settings = Arc::new(remote::settings(args.offline, &store).map_err(Refusal::Command)?);
     let lock = remote::lockfile(&pipelines).map_err(Refusal::Lock)?;
     let lock = Arc::new(if args.update { lock.renewed() } else { lock });

@@ -235,6 +235,7 @@ fn finish(drafts: Vec<Draft>, mut left_out: BTreeSet<usize>) -> Option<(Vec<Step
             inputs: inputs.collect(),
             after: draft.after.into_iter().filter_map(|(name, step)| Some((name, *places.get(&step)?))).collect(),
             policy: draft.policy,
+            written: draft.written,
             id: draft.id,
             name: draft.name,
             coordinates: draft.cell.into_iter().collect(),

@@ -55,6 +55,17 @@ pub struct Step {
     pub after: BTreeMap<String, usize>,
     /// How it is run.
     pub policy: Policy,
+    /// What `action` and `policy` were read from.
+    pub written: Written,
+}
+
+/// Parts of a step as they are written, names substituted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// `with:` as JSON.
+    pub with: Box<str>,
+    /// The keys of the policy and their values as a list in JSON; empty if there are none.
+    pub policy: Box<str>,
 }
 
 /// An output of another step.

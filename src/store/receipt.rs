@@ -22,6 +22,9 @@ use crate::event::{Costs, Say};
 /// The first line.
 const FORMAT: &[u8] = b"pipe/receipt@1\n";
 
+/// The first line of the text beside it.
+const COMPILED: &[u8] = b"pipe/compiled@1\n";
+
 /// More is not read: such a file is not ours.
 const MOST_BYTES: u64 = 1 << 28;
 
@@ -154,6 +157,28 @@ impl Store {
         read(&self.receipt_path(name))
     }
 
+    fn compiled_path(&self, name: &Digest) -> PathBuf {
+        self.root().join("receipts").join(format!("{name}.pipeline"))
+    }
+
+    /// The text that was kept beside the receipt of this name, for whom it was kept.
+    pub fn compiled(&self, name: &Digest, whom: &Digest) -> Option<String> {
+        let bytes = read_bytes(&self.compiled_path(name))?;
+        let rest = bytes.strip_prefix(COMPILED)?;
+        let (seal, body) = rest.split_at_checked(64)?;
+        let sealed = Digest::of(&[body, whom.as_str().as_bytes()].concat());
+        (seal == sealed.as_str().as_bytes()).then(|| String::from_utf8(body.to_vec()).ok()).flatten()
+    }
+
+    /// Keeps a text beside a receipt.
+    pub fn keep_compiled(&self, name: &Digest, whom: &Digest, text: &str) -> Result<()> {
+        let (aside, path) = (self.aside()?, self.compiled_path(name));
+        let seal = Digest::of(&[text.as_bytes(), whom.as_str().as_bytes()].concat());
+        let bytes = [COMPILED, seal.as_str().as_bytes(), text.as_bytes()].concat();
+        fs::write(&aside, bytes).map_err(|e| Problem::io("write", &path, &e))?;
+        commit::rename(&aside, &path)
+    }
+
     /// Keeps a receipt; whoever reads it meanwhile sees the old one or the new one. It is not flushed: half of one
     /// counts as none.
     pub fn keep_receipt(&self, name: &Digest, receipt: &Receipt) -> Result<()> {
@@ -178,11 +203,15 @@ impl Store {
 
 /// The receipt in this file.
 pub(super) fn read(path: &Path) -> Option<Receipt> {
+    Receipt::parse(&read_bytes(path)?)
+}
+
+fn read_bytes(path: &Path) -> Option<Vec<u8>> {
     let file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
     let mut bytes = Vec::with_capacity(usize::try_from(length.min(MOST_BYTES)).ok()? + 1);
     file.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
-    Receipt::parse(&bytes)
+    Some(bytes)
 }
 
 impl Receipt {

@@ -48,15 +48,16 @@ impl Lines {
         }
     }
 
-    /// The lines that tell an event on a terminal of so many columns; none for most of them.
-    pub fn of(&mut self, stamped: &Stamped, columns: Option<usize>) -> Vec<String> {
-        self.columns = columns;
+    /// The lines that tell an event on a terminal of so many columns; none for most of them. Who counts the columns asks
+    /// the system, so nobody does where there is nothing to tell.
+    pub fn of(&mut self, stamped: &Stamped, columns: impl FnOnce() -> Option<usize>) -> Vec<String> {
         if let Event::StepReused { saved_ms, .. } = &stamped.event
             && self.counts
         {
             self.reused = (self.reused.0 + 1, self.reused.1 + saved_ms);
             return Vec::new();
         }
+        self.columns = columns();
         let mut lines = self.told(stamped);
         // The count goes where the steps would have been: before the next line, whatever that is.
         if !lines.is_empty() && self.reused.0 > 0 {
@@ -208,7 +209,7 @@ mod tests {
     use crate::error::Problem;
 
     fn lines(lines: &mut Lines, at_ms: u64, event: Event) -> Vec<String> {
-        lines.of(&Stamped { at_ms, event }, None)
+        lines.of(&Stamped { at_ms, event }, || None)
     }
 
     fn begun(plain: bool) -> Lines {

@@ -40,6 +40,8 @@ mod model_laws;
 #[cfg(feature = "torch")]
 mod model_reference;
 mod profiles;
+#[cfg(unix)]
+mod receipts;
 mod report;
 #[cfg(unix)]
 mod runs;

@@ -13,10 +13,16 @@ pub(super) fn basis(text: &Digest, machine: &Machine, variables: &[String], lock
     let value = |name: &String| machine.variables.get(name).map(|value| of_value(value).to_string());
     let variables: Vec<(&String, Option<String>)> = variables.iter().map(|name| (name, value(name))).collect();
     let Machine { device, cores, bf16, variables: _ } = machine;
-    // Step kinds change what keys are made of: what another build knew is not known.
-    let build = (env!("CARGO_PKG_VERSION"), env!("PIPE_BUILD"));
-    let all = serde_json::json!([build, text, device, cores, bf16, variables, lock]);
+    let all = serde_json::json!([BUILD, text, device, cores, bf16, variables, lock]);
     Digest::of(all.to_string().as_bytes())
+}
+
+/// Step kinds change, and with them what keys are made of: what another build knew is not known.
+const BUILD: (&str, &str) = (env!("CARGO_PKG_VERSION"), env!("PIPE_BUILD"));
+
+/// For whom a pipeline is compiled: this build, and this text of its file.
+pub(super) fn compiled(text: &Digest) -> Digest {
+    Digest::of(serde_json::json!([BUILD, text]).to_string().as_bytes())
 }
 
 /// Values may be secrets: nobody shall read them in a receipt.

@@ -55,6 +55,7 @@ impl Run<'_> {
     pub(in crate::exec) fn keep_receipt(&self) {
         let Some(recall) = &self.options.recall else { return };
         let Some(receipt) = self.receipt(&recall.asked) else { return };
+        recall.keep_compiled(self.store, self.pipeline);
         let same = |found: &Found| !found.better && found.receipt == receipt;
         if !recall.found.as_ref().is_some_and(same) {
             // Without it the next run takes longer, and that is all.

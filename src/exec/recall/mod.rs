@@ -9,6 +9,7 @@
 
 mod basis;
 mod check;
+mod compiled;
 mod gather;
 mod keep;
 mod tell;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use check::check;
+pub use compiled::compiled;
 pub use tell::{Told, tell};
 
 pub(super) use gather::Gathered;
@@ -75,6 +77,8 @@ pub struct Recall {
     pub asked: Asked,
     /// The receipt of the last one that did.
     pub found: Option<Found>,
+    /// True if the pipeline lies compiled beside it.
+    pub compiled: bool,
 }
 
 /// A receipt beside a pipeline.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::{Asked, Found};
 use crate::event::{Event, Outcome};
+use crate::exec::TOGETHER;
 use crate::exec::end::{Links, reused};
 use crate::store::Store;
 
@@ -30,8 +31,11 @@ pub fn tell(store: &Store, asked: &Asked, mut found: Found, told: Told, say: &mu
     let mut waves: Vec<usize> = (0..receipt.steps.len()).collect();
     waves.sort_by_key(|&at| receipt.steps[at].level);
     let mut saved_ms = 0;
-    let mut events = Vec::with_capacity(waves.len());
+    let mut events = Vec::new();
     for at in waves {
+        if events.len() >= TOGETHER {
+            say(std::mem::take(&mut events));
+        }
         let step = &receipt.steps[at];
         saved_ms += step.costs.took_ms;
         let outputs = step.outputs.iter().map(|output| (&output.name, &output.object));
