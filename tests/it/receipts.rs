@@ -4,13 +4,17 @@
 //! It does not know what stands in a receipt, but for one that it forges to see whether it is used.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs::{self, File, FileTimes};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pipe::digest::{Digest, files_below};
 use pipe::event::Say;
+use pipe::step::Machine;
+use pipe::steps::KINDS;
 use pipe::store::receipt::KnownStep;
 use pipe::store::{Receipt, Store};
 use serde_json::{Value, json};
@@ -94,8 +98,10 @@ impl Project {
     fn run(&self) -> (Option<i32>, Vec<String>) {
         let output = self.output();
         let told = String::from_utf8(output.stdout).unwrap();
-        let all: Vec<&str> = told.lines().filter(|line| !line.contains("\"forecast\"")).collect();
-        if let Some(run) = all.first().and_then(|line| run_of(line)) {
+        let all: Vec<&str> = told.lines().filter(|line| !is_passing(line)).collect();
+        // Of a grid there is more than one.
+        let runs: Vec<String> = all.iter().filter_map(|line| run_of(line)).collect();
+        if let [run] = runs.as_slice() {
             let log = fs::read_to_string(self.cache().join(format!("runs/{run}.jsonl"))).unwrap();
             assert_eq!(log.lines().skip(1).collect::<Vec<_>>(), all);
         }
@@ -143,6 +149,11 @@ impl Project {
 fn write(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
+}
+
+/// What no log keeps.
+fn is_passing(line: &str) -> bool {
+    line.contains("\"event\":\"forecast\"") || line.contains("\"say\":{\"progress\"")
 }
 
 fn run_of(line: &str) -> Option<String> {
@@ -482,4 +493,34 @@ fn a_cache_that_cannot_be_written_is_read() {
     fs::write(project.cache().join("receipts"), "").unwrap();
     let (code, told) = project.run();
     assert_eq!((code, told.iter().filter(|line| line.contains("step_reused")).count()), (Some(0), 8));
+}
+
+/// A receipt knows of the environment what kinds say that they ask for.
+#[test]
+fn kinds_ask_for_the_variables_that_they_name_alone() {
+    let mut asked = 0;
+    for kind in KINDS {
+        let example: Value = serde_yaml::from_str(kind.example()).unwrap();
+        let mut with = example.as_object().unwrap().values().next().unwrap()["with"].clone();
+        if kind.name() == "command" {
+            with["pass_env"] = json!(["PIPE_TEST_X", "PIPE_TEST_Y"]);
+        }
+        let with = if with.is_null() { json!({}) } else { with };
+        let action = kind.parse(&with).unwrap_or_else(|problems| panic!("{}: {problems:?}", kind.name()));
+        let named = action.variables();
+        let all = ["PATH", "HOME", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HOME", "PIPE_TEST_X"];
+        let machine = |names: &mut dyn Iterator<Item = &&str>| Machine {
+            device: "cpu".to_owned(),
+            cores: 2,
+            bf16: false,
+            variables: Arc::new(names.map(|name| ((*name).to_owned(), OsString::from("value"))).collect()),
+        };
+        let (full, less) = (
+            machine(&mut all.iter()),
+            machine(&mut all.iter().filter(|name| named.iter().any(|known| known == *name))),
+        );
+        assert_eq!(action.environment(&full), action.environment(&less), "{}", kind.name());
+        asked += named.len();
+    }
+    assert_eq!(asked, 2);
 }

@@ -15,7 +15,7 @@ use crate::store::receipt::{KnownFile, KnownStep};
 use crate::store::{Stat, Store};
 
 /// More bytes of files that look changed are not read here: whoever reads them tells how far it is.
-const SMALL: u64 = 16 << 20;
+pub(super) const SMALL: u64 = 16 << 20;
 
 /// So many steps are looked at by one thread in one go.
 const TOGETHER: usize = 64;

@@ -5,11 +5,11 @@
 //! as it is now. Of anything else the content alone is kept, and the next run looks at that.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::basis;
-use super::{Asked, Found};
-use crate::digest::{Digest, files_below, shape};
+use super::check::SMALL;
+use super::{Asked, Found, basis};
+use crate::digest::{Digest, bytes_of, files_below, shape};
 use crate::exec::Run;
 use crate::store::receipt::{KnownFile, KnownFolder, KnownOutput, KnownStep};
 use crate::store::{Receipt, Record, Stat};
@@ -215,16 +215,19 @@ impl Run<'_> {
         }
         let shape = shape(path)?;
         let names = files_below(path).ok()?;
-        // What each file of a folder was is known only as far as it is remembered.
-        let known = |name: &String| self.store.last_known(&path.join(name)).map(|(stat, digest)| (digest, stat));
-        let known: Vec<(Digest, Stat)> = names.iter().map(known).collect::<Option<_>>()?;
-        let digests: Vec<Digest> = known.iter().map(|(digest, _)| digest.clone()).collect();
+        let paths: Vec<PathBuf> = names.iter().map(|name| path.join(name)).collect();
+        // Of a folder one digest is known; those of its files, as far as they are remembered.
+        let unread = paths.iter().filter(|path| self.store.last_known(path).is_none());
+        let bytes = unread.filter_map(|path| bytes_of(path).ok()).fold(0, u64::saturating_add);
+        if bytes > SMALL {
+            return None;
+        }
+        let digests = self.store.digests(&paths, &mut |_| Ok(())).ok()?;
         if Digest::of_listing(&names, &digests) != *digest {
             return None;
         }
-        let file =
-            |(name, (digest, stat)): (&String, &(Digest, Stat))| table.file(&path.join(name), digest, Some(*stat));
-        let files = names.iter().zip(&known).map(file).collect::<Option<Vec<usize>>>()?;
+        let file = |(path, digest): (&PathBuf, &Digest)| table.file(path, digest, settled(path, digest));
+        let files = paths.iter().zip(&digests).map(file).collect::<Option<Vec<usize>>>()?;
         Some((files, vec![table.folder(path, &shape)?]))
     }
 }
