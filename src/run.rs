@@ -13,6 +13,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -50,7 +51,7 @@ impl Log {
         let file = File::create_new(&path).map_err(|e| Problem::io("write", &path, &e))?;
         let mut log = Self { path, file };
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        log.lines(std::iter::once(Head { format: FORMAT.to_owned(), run: run.to_owned(), version }))?;
+        log.add(&text(std::iter::once(Head { format: FORMAT.to_owned(), run: run.to_owned(), version }))?)?;
         Ok(log)
     }
 
@@ -58,18 +59,34 @@ impl Log {
     pub fn write(&mut self, events: &[Stamped]) -> Result<()> {
         let passes =
             |event: &Event| matches!(event, Event::StepSaid { say: Say::Progress { .. }, .. } | Event::Forecast { .. });
-        self.lines(events.iter().filter(|stamped| !passes(&stamped.event)))
+        let text = |events: &[Stamped]| text(events.iter().filter(|stamped| !passes(&stamped.event)));
+        // To wake other threads costs more than a few lines.
+        if events.len() <= TOGETHER {
+            return self.add(&text(events)?);
+        }
+        let parts = events.par_chunks(TOGETHER).map(text).collect::<Result<Vec<_>>>()?;
+        self.add(&parts.concat())
     }
 
-    fn lines(&mut self, lines: impl Iterator<Item = impl Serialize>) -> Result<()> {
-        let mut text = Vec::new();
-        for line in lines {
-            serde_json::to_writer(&mut text, &line).map_err(|e| Problem::new(format!("cannot log: {e}")))?;
-            text.push(b'\n');
+    /// One write for all lines: after a kill the log ends with a whole line or a piece of the last one.
+    fn add(&mut self, text: &[u8]) -> Result<()> {
+        if text.is_empty() {
+            return Ok(());
         }
-        // One write for all: after a kill the log ends with a whole line or a piece of the last one.
-        self.file.write_all(&text).map_err(|e| Problem::io("write", &self.path, &e))
+        self.file.write_all(text).map_err(|e| Problem::io("write", &self.path, &e))
     }
+}
+
+/// So many events are written down by one thread.
+const TOGETHER: usize = 64;
+
+fn text(lines: impl Iterator<Item = impl Serialize>) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    for line in lines {
+        serde_json::to_writer(&mut text, &line).map_err(|e| Problem::new(format!("cannot log: {e}")))?;
+        text.push(b'\n');
+    }
+    Ok(text)
 }
 
 /// Reads a log back. A last line that a kill cut short is left out; any other damage is a problem.

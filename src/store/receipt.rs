@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::packed::{Packer, Unpacker};
 use super::record::Record;
@@ -105,10 +106,10 @@ pub struct KnownStep {
     pub said: Vec<Say>,
     /// See [`Record::costs`].
     pub costs: Costs,
-    /// See [`Record::run`].
-    pub run: String,
-    /// See [`Record::step`].
-    pub step: String,
+    /// See [`Record::run`]; most steps share it.
+    pub run: Arc<str>,
+    /// See [`Record::step`]; `None` if that is `id`, as it is nearly always.
+    pub step: Option<String>,
     /// Positions of the files and folders that it depends on.
     pub files: Vec<usize>,
     /// See there.
@@ -141,8 +142,8 @@ impl KnownStep {
             figures: self.figures.clone(),
             said: self.said.clone(),
             costs: self.costs,
-            run: self.run.clone(),
-            step: self.step.clone(),
+            run: self.run.to_string(),
+            step: self.step.clone().unwrap_or_else(|| self.id.clone()),
         }
     }
 }
@@ -235,7 +236,7 @@ impl Receipt {
             to.digest(&folder.shape);
         });
         // Most were made by few runs.
-        let mut runs: Vec<&str> = self.steps.iter().map(|step| step.run.as_str()).collect();
+        let mut runs: Vec<&str> = self.steps.iter().map(|step| &*step.run).collect();
         runs.sort_unstable();
         runs.dedup();
         to.list(&runs, |to, run| to.text(run));
@@ -264,7 +265,7 @@ impl Receipt {
         })?;
         let folders =
             from.list(|from| Some(KnownFolder { path: PathBuf::from(from.text()?), shape: from.digest()? }))?;
-        let runs = from.list(text)?;
+        let runs: Vec<Arc<str>> = from.list(|from| from.text().map(Arc::from))?;
         let steps = from.list(|from| take_step(from, &runs))?;
         let sound = |step: &KnownStep| {
             step.files.iter().all(|&at| at < files.len()) && step.folders.iter().all(|&at| at < folders.len())
@@ -327,14 +328,13 @@ fn put_step(to: &mut Packer, step: &KnownStep, runs: &[&str]) {
     to.number(step.costs.took_ms);
     to.option(step.costs.cpu_ms.as_ref(), |to, ms| to.number(*ms));
     to.option(step.costs.peak_bytes.as_ref(), |to, bytes| to.number(*bytes));
-    to.number(runs.binary_search(&step.run.as_str()).unwrap_or_default() as u64);
-    // It has the same name nearly always.
-    to.option((step.step != step.id).then_some(&step.step), |to, name| to.text(name));
+    to.number(runs.binary_search(&&*step.run).unwrap_or_default() as u64);
+    to.option(step.step.as_ref(), |to, name| to.text(name));
     to.list(&step.files, |to, at| to.number(*at as u64));
     to.list(&step.folders, |to, at| to.number(*at as u64));
 }
 
-fn take_step(from: &mut Unpacker, runs: &[String]) -> Option<KnownStep> {
+fn take_step(from: &mut Unpacker, runs: &[Arc<str>]) -> Option<KnownStep> {
     let position = |from: &mut Unpacker| usize::try_from(from.number()?).ok();
     let id = text(from)?;
     let (place, level) = (position(from)?, position(from)?);
@@ -356,7 +356,7 @@ fn take_step(from: &mut Unpacker, runs: &[String]) -> Option<KnownStep> {
     let took_ms = from.number()?;
     let costs = Costs { took_ms, cpu_ms: from.option(Unpacker::number)?, peak_bytes: from.option(Unpacker::number)? };
     let run = runs.get(position(from)?)?.clone();
-    let step = from.option(text)?.unwrap_or_else(|| id.clone());
+    let step = from.option(text)?;
     let (files, folders) = (from.list(position)?, from.list(position)?);
     Some(KnownStep {
         id,
@@ -398,11 +398,11 @@ mod tests {
             said: vec![Say::Warning { text: "a\nb".into() }, Say::Metric { name: "l".into(), at: 1, value: 0.1 }],
             costs: Costs { took_ms: 1 << 40, cpu_ms: None, peak_bytes: Some(0) },
             run: "r2".into(),
-            step: "another".into(),
+            step: Some("another".into()),
             files: vec![1, 0],
             folders: vec![0],
         };
-        let plain = KnownStep { step: "b".into(), id: "b".into(), run: "r1".into(), record: None, ..step.clone() };
+        let plain = KnownStep { step: None, id: "b".into(), run: "r1".into(), record: None, ..step.clone() };
         let file = KnownFile { path: "src/ф".into(), digest: Digest::of(b"f"), stat: Some(stat) };
         Receipt {
             basis: Digest::of(b"b"),

@@ -18,7 +18,12 @@ impl Store {
 
     /// Where the link to a result lies, or would.
     pub fn published(&self, pipeline: &str, step: &str, file: &str) -> PathBuf {
-        self.results(pipeline).join(file_name(step)).join(file)
+        let (pipeline, step) = (file_name(pipeline), file_name(step));
+        let bytes = self.root().as_os_str().len() + pipeline.len() + step.len() + file.len();
+        let mut path = PathBuf::with_capacity(bytes + "/results///".len());
+        path.push(self.root());
+        ["results", &pipeline, &step, file].iter().for_each(|part| path.push(part));
+        path
     }
 
     /// True if the link at this place, where [`Store::published`] puts that of a file, leads to an object.

@@ -167,8 +167,8 @@ impl Run<'_> {
             figures: record.figures.clone(),
             said: record.said.clone(),
             costs: record.costs,
-            run: record.run.clone(),
-            step: record.step.clone(),
+            run: record.run.as_str().into(),
+            step: (record.step != step.id).then(|| record.step.clone()),
             files,
             folders,
         })
