@@ -1,10 +1,12 @@
 //! Tells the linker where libtorch is, so that the binary finds it without any environment variable.
-//! It does not get libtorch: `./pipe` and `make` do.
+//! It does not get libtorch: `./pipe` and `make` do. And it names the build by its sources.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-env=PIPE_BUILD={:016x}", sources());
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     // Only a build with the feature `torch` has it.
     let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") else {
@@ -33,4 +35,29 @@ fn nvidia_libraries(lib: &Path) -> Vec<PathBuf> {
     };
     let packages = nvidia.read_dir().into_iter().flatten().flatten();
     packages.map(|package| package.path().join("lib")).filter(|path| path.is_dir()).collect()
+}
+
+/// A number that is another one for other sources, FNV-1a over them: what one build has worked out, another build may
+/// work out differently.
+fn sources() -> u64 {
+    let (mut files, mut open) =
+        (vec![PathBuf::from("Cargo.lock"), PathBuf::from("Cargo.toml")], vec![PathBuf::from("src")]);
+    while let Some(folder) = open.pop() {
+        println!("cargo:rerun-if-changed={}", folder.display());
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() { open.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    let mut number: u64 = 0xcbf2_9ce4_8422_2325;
+    for file in files {
+        println!("cargo:rerun-if-changed={}", file.display());
+        let text = fs::read(&file).unwrap_or_default();
+        let name = file.to_string_lossy().into_owned();
+        for byte in name.bytes().chain([0]).chain(text).chain([0]) {
+            number = (number ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    number
 }

@@ -189,7 +189,7 @@ pub fn run_log(data: &[u8]) {
         let again = folder.path("again");
         let mut log = run::Log::create(&again, "r").expect("a log");
         for stamped in &events {
-            log.write(stamped).expect("written");
+            log.write(std::slice::from_ref(stamped)).expect("written");
             let line = serde_json::to_string(stamped).expect("JSON");
             assert_eq!(&serde_json::from_str::<Stamped>(&line).expect("an event"), stamped);
         }

@@ -2,19 +2,26 @@
 //! It does not know the store, nor what a digest is used for.
 
 mod read;
+mod shape;
 
 use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::{Problem, Result};
+pub use shape::shape;
 
-/// blake3 of a content, as 64 lower-case hexadecimal digits, also where it is read: paths are made of it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct Digest(String);
+/// blake3 of a content, as 64 lower-case hexadecimal digits.
+///
+/// The digits themselves and no `String`: thousands of steps have several each, and they are copied all the time.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; DIGITS]);
+
+/// So many digits has a digest.
+const DIGITS: usize = 64;
 
 /// Follows a long reading: told how many bytes were read since the last time; its problem ends the reading.
 pub type Watch<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
@@ -22,7 +29,7 @@ pub type Watch<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
 impl Digest {
     /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(blake3::hash(bytes).to_hex().to_string())
+        Self::from_hash(&blake3::hash(bytes))
     }
 
     /// The digest of a file, or of a folder: see [`Digest::of_folder`].
@@ -65,7 +72,10 @@ impl Digest {
     pub fn of_listing(names: &[impl AsRef<str>], digests: &[Self]) -> Self {
         let mut listing = String::from("pipe folder 1\n");
         for (name, digest) in names.iter().zip(digests) {
-            listing.push_str(&format!("{digest} {}\n", name.as_ref()));
+            listing.push_str(digest.as_str());
+            listing.push(' ');
+            listing.push_str(name.as_ref());
+            listing.push('\n');
         }
         Self::of(listing.as_bytes())
     }
@@ -79,40 +89,79 @@ impl Digest {
         Ok(Self::each(&[path], watch)?.remove(0))
     }
 
+    fn from_hash(hash: &blake3::Hash) -> Self {
+        Self::from_bytes(hash.as_bytes())
+    }
+
+    /// The digest with these bytes.
+    pub fn from_bytes(bytes: &[u8; DIGITS / 2]) -> Self {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut digits = [0; DIGITS];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+            pair[0] = HEX[usize::from(byte >> 4)];
+            pair[1] = HEX[usize::from(byte & 15)];
+        }
+        Self(digits)
+    }
+
+    /// The bytes that the digits stand for.
+    pub fn to_bytes(&self) -> [u8; DIGITS / 2] {
+        let value = |digit: u8| if digit <= b'9' { digit - b'0' } else { digit - b'a' + 10 };
+        let mut bytes = [0; DIGITS / 2];
+        for (byte, pair) in bytes.iter_mut().zip(self.0.chunks_exact(2)) {
+            *byte = value(pair[0]) << 4 | value(pair[1]);
+        }
+        bytes
+    }
+
     /// All 64 digits.
     pub fn as_str(&self) -> &str {
-        &self.0
+        std::str::from_utf8(&self.0).expect("digits are ASCII")
     }
 
     /// The first twelve digits, enough to tell digests apart for a person.
     pub fn short(&self) -> &str {
-        &self.0[..12]
+        &self.as_str()[..12]
     }
 
     /// Reads 64 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
-        let ok = text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        ok.then(|| Self(text.to_owned()))
+        let digits: [u8; DIGITS] = text.as_bytes().try_into().ok()?;
+        digits.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b)).then_some(Self(digits))
     }
 }
 
-impl From<Digest> for String {
-    fn from(digest: Digest) -> Self {
-        digest.0
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({})", self.as_str())
     }
 }
 
-impl TryFrom<String> for Digest {
-    type Error = &'static str;
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
 
-    fn try_from(text: String) -> std::result::Result<Self, Self::Error> {
-        Self::parse(&text).ok_or("a digest is 64 hexadecimal digits")
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Digits;
+        impl Visitor<'_> for Digits {
+            type Value = Digest;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("64 hexadecimal digits")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> std::result::Result<Digest, E> {
+                Digest::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_str(Digits)
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -170,6 +219,24 @@ mod tests {
         assert_eq!(serde_json::from_str::<Digest>(&text).unwrap(), good);
         for bad in ["", "a", "ж", "../../../../etc/passwd", &good.as_str()[1..], &good.as_str().to_uppercase()] {
             assert!(serde_json::from_value::<Digest>(bad.into()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn digits_and_bytes_are_the_same_digest() {
+        for text in ["", "a", "текст"] {
+            let digest = Digest::of(text.as_bytes());
+            assert_eq!(digest.as_str(), blake3::hash(text.as_bytes()).to_hex().as_str());
+            assert_eq!(Digest::from_bytes(&digest.to_bytes()), digest);
+            assert_eq!(Digest::parse(digest.as_str()), Some(digest.clone()));
+            let json = serde_json::to_string(&digest).unwrap();
+            assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), digest);
+        }
+        let bad = ["".to_owned(), "0".repeat(63), "0".repeat(65), "F".repeat(64), "г".repeat(32)];
+        for text in bad {
+            assert_eq!(Digest::parse(&text), None);
+            let error = serde_json::from_value::<Digest>(text.into()).unwrap_err().to_string();
+            assert!(error.contains("expected 64 hexadecimal digits"), "{error}");
         }
     }
 

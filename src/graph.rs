@@ -1,7 +1,7 @@
 //! Which steps are needed, and in which order they can run.
 //! It does not know what steps do, nor whether their results are already there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -45,6 +45,11 @@ impl Graph {
         self.neighbours(step, Direction::Outgoing)
     }
 
+    /// True if no step reads from this one.
+    pub fn is_last(&self, step: usize) -> bool {
+        self.0.neighbors_directed(NodeIndex::new(step), Direction::Outgoing).next().is_none()
+    }
+
     fn neighbours(&self, step: usize, direction: Direction) -> BTreeSet<usize> {
         self.0.neighbors_directed(NodeIndex::new(step), direction).map(NodeIndex::index).collect()
     }
@@ -52,24 +57,25 @@ impl Graph {
     /// What the targets need, themselves included, in an order in which producers come first. Among the steps
     /// that could come next, the earliest of the file does, so that the order is always the same.
     pub fn order(&self, targets: &[usize]) -> Vec<usize> {
-        let mut needed = BTreeSet::new();
+        // How many producers of each needed step have no place yet. One search for all targets: what one of them has
+        // seen, the others need not see again.
+        let mut missing: Vec<Option<usize>> = vec![None; self.0.node_count()];
+        let mut search = Dfs::empty(Reversed(&self.0));
         for &target in targets {
-            let mut search = Dfs::new(Reversed(&self.0), NodeIndex::new(target));
+            search.move_to(NodeIndex::new(target));
             while let Some(node) = search.next(Reversed(&self.0)) {
-                needed.insert(node.index());
+                missing[node.index()] = Some(self.0.neighbors_directed(node, Direction::Incoming).count());
             }
         }
-        let mut missing: BTreeMap<usize, usize> =
-            needed.iter().map(|&step| (step, self.producers(step).len())).collect();
-        let mut ready: BTreeSet<usize> = needed.iter().copied().filter(|step| missing[step] == 0).collect();
-        let mut order = Vec::with_capacity(needed.len());
+        let mut ready: BTreeSet<usize> = (0..missing.len()).filter(|&step| missing[step] == Some(0)).collect();
+        let mut order = Vec::new();
         while let Some(step) = ready.pop_first() {
             order.push(step);
-            for consumer in self.consumers(step) {
-                if let Some(count) = missing.get_mut(&consumer) {
+            for consumer in self.0.neighbors_directed(NodeIndex::new(step), Direction::Outgoing) {
+                if let Some(count) = &mut missing[consumer.index()] {
                     *count -= 1;
                     if *count == 0 {
-                        ready.insert(consumer);
+                        ready.insert(consumer.index());
                     }
                 }
             }

@@ -114,8 +114,25 @@ impl Lockfile {
         Ok(counts)
     }
 
+    /// The digest of the file's bytes, if what they say is what this process knows.
+    pub fn agreed(&self) -> Option<Digest> {
+        let path = self.path.as_ref()?;
+        let before = digest(path)?;
+        let same = sources(path).ok()? == self.state().sources;
+        (same && digest(path)? == before).then_some(before)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The digest of a lock file's bytes; one that is not there has a digest, too.
+pub fn digest(path: &Path) -> Option<Digest> {
+    match fs::read(path) {
+        Ok(bytes) => Some(Digest::of(&bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(Digest::of(b"no lock")),
+        Err(_) => None,
     }
 }
 
@@ -238,7 +255,7 @@ mod tests {
             ("sources:", "<<<<<<< HEAD\nsources:", "pipe.lock:"),
             ("pipe/lock@1", "pipe/lock@2", "its format is `pipe/lock@2`"),
             ("a.txt", "../a.txt", "the entry of https://a/x is damaged"),
-            ("digest: ", "digest: z", "a digest is 64 hexadecimal digits"),
+            ("digest: ", "digest: z", "64 hexadecimal digits"),
             ("sha256: ", "sha256: z", "the entry of https://a/x is damaged"),
             ("digest: ", "digset: ", "digset"),
         ] {

@@ -13,6 +13,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -53,23 +54,29 @@ impl Log {
         let _ = file.lock();
         let mut log = Self { path, file };
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        log.line(&Head { format: FORMAT.to_owned(), run: run.to_owned(), version })?;
+        log.add(&text(std::iter::once(Head { format: FORMAT.to_owned(), run: run.to_owned(), version }))?)?;
         Ok(log)
     }
 
-    /// Adds an event.
-    pub fn write(&mut self, stamped: &Stamped) -> Result<()> {
-        match stamped.event {
-            Event::StepSaid { say: Say::Progress { .. }, .. } | Event::Forecast { .. } => Ok(()),
-            _ => self.line(stamped),
+    /// Adds events.
+    pub fn write(&mut self, events: &[Stamped]) -> Result<()> {
+        let passes =
+            |event: &Event| matches!(event, Event::StepSaid { say: Say::Progress { .. }, .. } | Event::Forecast { .. });
+        let text = |events: &[Stamped]| text(events.iter().filter(|stamped| !passes(&stamped.event)));
+        // To wake other threads costs more than a few lines.
+        if events.len() <= TOGETHER {
+            return self.add(&text(events)?);
         }
+        let parts = events.par_chunks(TOGETHER).map(text).collect::<Result<Vec<_>>>()?;
+        self.add(&parts.concat())
     }
 
-    fn line(&mut self, line: &impl Serialize) -> Result<()> {
-        let mut text = serde_json::to_string(line).map_err(|e| Problem::new(format!("cannot log: {e}")))?;
-        text.push('\n');
-        // One write per line: after a kill the log ends with a whole line or a piece of the last one.
-        self.file.write_all(text.as_bytes()).map_err(|e| Problem::io("write", &self.path, &e))
+    /// One write for all lines: after a kill the log ends with a whole line or a piece of the last one.
+    fn add(&mut self, text: &[u8]) -> Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all(text).map_err(|e| Problem::io("write", &self.path, &e))
     }
 }
 
@@ -77,6 +84,18 @@ impl Log {
 pub fn goes_on(path: &Path) -> bool {
     let lock = File::open(path).map(|file| file.try_lock_shared());
     matches!(lock, Ok(Err(TryLockError::WouldBlock)))
+}
+
+/// So many events are written down by one thread.
+const TOGETHER: usize = 64;
+
+fn text(lines: impl Iterator<Item = impl Serialize>) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    for line in lines {
+        serde_json::to_writer(&mut text, &line).map_err(|e| Problem::new(format!("cannot log: {e}")))?;
+        text.push(b'\n');
+    }
+    Ok(text)
 }
 
 /// Reads a log back. A last line that a kill cut short is left out; any other damage is a problem.
@@ -199,9 +218,8 @@ mod tests {
         ];
         let progress = said(Say::Progress { done: 1, total: None, unit: "B".into(), text: String::new() });
         let forecast = Stamped { at_ms: 3, event: Event::Forecast { low_ms: 1, high_ms: 2, unknown: 0 } };
-        for stamped in [&kept[0], &progress, &forecast, &kept[1]] {
-            log.write(stamped).unwrap();
-        }
+        log.write(&[kept[0].clone(), progress, forecast]).unwrap();
+        log.write(&kept[1..]).unwrap();
         let path = folder.path().join("r.jsonl");
         let (head, events) = read(&path).unwrap();
         assert_eq!((head.run.as_str(), events.as_slice()), ("r", &kept[..]));

@@ -188,6 +188,17 @@ pub trait Kind: Send + Sync + 'static {
         BTreeMap::new()
     }
 
+    /// The environment variables that [`Kind::environment`] asks for, set or not.
+    fn variables(_params: &Self::Params) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The files and folders that decide, by where they lie and by what lies in them, which [`Kind::sources`] there are:
+    /// beside them only the contents of the sources do. Nothing where parameters name every source.
+    fn looked_at(_params: &Self::Params, _root: &FilePath) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// How much of the machine it wants.
     fn share(_params: &Self::Params) -> Share {
         Share::One
@@ -253,6 +264,10 @@ pub trait AnyStep: Send + Sync {
     fn outlook(&self, inputs: &BTreeMap<String, Vec<Outlook>>, made: Option<&FilePath>) -> Outlook;
     /// See [`Kind::environment`].
     fn environment(&self, machine: &Machine) -> BTreeMap<String, String>;
+    /// See [`Kind::variables`].
+    fn variables(&self) -> Vec<String>;
+    /// See [`Kind::looked_at`].
+    fn looked_at(&self, root: &FilePath) -> Vec<PathBuf>;
     /// See [`Kind::share`].
     fn share(&self) -> Share;
     /// See [`Kind::fixed`].
@@ -336,6 +351,12 @@ impl<K: Kind> AnyStep for Typed<K> {
     }
     fn environment(&self, machine: &Machine) -> BTreeMap<String, String> {
         K::environment(&self.0, machine)
+    }
+    fn variables(&self) -> Vec<String> {
+        K::variables(&self.0)
+    }
+    fn looked_at(&self, root: &FilePath) -> Vec<PathBuf> {
+        K::looked_at(&self.0, root)
     }
     fn share(&self) -> Share {
         K::share(&self.0)

@@ -60,6 +60,11 @@ impl ChoiceArgs {
         Ok(Choice { keep_going: self.keep_going, forced, only })
     }
 
+    /// True if steps are decided by their keys alone.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.forces() && self.only.is_empty()
+    }
+
     /// True if a step may have to run though its result is there.
     pub(super) fn forces(&self) -> bool {
         !self.force.is_empty() || !self.from.is_empty()

@@ -15,6 +15,7 @@ pub mod help;
 pub mod init;
 pub mod logs;
 pub mod plan;
+mod recall;
 mod remote;
 pub mod render;
 pub mod run;
@@ -167,8 +168,9 @@ impl PipelineArgs {
 }
 
 impl CacheArgs {
-    fn store(&self, pipeline: &Pipeline) -> Store {
-        let beside = pipeline.root.join("cache");
+    /// The cache for a pipeline whose paths start at `root`.
+    fn store(&self, root: &Path) -> Store {
+        let beside = root.join("cache");
         // Paths are shown to the user, who does not want to read `./`.
         let beside = beside.strip_prefix(".").unwrap_or(&beside);
         Store::at(self.cache.as_deref().unwrap_or(beside)).paranoid(self.paranoid)

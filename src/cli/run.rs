@@ -7,15 +7,17 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use super::choice::{CapacityArgs, ChoiceArgs};
-use super::{Exit, TargetArgs, front, grid, remote};
+use super::{Exit, TargetArgs, front, grid, recall, remote};
 use crate::error::Problem;
 use crate::event::{Event, Outcome, Stamped};
+use crate::exec::recall::{Found, Recall, Told};
 use crate::exec::{self, Capacity, Choice, Decider, Options, Summary};
 use crate::fetch::Settings;
 use crate::lockfile::Lockfile;
 use crate::run::{self, Log};
-use crate::spec::{Pipeline, Problems};
+use crate::spec::{self, Pipeline, Problems};
 use crate::step::Machine;
+use crate::steps::KINDS;
 use crate::store::Store;
 use crate::ui::{Handle, Mode, Ui};
 
@@ -90,9 +92,39 @@ fn run(args: &Args, mode: Mode, ui: &mut Ui) -> Result<Exit, Refusal> {
     // All combinations are read before the first one runs: a mistake in the last must not cost hours.
     let combinations = grid::combinations(&axes);
     let targets = if args.choice.only.is_empty() { &args.what.targets } else { &args.choice.only };
+    let store = args.what.cache.store(&spec::root_of(&args.what.pipeline.pipeline));
+    let is_plain = axes.is_empty() && !args.update && args.choice.is_plain();
+    let mut recall = if is_plain { recall::asked(&args.what, targets, &store) } else { None }.map(|asked| Recall {
+        found: exec::recall::check(&store, &machine, &asked),
+        asked,
+        compiled: false,
+    });
+    if let Some(Recall { asked, found, .. }) = recall.take_if(|recall| recall.found.as_ref().is_some_and(Found::whole))
+        && let Some(found) = found
+    {
+        // Nothing is fetched; but settings that are wrong are told.
+        remote::settings(args.offline, &store).map_err(Refusal::Command)?;
+        let told = Told {
+            run: run::name(),
+            file: args.what.pipeline.pipeline.display().to_string(),
+            sets: args.what.pipeline.sets.clone(),
+        };
+        let mut listener = Listener::new(ui, &store, &told.run);
+        exec::recall::tell(&store, &asked, found, told, &mut |events| listener.hear(events));
+        return Ok(Exit::Done);
+    }
     let load = |sets: &Vec<String>| args.what.pipeline.read(targets, sets).map_err(Refusal::Pipeline);
-    let pipelines = combinations.iter().map(load).collect::<Result<Vec<Pipeline>, Refusal>>()?;
-    let store = args.what.cache.store(&pipelines[0]);
+    let compiled = recall.as_mut().and_then(|recall| {
+        let found = exec::recall::compiled(&store, &recall.asked, &args.what.pipeline.pipeline, KINDS);
+        recall.compiled = found.is_some();
+        found
+    });
+    let pipelines = match compiled {
+        Some(pipeline) => vec![pipeline],
+        None => combinations.iter().map(load).collect::<Result<Vec<Pipeline>, Refusal>>()?,
+    };
+    // The file may have become another one since it was looked at.
+    recall = recall.filter(|recall| recall.asked.text == pipelines[0].text);
     let settings = Arc::new(remote::settings(args.offline, &store).map_err(Refusal::Command)?);
     let lock = remote::lockfile(&pipelines).map_err(Refusal::Lock)?;
     let lock = Arc::new(if args.update { lock.renewed() } else { lock });
@@ -112,7 +144,8 @@ fn run(args: &Args, mode: Mode, ui: &mut Ui) -> Result<Exit, Refusal> {
         if !axes.is_empty() && mode == Mode::Human {
             runner.ui.handle().line(&format!("── {} ──", sets.join("  ")));
         }
-        let summary = runner.run(pipeline, choice, args.what.pipeline.sets.iter().chain(sets).cloned().collect());
+        let sets = args.what.pipeline.sets.iter().chain(sets).cloned().collect();
+        let summary = runner.run(pipeline, choice, sets, recall.take());
         rows.push(grid::figures(pipeline, &summary.records));
         match summary.outcome {
             Outcome::Done => {}
@@ -132,6 +165,37 @@ fn run(args: &Args, mode: Mode, ui: &mut Ui) -> Result<Exit, Refusal> {
     Ok(worst)
 }
 
+/// Every event of a run goes to the log and to the eyes, with the time since its beginning.
+struct Listener<'a> {
+    ui: &'a mut Ui,
+    log: Option<Log>,
+    started: Instant,
+}
+
+impl<'a> Listener<'a> {
+    fn new(ui: &'a mut Ui, store: &Store, run: &str) -> Self {
+        let log = match Log::create(&store.runs(), run) {
+            Ok(log) => Some(log),
+            Err(problem) => {
+                ui.warn(&format!("this run leaves no log: {}", problem.what));
+                None
+            }
+        };
+        Self { ui, log, started: Instant::now() }
+    }
+
+    fn hear(&mut self, events: Vec<Event>) {
+        let at_ms = self.started.elapsed().as_millis() as u64;
+        let stamped: Vec<Stamped> = events.into_iter().map(|event| Stamped { at_ms, event }).collect();
+        if let Some(Err(problem)) = self.log.as_mut().map(|log| log.write(&stamped)) {
+            // A run is worth more than its log.
+            self.ui.warn(&format!("the log of this run ends here: {}", problem.what));
+            self.log = None;
+        }
+        stamped.iter().for_each(|stamped| self.ui.event(stamped));
+    }
+}
+
 struct Runner<'a> {
     ui: &'a mut Ui,
     store: &'a Store,
@@ -145,18 +209,9 @@ struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    /// One run: every event goes to the log and to the eyes, with the time since its beginning.
-    fn run(&mut self, pipeline: &Pipeline, choice: Choice, sets: Vec<String>) -> Summary {
-        let name = run::name();
-        let mut log = match Log::create(&self.store.runs(), &name) {
-            Ok(log) => Some(log),
-            Err(problem) => {
-                self.ui.warn(&format!("this run leaves no log: {}", problem.what));
-                None
-            }
-        };
+    fn run(&mut self, pipeline: &Pipeline, choice: Choice, sets: Vec<String>, recall: Option<Recall>) -> Summary {
         let options = Options {
-            run: name,
+            run: run::name(),
             sets,
             capacity: self.capacity.clone(),
             choice,
@@ -164,18 +219,11 @@ impl Runner<'_> {
             settings: self.settings.clone(),
             lock: self.lock.clone(),
             cancel: self.cancel.clone(),
+            recall,
         };
-        self.started = Instant::now();
-        let (store, ui, started) = (self.store, &mut *self.ui, self.started);
-        exec::run(pipeline, store, &options, &mut |event: Event| {
-            let stamped = Stamped { at_ms: started.elapsed().as_millis() as u64, event };
-            if let Some(Err(problem)) = log.as_mut().map(|log| log.write(&stamped)) {
-                // A run is worth more than its log.
-                ui.warn(&format!("the log of this run ends here: {}", problem.what));
-                log = None;
-            }
-            ui.event(&stamped);
-        })
+        let mut listener = Listener::new(self.ui, self.store, &options.run);
+        self.started = listener.started;
+        exec::run(pipeline, self.store, &options, &mut |events| listener.hear(events))
     }
 
     fn tell(&mut self, event: Event) {

@@ -89,7 +89,7 @@ fn large(path: &Path, watch: Watch) -> Result<Digest> {
     if file.metadata().map_err(failed)?.len() != meta.len() {
         return Err(changed(path));
     }
-    Ok(Digest(merge_subtrees_root(&one, &two, Mode::Hash).to_hex().to_string()))
+    Ok(Digest::from_hash(&merge_subtrees_root(&one, &two, Mode::Hash)))
 }
 
 /// What has no size that can be known before it is read.
@@ -99,7 +99,7 @@ fn stream(file: File, path: &Path, watch: Watch) -> Result<Digest> {
         block.clear();
         (&file).take(WINDOW).read_to_end(&mut block).map_err(|e| Problem::io("read", path, &e))?;
         if block.is_empty() {
-            return Ok(Digest(hasher.finalize().to_hex().to_string()));
+            return Ok(Digest::from_hash(&hasher.finalize()));
         }
         hasher.update_rayon(&block);
         watch(block.len() as u64)?;

@@ -2,13 +2,12 @@
 //! It does not know how steps came to their states.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::end::Links;
 use super::{Counts, Run, State, Summary};
-use crate::digest::files_below;
-use crate::event::{Event, Outcome, Say};
+use crate::event::{Event, Outcome};
 use crate::store::Lost;
 
 impl Run<'_> {
@@ -23,9 +22,13 @@ impl Run<'_> {
             None if interrupted && self.records.len() < self.order.len() => Outcome::Interrupted,
             None => Outcome::Done,
         };
+        if outcome == Outcome::Done {
+            self.keep_receipt();
+        }
         let Counts { ran, reused, failed, skipped, saved_ms } = self.counts;
         let took_ms = started.elapsed().as_millis() as u64;
         self.tell(Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, results });
+        self.speak();
         let gated = self.first_failure.is_some() && self.gated;
         Summary { outcome, gated, records: self.records }
     }
@@ -63,45 +66,29 @@ impl Run<'_> {
         }
     }
 
-    /// Links the results of all steps that are done; answers the files of the targets. Where every step is a
-    /// target, those that no other reads are what the run was for.
-    fn publish(&mut self) -> Vec<String> {
+    /// True if the run is for the results of a step: it is a target. Where every step is one, those that no other reads
+    /// are what the run was for.
+    pub(super) fn is_wanted(&self, position: usize) -> bool {
         let every = self.pipeline.targets.len() == self.order.len();
-        let (mut results, mut warnings) = (Vec::new(), Vec::new());
+        if every { self.graph.is_last(position) } else { self.pipeline.targets.binary_search(&position).is_ok() }
+    }
+
+    /// Links the results of all steps that are done; answers the files that the run was for.
+    fn publish(&mut self) -> Vec<String> {
+        let mut links = Links::new(self.store, &self.pipeline.name);
         for (&position, record) in &self.records {
-            let step = &self.pipeline.steps[position];
-            let wanted = if every {
-                self.graph.consumers(position).is_empty()
-            } else {
-                self.pipeline.targets.contains(&position)
-            };
+            let (step, wanted) = (&self.pipeline.steps[position], self.is_wanted(position));
+            let linked = self.known.as_ref().is_some_and(|known| known.linked(position));
+            if linked && !wanted {
+                continue;
+            }
             for output in &step.outputs {
                 let Some(object) = record.outputs.get(output.name.as_ref()) else { continue };
-                let file = output.file.as_ref();
-                match self.store.publish(&self.pipeline.name, &step.id, file, &object.digest) {
-                    Ok(place) if wanted => results.push(to_open(&place).display().to_string()),
-                    Ok(_) => {}
-                    Err(problem) => {
-                        let text = format!("no link to its result `{file}` could be made: {}", problem.what);
-                        warnings.push(Event::StepSaid { step: step.id.clone(), say: Say::Warning { text } });
-                        if wanted {
-                            results.push(self.store.object(&object.digest).display().to_string());
-                        }
-                    }
-                }
+                links.one(&step.id, &output.file, &object.digest, wanted, linked);
             }
         }
-        for warning in warnings {
-            self.tell(warning);
-        }
+        let Links { results, warnings, .. } = links;
+        warnings.into_iter().for_each(|warning| self.tell(warning));
         results
-    }
-}
-
-/// What a person wants to open: of a folder with a single file in it, that file.
-fn to_open(place: &Path) -> PathBuf {
-    match files_below(place).unwrap_or_default().as_slice() {
-        [only] => place.join(only),
-        _ => place.to_owned(),
     }
 }

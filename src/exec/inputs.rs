@@ -12,13 +12,28 @@ use super::{Message, Run, State, Threads, work};
 use crate::digest::bytes_of;
 use crate::error::Result;
 use crate::step::Source;
-use crate::store::Lookup;
+use crate::store::{Lookup, Record};
 
 /// So many decisions at once are worth other threads.
 const MANY: usize = 32;
 
 /// Sources of a step that are read together with those of others, in bytes.
 const SMALL: u64 = 1 << 20;
+
+/// What is known of a step whose producers are done.
+enum Known {
+    /// Its sources.
+    Sources(Sources),
+    /// Its result.
+    Result(Box<Record>),
+}
+
+/// What has come of that.
+enum Decided {
+    Anew(Result<Decision>),
+    /// It was decided by an earlier run.
+    Before(Box<Record>),
+}
 
 impl<'a> Run<'a> {
     /// Decides all steps whose inputs are known, until there are none: a hit makes later ones known.
@@ -30,32 +45,49 @@ impl<'a> Run<'a> {
             let wave: Vec<usize> = std::mem::take(&mut self.undecided).into_iter().map(|at| self.order[at]).collect();
             let (mut known, mut unread) = (Vec::new(), Vec::new());
             for step in wave {
+                if let Some(record) = self.recalled(step) {
+                    known.push((step, Known::Result(Box::new(record))));
+                    continue;
+                }
                 let read = self.sources.remove(&step);
                 match (self.decider.unfetched(step), read) {
                     (Some(address), _) => self.fetch(threads, step, address),
-                    (None, Some(sources)) => known.push((step, sources)),
+                    (None, Some(sources)) => known.push((step, Known::Sources(sources))),
                     (None, None) => match self.pipeline.steps[step].action.sources(&self.pipeline.root) {
-                        none if none.is_empty() => known.push((step, Sources::new())),
+                        none if none.is_empty() => known.push((step, Known::Sources(Sources::new()))),
                         some => match sources::remembered(self.store, &some) {
-                            Some(sources) => known.push((step, sources)),
+                            Some(sources) => known.push((step, Known::Sources(sources))),
                             None => unread.push((step, some)),
                         },
                     },
                 }
             }
             self.read(threads, unread);
+            if self.options.recall.is_some() {
+                for (step, known) in &known {
+                    if let Known::Sources(sources) = known {
+                        self.gathered.add(*step, sources);
+                    }
+                }
+            }
             let (decider, records) = (&self.decider, &self.records);
-            let one = |(step, sources)| (step, decider.decide(step, records, sources));
-            let decisions: Vec<(usize, Result<Decision>)> = if known.len() < MANY {
+            let one = |(step, known)| match known {
+                Known::Sources(sources) => (step, Decided::Anew(decider.decide(step, records, sources))),
+                Known::Result(record) => (step, Decided::Before(record)),
+            };
+            let decisions: Vec<(usize, Decided)> = if known.len() < MANY {
                 known.into_iter().map(one).collect()
             } else {
                 known.into_par_iter().map(one).collect()
             };
-            for (step, decision) in decisions {
+            for (step, decided) in decisions {
                 if self.stopping() {
                     return;
                 }
-                self.decided(step, decision);
+                match decided {
+                    Decided::Anew(decision) => self.decided(step, decision),
+                    Decided::Before(record) => self.reused(step, *record),
+                }
             }
         }
     }

@@ -42,6 +42,7 @@ mod outlook;
 mod plan;
 mod pool;
 mod priority;
+pub mod recall;
 mod slots;
 pub mod sources;
 mod start;
@@ -54,7 +55,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, Scope};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub use decide::{Decider, Decision};
 pub use forecast::Forecast;
@@ -75,6 +76,7 @@ use costs::Crowd;
 use forecast::Due;
 use lengths::Lengths;
 use pool::Pool;
+use recall::{Gathered, Known, Recall};
 use slots::{Grant, Rank, Slots};
 use sources::Sources;
 use stop::Stop;
@@ -97,6 +99,8 @@ pub struct Options {
     pub lock: Arc<Lockfile>,
     /// Set when the user wants to stop.
     pub cancel: Arc<AtomicBool>,
+    /// What is known from the last run of this kind, and whether to keep it for the next.
+    pub recall: Option<Recall>,
 }
 
 /// What the user chose beside the targets.
@@ -157,18 +161,23 @@ struct Threads<'s, 'e> {
     pool: Pool<'s>,
 }
 
-/// Brings the targets of a pipeline up to date and says everything on the way.
-pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn FnMut(Event)) -> Summary {
+/// So many events at most wait to be said together.
+const TOGETHER: usize = 256;
+
+/// Brings the targets of a pipeline up to date and says everything on the way; what happens at once, at once.
+pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn FnMut(Vec<Event>)) -> Summary {
+    let (started, began) = (Instant::now(), SystemTime::now());
     let graph = Graph::of(pipeline);
     let order = graph.order(&pipeline.targets);
-    let started = Instant::now();
-    say(Event::RunStarted {
+    let found = options.recall.as_ref().and_then(|recall| recall.found.as_ref());
+    let known = found.and_then(|found| Known::of(found, pipeline, &order));
+    say(vec![Event::RunStarted {
         run: options.run.clone(),
         pipeline: pipeline.name.clone(),
         file: pipeline.file.display().to_string(),
         sets: options.sets.clone(),
         steps: order.iter().map(|&step| pipeline.steps[step].id.clone()).collect(),
-    });
+    }]);
     let mut states: Vec<State> = pipeline.steps.iter().map(|_| State::Unneeded).collect();
     let mut open = vec![0; states.len()];
     for &step in &order {
@@ -212,6 +221,11 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         failed: Arc::default(),
         looked: Instant::now(),
         counts: Counts::default(),
+        known,
+        gathered: Gathered::default(),
+        ran: BTreeSet::new(),
+        began,
+        events: Vec::new(),
         say,
     };
     let (sender, receiver) = channel();
@@ -280,7 +294,17 @@ struct Run<'a> {
     failed: Arc<AtomicBool>,
     looked: Instant,
     counts: Counts,
-    say: &'a mut dyn FnMut(Event),
+    /// What the receipt of the last run says of these steps.
+    known: Option<Known<'a>>,
+    /// What the steps were decided with that were not taken from it.
+    gathered: Gathered,
+    /// Steps that ran, here or in another process that was waited for.
+    ran: BTreeSet<usize>,
+    /// When the run began, by the clock that files have.
+    began: SystemTime,
+    /// What has happened and is not said yet.
+    events: Vec<Event>,
+    say: &'a mut dyn FnMut(Vec<Event>),
 }
 
 impl<'a> Run<'a> {
@@ -303,6 +327,7 @@ impl<'a> Run<'a> {
     fn wait(&mut self, receiver: &Receiver<Message>) {
         let mut ended = false;
         while !ended {
+            self.speak();
             let message = match self.pause() {
                 Some(pause) => receiver.recv_timeout(pause),
                 None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -321,6 +346,7 @@ impl<'a> Run<'a> {
         while let Ok(message) = receiver.try_recv() {
             self.hear(message);
         }
+        self.speak();
     }
 
     /// True if it may change what can be decided or started: words change nothing, only an end does.
@@ -360,8 +386,18 @@ impl<'a> Run<'a> {
         self.look_at_joined();
     }
 
+    /// Lets an event be said, at the latest before anything is waited for.
     fn tell(&mut self, event: Event) {
-        (self.say)(event);
+        self.events.push(event);
+        if self.events.len() >= TOGETHER {
+            self.speak();
+        }
+    }
+
+    fn speak(&mut self) {
+        if !self.events.is_empty() {
+            (self.say)(std::mem::take(&mut self.events));
+        }
     }
 
     fn id(&self, step: usize) -> String {

@@ -154,7 +154,7 @@ mod tests {
         };
         let skipped = Event::StepSkipped { step: "я".into(), because: "ю".into() };
         for event in [Event::RunStarted { run, pipeline, file, sets, steps }, skipped, finished] {
-            log.write(&Stamped { at_ms: 1, event }).unwrap();
+            log.write(&[Stamped { at_ms: 1, event }]).unwrap();
         }
         folder.join("r.jsonl")
     }

@@ -13,7 +13,7 @@ use super::document::{Document, RawStep};
 use super::load::Options;
 use super::matrix::{self, Cell, MOST_CELLS};
 use super::node::{Node, type_name};
-use super::pipeline::Edge;
+use super::pipeline::{Edge, Written};
 use super::policy::{self, Policy};
 use super::problems::{Finding, Findings, Focus};
 use super::substitute::{Outcome, Scope};
@@ -33,6 +33,7 @@ pub(super) struct Draft {
     /// Steps whose figures its expectations name, by their names.
     pub after: BTreeMap<String, usize>,
     pub policy: Policy,
+    pub written: Written,
     pub edges: BTreeMap<String, Vec<Edge>>,
     pub action: Option<Box<dyn AnyStep>>,
     /// `None` if that depends on parameters that are broken, which is told already.
@@ -113,19 +114,21 @@ fn draft(
         .iter()
         .map(|(port, node)| (port.clone(), scope.apply(node, &path.key("in").key(port), &mut outcome)))
         .collect();
-    let mut policy = Policy::default();
+    let (mut policy, mut keys) = (Policy::default(), Vec::new());
     for (key, node) in &raw.policy {
         let path = path.key(*key);
         let before = outcome.findings.len();
         let value = scope.apply(node, &path, &mut outcome);
         if outcome.findings.len() == before {
             policy::read(&mut policy, key, &value, &path, &mut outcome);
+            keys.push((*key, value));
         }
     }
+    let mut written = Written { policy: policy::written(&keys), ..Written::default() };
     let action = match kind {
         Some(kind) => {
             let schema = schemas.entry(kind.name()).or_insert_with(|| kind.schema().to_value());
-            action(kind, schema, &raw.with, &path.key("with"), &scope, &mut outcome)
+            action(kind, schema, &raw.with, &path.key("with"), &scope, &mut outcome, &mut written)
         }
         None => {
             scope.apply(&raw.with, &path.key("with"), &mut outcome);
@@ -154,6 +157,7 @@ fn draft(
         edges: BTreeMap::new(),
         after: BTreeMap::new(),
         policy,
+        written,
         action,
         outputs,
     }
@@ -203,6 +207,7 @@ fn action(
     path: &Path,
     scope: &Scope,
     outcome: &mut Outcome,
+    written: &mut Written,
 ) -> Option<Box<dyn AnyStep>> {
     let before = outcome.findings.len() + outcome.missing.len();
     let value = scope.apply(with, path, outcome);
@@ -212,7 +217,10 @@ fn action(
     found.retain(|finding| sound || !about(&finding.problem, &outcome.nulls));
     if sound && found.is_empty() {
         match kind.parse(&value) {
-            Ok(action) => return Some(action),
+            Ok(action) => {
+                written.with = value.to_string().into();
+                return Some(action);
+            }
             Err(problems) => found.extend(problems.into_iter().map(|mut problem| {
                 let tail = match &problem.place {
                     Place::Spec(tail) => tail.clone(),

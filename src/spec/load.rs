@@ -8,6 +8,7 @@ use std::path::{Path as FilePath, PathBuf};
 
 use serde_json::Value;
 
+use crate::digest::Digest;
 use crate::error::{Path, Problem};
 use crate::step::AnyKind;
 use crate::steps::KINDS;
@@ -89,8 +90,14 @@ pub(super) fn read(file: &FilePath) -> Result<String, Problem> {
         .map_err(|_| Problem::new(format!("{} is not UTF-8 text", file.display())).help("save it as UTF-8"))
 }
 
+/// The digest of a pipeline file's text, as [`Pipeline::text`] has it.
+pub fn text_of(file: &FilePath) -> Option<Digest> {
+    let text = read(file).ok()?;
+    Some(Digest::of(text.strip_prefix('\u{feff}').unwrap_or(&text).as_bytes()))
+}
+
 /// Where relative paths start: the folder that holds `pipelines/`, or else the file's own folder.
-fn root_of(file: &FilePath) -> PathBuf {
+pub fn root_of(file: &FilePath) -> PathBuf {
     let here = |path: &FilePath| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
     let folder = here(file.parent().unwrap_or(FilePath::new("")));
     let is_pipelines = |path: &FilePath| path.file_name().is_some_and(|name| name == "pipelines");
@@ -132,7 +139,8 @@ fn build(file: &FilePath, source: &str, options: &Options, findings: &mut Findin
     let name = document.name.unwrap_or_else(|| file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
     let (steps, places) = finish(drafts, left_out)?;
     let targets = targets.iter().filter_map(|target| places.get(target).copied()).collect();
-    Some(Pipeline { name, file: file.to_owned(), root: root_of(file), params, steps, targets })
+    let text = Digest::of(source.as_bytes());
+    Some(Pipeline { name, file: file.to_owned(), root: root_of(file), text, params, steps, targets })
 }
 
 /// The parameters after profile and `--set`. Every profile is held against the parameters, used or not.
@@ -227,6 +235,7 @@ fn finish(drafts: Vec<Draft>, mut left_out: BTreeSet<usize>) -> Option<(Vec<Step
             inputs: inputs.collect(),
             after: draft.after.into_iter().filter_map(|(name, step)| Some((name, *places.get(&step)?))).collect(),
             policy: draft.policy,
+            written: draft.written,
             id: draft.id,
             name: draft.name,
             coordinates: draft.cell.into_iter().collect(),

@@ -2,6 +2,7 @@
 //! It does not know how steps run or what their results are.
 
 mod anchors;
+pub mod compiled;
 mod document;
 mod draft;
 pub mod editor;
@@ -29,8 +30,8 @@ pub fn size(text: &str) -> Option<u64> {
     unit::bytes(text)
 }
 
-pub use load::{Options, load, load_text};
+pub use load::{Options, load, load_text, root_of, text_of};
 pub use origin::Origins;
-pub use pipeline::{Edge, Pipeline, Step};
+pub use pipeline::{Edge, Pipeline, Step, Written};
 pub use policy::Policy;
 pub use problems::{Located, Problems};

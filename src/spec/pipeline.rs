@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::policy::Policy;
+use crate::digest::Digest;
 use crate::step::{AnyKind, AnyStep, Product};
 
 /// A pipeline whose every problem has been ruled out.
@@ -17,6 +18,8 @@ pub struct Pipeline {
     pub file: PathBuf,
     /// Where relative paths start: the folder that holds `pipelines/`, or else the file's own folder.
     pub root: PathBuf,
+    /// The digest of the file's text.
+    pub text: Digest,
     /// The parameters after profile and `--set`.
     pub params: Value,
     /// All steps in the order of the file, matrices expanded. Free of cycles.
@@ -52,6 +55,17 @@ pub struct Step {
     pub after: BTreeMap<String, usize>,
     /// How it is run.
     pub policy: Policy,
+    /// What `action` and `policy` were read from.
+    pub written: Written,
+}
+
+/// Parts of a step as they are written, names substituted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// `with:` as JSON.
+    pub with: Box<str>,
+    /// The keys of the policy and their values as a list in JSON; empty if there are none.
+    pub policy: Box<str>,
 }
 
 /// An output of another step.

@@ -121,6 +121,24 @@ pub(super) fn check(policy: &Policy, kind: &dyn AnyKind, action: &dyn AnyStep, p
     findings
 }
 
+/// Keys and values as [`Written::policy`] has them.
+///
+/// [`Written::policy`]: super::pipeline::Written::policy
+pub(super) fn written(keys: &[(&str, Value)]) -> Box<str> {
+    if keys.is_empty() { Box::default() } else { serde_json::json!(keys).to_string().into() }
+}
+
+/// The policy that was written so; `None` if it is none.
+pub(super) fn read_written(text: &str) -> Option<Policy> {
+    let (mut policy, mut outcome) = (Policy::default(), Outcome::default());
+    if !text.is_empty() {
+        for (key, value) in serde_json::from_str::<Vec<(String, Value)>>(text).ok()? {
+            read(&mut policy, &key, &value, &Path::root(), &mut outcome);
+        }
+    }
+    (outcome.findings.is_empty() && outcome.missing.is_empty()).then_some(policy)
+}
+
 /// An expression as it stands in the file.
 pub(super) fn expression(value: &Value, path: &Path, outcome: &mut Outcome) -> Option<Expression> {
     let Value::String(text) = value else {

@@ -21,7 +21,7 @@ mod watchdog;
 mod word;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -136,6 +136,14 @@ impl Kind for Command {
     fn environment(params: &Params, machine: &Machine) -> BTreeMap<String, String> {
         let value = |name: &String| Some((name.clone(), machine.variables.get(name)?.to_string_lossy().into_owned()));
         params.pass_env.iter().filter_map(value).collect()
+    }
+
+    fn variables(params: &Params) -> Vec<String> {
+        params.pass_env.clone()
+    }
+
+    fn looked_at(params: &Params, root: &FilePath) -> Vec<PathBuf> {
+        params.code.iter().map(|path| root.join(path)).filter(|path| path.is_dir()).collect()
     }
 
     #[cfg(unix)]

@@ -58,6 +58,11 @@ impl Kind for Render {
         files.into_iter().map(|(name, path)| Source { name, path }).collect()
     }
 
+    /// A template that lies behind a link out of the folder is not read.
+    fn looked_at(params: &Params, root: &FilePath) -> Vec<PathBuf> {
+        Templates::files(&path(params, root)).into_values().collect()
+    }
+
     fn keyed(params: &Params) -> Value {
         // The folder does not count; the file name does, because the result bears it.
         json!({ "template": FilePath::new(&params.template).file_name().and_then(|name| name.to_str()) })

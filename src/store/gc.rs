@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::survey::Found;
-use super::{Record, Store, scratch};
+use super::{Receipt, Record, Store, scratch};
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 
@@ -49,10 +49,16 @@ impl Store {
         self.evict(keep, horizon, &mut kept, &mut garbage);
         let keys: BTreeSet<&str> = kept.iter().map(|(_, record)| record.key.as_str()).collect();
         let objects: BTreeSet<&str> = digests(&kept).map(Digest::as_str).collect();
-        for part in ["objects", "logs", "checkpoints", "failed", "damaged", "downloads", "runs"] {
+        // A receipt is worth something as long as all of its results are there; so is what lies beside it.
+        let worth = |receipt: &Receipt| receipt.steps.iter().all(|step| keys.contains(step.key.as_str()));
+        let receipts = self.survey("receipts").into_iter().filter_map(|found| Digest::parse(&found.name));
+        let receipts: BTreeSet<Digest> =
+            receipts.filter(|name| self.receipt(name).as_ref().is_some_and(worth)).collect();
+        for part in ["objects", "logs", "checkpoints", "failed", "damaged", "downloads", "receipts", "runs"] {
             let needed = |found: &Found| match part {
                 "objects" => objects.contains(found.name.as_str()),
                 "logs" => keys.contains(found.name.as_str()),
+                "receipts" => Digest::parse(&found.name).is_some_and(|name| receipts.contains(&name)),
                 "checkpoints" => Self::keys_of_series(&found.path).iter().any(|key| keep.keys.contains(key)),
                 "runs" => keep.runs.contains(&found.name),
                 // A file that is there whole, or arrives, saves fetching it again.
@@ -109,7 +115,7 @@ impl Store {
         let _guard = scratch::guard(&self.root().join("tmp"))?;
         let mut gone = Vec::new();
         for found in self.garbage(keep) {
-            let key = Digest::parse(&found.name).filter(|_| found.part != "objects");
+            let key = Digest::parse(&found.name).filter(|_| !["objects", "receipts"].contains(&found.part));
             let lease = match &key {
                 Some(key) => match self.lease(key)? {
                     None => continue,

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::journal::Journal;
+use super::journal::{self, Journal};
+use super::receipt::Extent;
 use super::{Store, file_name};
 use crate::digest::Digest;
 use crate::error::Result;
@@ -62,7 +63,7 @@ pub(super) struct History {
 
 impl History {
     fn open(path: PathBuf) -> Self {
-        let (journal, mut steps) = (Journal::at(path, FORMAT), BTreeMap::new());
+        let (mut journal, mut steps) = (Journal::at(path, FORMAT), BTreeMap::new());
         let lines = journal.read(|line| {
             if let Some((key, step)) = line.split_once(' ')
                 && let Some(key) = Digest::parse(key)
@@ -101,11 +102,24 @@ fn note(steps: &mut BTreeMap<String, Keys>, step: &str, key: &Digest) -> bool {
 }
 
 impl Store {
+    fn history_path(&self, pipeline: &str) -> PathBuf {
+        self.root().join("steps").join(format!("{}.log", file_name(pipeline)))
+    }
+
+    /// How far the keys of a pipeline's steps are written down, if this process knows all of it.
+    pub fn history_extent(&self, pipeline: &str) -> Option<Extent> {
+        self.history(pipeline, |history| history.waiting.is_empty().then(|| history.journal.extent()).flatten())
+    }
+
+    /// True if nobody has written down keys of the pipeline's steps since.
+    pub fn history_ends(&self, pipeline: &str, at: &Extent) -> bool {
+        journal::extent(&self.history_path(pipeline)).as_ref() == Some(at)
+    }
+
     fn history<T>(&self, pipeline: &str, use_it: impl FnOnce(&mut History) -> T) -> T {
         let mut all = self.histories.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !all.contains_key(pipeline) {
-            let path = self.root().join("steps").join(format!("{}.log", file_name(pipeline)));
-            all.insert(pipeline.to_owned(), History::open(path));
+            all.insert(pipeline.to_owned(), History::open(self.history_path(pipeline)));
         }
         use_it(all.get_mut(pipeline).expect("just put in"))
     }

@@ -11,7 +11,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::commit::rename;
-use super::make_parent;
+use super::receipt::Extent;
+use super::{Stat, make_parent};
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 
@@ -25,18 +26,21 @@ pub(super) struct Journal {
     file: Option<File>,
     /// How long it was after our last line: if it still is, nobody else has written and nothing need be looked at.
     end: u64,
+    /// How long it is as far as all of it is known here; `None` once somebody else has written.
+    seen: Option<u64>,
 }
 
 impl Journal {
     /// The journal at this path, which need not exist yet.
     pub fn at(path: PathBuf, format: &'static str) -> Self {
-        Self { path, format, file: None, end: 0 }
+        Self { path, format, file: None, end: 0, seen: None }
     }
 
     /// Hands every sound line to `line`, in order; answers how many there were. What cannot be read says nothing.
-    pub fn read(&self, mut line: impl FnMut(&str)) -> usize {
+    pub fn read(&mut self, mut line: impl FnMut(&str)) -> usize {
         let mut bytes = Vec::new();
         let read = File::open(&self.path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes));
+        self.seen = Some(bytes.len() as u64);
         let mut lines = bytes.split(|&byte| byte == b'\n');
         if read.is_err() || lines.next() != Some(self.format.as_bytes()) {
             return 0;
@@ -64,6 +68,7 @@ impl Journal {
             }
             let written = (|| {
                 let length = file.metadata()?.len();
+                let alone = self.seen.take() == Some(length);
                 // A file of another format begins anew; so does what a kill left of the last line.
                 if length == self.end && length > 0 {
                 } else if length == 0 || !begins_with(&self.path, self.format) {
@@ -73,7 +78,9 @@ impl Journal {
                     text.insert(0, '\n');
                 }
                 (&file).write_all(text.as_bytes())?;
-                Ok(file.metadata()?.len())
+                let length = file.metadata()?.len();
+                self.seen = alone.then_some(length);
+                Ok(length)
             })();
             let _ = file.unlock();
             self.end = *written.as_ref().unwrap_or(&0);
@@ -82,15 +89,27 @@ impl Journal {
         }
     }
 
+    /// Which file it is and how long, if nobody else has written to it since it was read.
+    pub fn extent(&self) -> Option<Extent> {
+        let bytes = self.seen?;
+        extent(&self.path).filter(|found| found.bytes == bytes)
+    }
+
     /// Replaces the whole by these lines; `aside` is a path on the same file system.
     pub fn replace(&mut self, lines: impl IntoIterator<Item = impl AsRef<str>>, aside: &Path) -> Result<()> {
         let mut text = format!("{}\n", self.format);
         lines.into_iter().for_each(|line| push(&mut text, line.as_ref()));
         // What others add meanwhile is lost; nothing depends on it.
-        (self.file, self.end) = (None, 0);
+        (self.file, self.end, self.seen) = (None, 0, None);
         fs::write(aside, text).map_err(|e| Problem::io("write", &self.path, &e))?;
         rename(aside, &self.path)
     }
+}
+
+/// The journal at a path as it is now.
+pub(super) fn extent(path: &Path) -> Option<Extent> {
+    let Stat { size, inode, device, .. } = Stat::of_file(path)?;
+    Some(Extent { bytes: size, inode, device })
 }
 
 fn push(text: &mut String, line: &str) {
@@ -167,6 +186,24 @@ mod tests {
             Journal::at(path.clone(), FORMAT).add(["five"]).unwrap();
             assert_eq!(lines(&path), ["five"]);
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn its_extent_is_known_as_long_as_nobody_else_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut one, mut two) = (Journal::at(path.clone(), FORMAT), Journal::at(path.clone(), FORMAT));
+        assert_eq!(one.read(|_| {}), 0);
+        one.add(["a"]).unwrap();
+        assert_eq!(one.extent(), extent(&path));
+        assert!(one.extent().is_some());
+        two.add(["b"]).unwrap();
+        assert_eq!((one.extent(), two.extent()), (None, None), "neither has seen all of it");
+        one.add(["c"]).unwrap();
+        assert_eq!(one.extent(), None);
+        assert_eq!(two.read(|_| {}), 3);
+        assert_eq!(two.extent(), extent(&path));
     }
 
     #[test]

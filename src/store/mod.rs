@@ -9,6 +9,7 @@
 //! results/PIPELINE/STEP/FILE   links for people into objects/                              (results)
 //! runs/RUN.jsonl               one log per run                                             (crate::run)
 //! stat.log                     digests of files outside that have not changed since         (stat)
+//! receipts/NAME                what a run relied on, for the next one of its kind          (receipt)
 //! logs/ab/abcd…/               what the programs of a `command` step said                  (logs)
 //! checkpoints/ab/abcd…/        states of long steps, to go on from                       (checkpoint)
 //! failed/abcd…/                the folder of one that failed, until it succeeds            (logs)
@@ -19,7 +20,7 @@
 //!
 //! The record is the commit. Outputs are written below `tmp/`, hashed, made read-only and renamed into
 //! `objects/`; when they are on the disk (commit), the record is renamed into `records/`. So a kill at any instant
-//! leaves objects that nobody refers to, at worst. Nothing else is authoritative: `steps/`, `results/` and `runs/` can be deleted.
+//! leaves objects that nobody refers to, at worst. Nothing else is authoritative: `steps/`, `results/`, `receipts/` and `runs/` can be deleted.
 //! All formats are described in `cache/README.md`.
 
 mod checkpoint;
@@ -30,6 +31,8 @@ mod journal;
 mod lease;
 mod logs;
 mod object;
+mod packed;
+pub mod receipt;
 mod record;
 mod results;
 mod scratch;
@@ -48,8 +51,10 @@ pub use gc::Keep;
 pub use history::Keys;
 pub use lease::Lease;
 pub use object::Object;
+pub use receipt::Receipt;
 pub use record::{Draft, Lookup, Record};
 pub use scratch::Stage;
+pub use stat::Stat;
 pub use survey::{Damage, Found, PARTS, Verified};
 
 use crate::digest::Digest;
@@ -98,11 +103,23 @@ impl Store {
 
     /// Where the object of this digest lies, if it is there.
     pub fn object(&self, digest: &Digest) -> PathBuf {
-        self.root.join("objects").join(&digest.as_str()[..2]).join(digest.as_str())
+        self.fanned("objects", digest, "")
     }
 
     fn record_path(&self, key: &Digest) -> PathBuf {
-        self.root.join("records").join(&key.as_str()[..2]).join(format!("{key}.json"))
+        self.fanned("records", key, ".json")
+    }
+
+    /// `PART/ab/abcd…ENDING`, in one piece of memory: thousands are asked for.
+    fn fanned(&self, part: &str, digest: &Digest, ending: &str) -> PathBuf {
+        let (root, digits) = (self.root.as_os_str(), digest.as_str());
+        let mut path = PathBuf::with_capacity(root.len() + part.len() + digits.len() + ending.len() + 5);
+        path.push(root);
+        path.push(part);
+        path.push(&digits[..2]);
+        path.push(digits);
+        path.as_mut_os_string().push(ending);
+        path
     }
 
     /// A fresh folder for the outputs of a step that is about to run; gone again when dropped.

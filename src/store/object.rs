@@ -76,8 +76,8 @@ impl Store {
 
 /// Whether a path is a folder, and its size.
 fn measure(path: &Path) -> Result<(bool, u64)> {
-    let is_folder = fs::metadata(path).map_err(|e| Problem::io("read", path, &e))?.is_dir();
-    Ok((is_folder, bytes_of(path)?))
+    let meta = fs::metadata(path).map_err(|e| Problem::io("read", path, &e))?;
+    Ok(if meta.is_dir() { (true, bytes_of(path)?) } else { (false, meta.len()) })
 }
 
 /// A link would make the object depend on a file outside the store. Answers what the path itself is.

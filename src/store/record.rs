@@ -181,13 +181,21 @@ impl Record {
             let other: Other = serde_json::from_slice(text).map_err(|_| damaged())?;
             return Err(format!("its record has the format `{}`, not `{FORMAT}`", other.format));
         };
-        // Over the bytes as they lie there: nothing has to be read and written again to compare it.
-        let (checksum, rest) = rest.split_at_checked(64).ok_or_else(damaged)?;
-        let body = rest.strip_prefix(SEAM.as_bytes()).ok_or_else(damaged)?;
-        if Digest::of(body).as_str().as_bytes() != checksum {
-            return Err(damaged());
-        }
+        Self::sealed_by(rest).ok_or_else(damaged)?;
         serde_json::from_slice(text).map_err(|_| damaged())
+    }
+
+    /// The checksum of a record's file, if it is right; the rest is not looked at.
+    pub(super) fn seal(text: &[u8]) -> Option<Digest> {
+        text.strip_prefix(head().as_bytes()).and_then(Self::sealed_by)
+    }
+
+    /// The same for what follows the head. Over the bytes as they lie there: nothing has to be read and written again
+    /// to compare it.
+    fn sealed_by(rest: &[u8]) -> Option<Digest> {
+        let (checksum, rest) = rest.split_at_checked(64)?;
+        let seal = Digest::of(rest.strip_prefix(SEAM.as_bytes())?);
+        (seal.as_str().as_bytes() == checksum).then_some(seal)
     }
 }
 

@@ -16,6 +16,21 @@ impl Store {
         self.root().join("results").join(file_name(pipeline))
     }
 
+    /// Where the link to a result lies, or would.
+    pub fn published(&self, pipeline: &str, step: &str, file: &str) -> PathBuf {
+        let (pipeline, step) = (file_name(pipeline), file_name(step));
+        let bytes = self.root().as_os_str().len() + pipeline.len() + step.len() + file.len();
+        let mut path = PathBuf::with_capacity(bytes + "/results///".len());
+        path.push(self.root());
+        ["results", &pipeline, &step, file].iter().for_each(|part| path.push(part));
+        path
+    }
+
+    /// True if the link at this place, where [`Store::published`] puts that of a file, leads to an object.
+    pub fn leads(&self, place: &Path, file: &str, digest: &Digest) -> bool {
+        fs::read_link(place).is_ok_and(|link| link == target(Path::new(file), digest))
+    }
+
     /// Lets `results/PIPELINE/STEP/FILE` lead to an object, and tells where that is. The link is relative, so the
     /// cache can be moved; it appears by rename, so it always leads somewhere. Where the file system has no
     /// links, it is a copy.
@@ -24,10 +39,7 @@ impl Store {
         if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(Problem::new(format!("the result file `{file}` is not a name inside its folder")));
         }
-        let place = self.results(pipeline).join(file_name(step)).join(relative);
-        // results/PIPELINE/STEP are three folders below the root, and a file may lie deeper.
-        let up = "../".repeat(2 + relative.components().count());
-        let target = PathBuf::from(format!("{up}objects/{}/{digest}", &digest.as_str()[..2]));
+        let (place, target) = (self.published(pipeline, step, file), target(relative, digest));
         match fs::read_link(&place) {
             Ok(link) if link == target => return Ok(place),
             // The most common case after that, and the cheapest.
@@ -59,6 +71,12 @@ impl Store {
         self.write(&place, text)?;
         Ok(place)
     }
+}
+
+/// What the link to an object says. results/PIPELINE/STEP are three folders below the root, and a file may lie deeper.
+fn target(file: &Path, digest: &Digest) -> PathBuf {
+    let up = "../".repeat(2 + file.components().count());
+    PathBuf::from(format!("{up}objects/{}/{digest}", &digest.as_str()[..2]))
 }
 
 #[cfg(unix)]

@@ -30,20 +30,36 @@ const STALE: usize = 1000;
 
 /// What tells whether a file is still the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stat {
-    size: u64,
-    mtime: i128,
-    ctime: i128,
-    inode: u64,
-    device: u64,
+pub struct Stat {
+    pub(super) size: u64,
+    pub(super) mtime: i128,
+    pub(super) ctime: i128,
+    pub(super) inode: u64,
+    pub(super) device: u64,
 }
 
 impl Stat {
-    #[cfg(unix)]
+    /// That of a file; `None` for anything else.
     fn of(meta: &Metadata) -> Option<Self> {
+        meta.is_file().then(|| Self::numbers(meta)).flatten()
+    }
+
+    /// That of the file at a path, also behind a link.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        Self::of(&fs::metadata(path).ok()?)
+    }
+
+    /// That of the link itself at a path; `None` where something else is.
+    pub fn of_link(path: &Path) -> Option<Self> {
+        let meta = fs::symlink_metadata(path).ok()?;
+        meta.is_symlink().then(|| Self::numbers(&meta)).flatten()
+    }
+
+    #[cfg(unix)]
+    fn numbers(meta: &Metadata) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;
         let time = |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
-        meta.is_file().then(|| Self {
+        Some(Self {
             size: meta.size(),
             mtime: time(meta.mtime(), meta.mtime_nsec()),
             ctime: time(meta.ctime(), meta.ctime_nsec()),
@@ -53,12 +69,12 @@ impl Stat {
     }
 
     #[cfg(not(unix))]
-    fn of(_meta: &Metadata) -> Option<Self> {
+    fn numbers(_meta: &Metadata) -> Option<Self> {
         None
     }
 
     /// True if a change after this moment would show.
-    fn is_settled(&self, begun: SystemTime) -> bool {
+    pub fn is_settled(&self, begun: SystemTime) -> bool {
         let begun = begun.duration_since(UNIX_EPOCH).unwrap_or_default();
         let settled = begun.saturating_sub(MARGIN).as_nanos() as i128;
         self.mtime < settled && self.ctime < settled
@@ -75,7 +91,7 @@ pub(super) struct Stats {
 
 impl Stats {
     fn open(path: PathBuf) -> Self {
-        let (journal, mut files) = (Journal::at(path, FORMAT), BTreeMap::new());
+        let (mut journal, mut files) = (Journal::at(path, FORMAT), BTreeMap::new());
         let lines = journal.read(|line| {
             if let Some((path, known)) = parse(line) {
                 files.insert(path.to_owned(), known);
@@ -139,7 +155,14 @@ impl Store {
         self.stats(|known| known.files.get(&name).filter(|(was, _)| *was == stat).map(|(_, digest)| digest.clone()))
     }
 
-    fn digests(&self, paths: &[PathBuf], watch: Watch) -> Result<Vec<Digest>> {
+    /// What is remembered of a file, whether or not it has changed since: a digest, and how the file looked then.
+    pub fn last_known(&self, path: &Path) -> Option<(Stat, Digest)> {
+        let name = name(path)?;
+        self.stats(|known| known.files.get(&name).cloned())
+    }
+
+    /// The digest of each of these files; only those that have changed are read.
+    pub fn digests(&self, paths: &[PathBuf], watch: Watch) -> Result<Vec<Digest>> {
         let begun = SystemTime::now();
         let stat = |path: &PathBuf| fs::metadata(path).ok().as_ref().and_then(Stat::of);
         let stats: Vec<Option<Stat>> = paths.iter().map(stat).collect();

@@ -19,6 +19,7 @@ pub const PARTS: &[(&str, bool)] = &[
     ("failed", false),
     ("damaged", false),
     ("downloads", false),
+    ("receipts", false),
     ("runs", false),
 ];
 

@@ -48,15 +48,16 @@ impl Lines {
         }
     }
 
-    /// The lines that tell an event on a terminal of so many columns; none for most of them.
-    pub fn of(&mut self, stamped: &Stamped, columns: Option<usize>) -> Vec<String> {
-        self.columns = columns;
+    /// The lines that tell an event on a terminal of so many columns; none for most of them. Who counts the columns asks
+    /// the system, so nobody does where there is nothing to tell.
+    pub fn of(&mut self, stamped: &Stamped, columns: impl FnOnce() -> Option<usize>) -> Vec<String> {
         if let Event::StepReused { saved_ms, .. } = &stamped.event
             && self.counts
         {
             self.reused = (self.reused.0 + 1, self.reused.1.saturating_add(*saved_ms));
             return Vec::new();
         }
+        self.columns = columns();
         let mut lines = self.told(stamped);
         // The count goes where the steps would have been: before the next line, whatever that is.
         if !lines.is_empty() && self.reused.0 > 0 {
@@ -213,7 +214,7 @@ mod tests {
     use crate::error::Problem;
 
     fn lines(lines: &mut Lines, at_ms: u64, event: Event) -> Vec<String> {
-        lines.of(&Stamped { at_ms, event }, None)
+        lines.of(&Stamped { at_ms, event }, || None)
     }
 
     fn begun(plain: bool) -> Lines {
@@ -327,7 +328,7 @@ mod tests {
     #[test]
     fn on_a_terminal_reasons_are_cut_and_sentences_wrapped() {
         let mut all = begun(false);
-        let mut on = |columns, event| all.of(&Stamped { at_ms: 1, event }, Some(columns));
+        let mut on = |columns, event| all.of(&Stamped { at_ms: 1, event }, || Some(columns));
         on(40, started());
         assert_eq!(on(40, finished()), ["✓ lora         42.1 s   params.adapter.…"]);
         let say = |text: &str| Say::Note { text: text.into() };

@@ -75,7 +75,7 @@ impl Ui {
     }
 
     fn say(&mut self, stamped: &Stamped) {
-        for line in self.lines.of(stamped, columns()) {
+        for line in self.lines.of(stamped, columns) {
             match &self.bars {
                 Some(bars) => bars.line(&line),
                 None => err(&line),

@@ -247,11 +247,12 @@ fn execute_chosen(
     let (settings, lock) = (Arc::default(), Arc::new(Lockfile::none()));
     let (run, sets) = (run::name(), Vec::new());
     let capacity = Capacity::slots(slots);
-    let options = Options { run, sets, capacity, choice, machine, settings, lock, cancel: cancel.clone() };
+    let options =
+        Options { run, sets, capacity, choice, machine, settings, lock, cancel: cancel.clone(), recall: None };
     let mut events = Vec::new();
-    let summary = exec::run(pipeline, store, &options, &mut |event| {
-        hear(&event);
-        events.push(event);
+    let summary = exec::run(pipeline, store, &options, &mut |said| {
+        said.iter().for_each(&mut *hear);
+        events.extend(said);
     });
     let records = summary.records.into_iter().map(|(step, record)| (pipeline.steps[step].id.clone(), record));
     Ran { outcome: summary.outcome, events, records: records.collect() }

@@ -45,6 +45,8 @@ mod model_laws;
 #[cfg(feature = "torch")]
 mod model_reference;
 mod profiles;
+#[cfg(unix)]
+mod receipts;
 mod report;
 #[cfg(all(unix, feature = "torch"))]
 mod resume;
