@@ -26,7 +26,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("report", &["digest", "error", "event", "metric", "task"]),
     ("steps", &["corpus", "digest", "error", "event", "fetch", "lockfile", "metric", "ml", "report", "step", "task"]),
     ("key", &["digest", "error", "event", "step"]),
-    ("spec", &["digest", "error", "event", "expression", "key", "step", "steps"]),
+    ("spec", &["digest", "error", "event", "expression", "key", "lockfile", "step", "steps"]),
     ("graph", &["digest", "error", "event", "key", "spec", "step"]),
     ("store", &["digest", "error", "event", "key", "spec", "step"]),
     (
