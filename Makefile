@@ -1,6 +1,6 @@
 # `make test` is the whole suite; `make help` lists the rest. Nothing is installed by hand.
 .DEFAULT_GOAL := help
-.PHONY: help test test-core test-all test-long fuzz fuzz-ready interop bench-data bench-dag lint fmt prerequisites
+.PHONY: help test test-core test-all test-long fuzz fuzz-ready interop bench bench-data bench-dag bench-hash lint fmt prerequisites
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -46,9 +46,18 @@ interop: prerequisites .interop/ready ## Round trips with PEFT and AdapterHub; i
 bench-data: ## Time and memory of reading a file as large as Nerus (BENCH_PYTHON: one that has the package nerus)
 	python3 bench/data.py $(if $(BENCH_PYTHON),--python $(BENCH_PYTHON))
 
-bench-dag: ## Many small steps beside ninja and doit (BENCH_PATH: a folder with them)
-	cargo build --release --no-default-features --features front --bin pipe-front
+bench: bench-dag bench-hash ## The orchestrator's speed: both of the following
+
+bench-dag: target/release/pipe-front ## Many small steps beside ninja and doit (BENCH_PATH: a folder with them)
 	PATH="$(if $(BENCH_PATH),$(BENCH_PATH):)$$PATH" python3 bench/dag.py
+
+bench-hash: target/release/pipe-front ## Hashing beside b3sum (BENCH_PATH: a folder with it)
+	PATH="$(if $(BENCH_PATH),$(BENCH_PATH):)$$PATH" python3 bench/hash.py
+
+target/release/pipe-front: FORCE
+	cargo build --release --no-default-features --features front --bin pipe-front
+
+FORCE:
 
 lint: prerequisites ## Format, clippy and rustdoc, with and without libtorch
 	cargo fmt --check

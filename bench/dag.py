@@ -172,7 +172,39 @@ rule later:
     clean_outputs = None
 
 
-TOOLS = {"pipe": Pipe, "ninja": Ninja, "doit": Doit, "snakemake": Snakemake}
+class Dvc:
+    title = "DVC"
+
+    def __init__(self, graph, _):
+        lines = ["stages:"]
+        for layer, column in graph.nodes():
+            out = f"out/{name(layer, column)}"
+            if layer == 0:
+                sources, command = [f"src/f{column}.txt"], "cut -c1-8"
+            else:
+                sources, command = [f"out/{name(layer - 1, column)}", "src/shared.txt"], "cat"
+            lines.append(f"  {name(layer, column)}:")
+            lines.append(f"    cmd: {command} {' '.join(sources)} > {out}")
+            lines.append(f"    deps: [{', '.join(sources)}]")
+            lines.append(f"    outs: [{out}]")
+        (graph.folder / "out").mkdir()
+        (graph.folder / "dvc.yaml").write_text("\n".join(lines) + "\n")
+        for command in (["init", "--no-scm", "-q"], ["config", "core.analytics", "false"]):
+            subprocess.run(["dvc", *command], cwd=graph.folder, check=True)
+        self.graph = graph
+
+    def command(self):
+        return ["dvc", "repro", "-q"]
+
+    def output(self, column):
+        return f"out/{name(LAYERS - 1, column)}"
+
+    def clean_outputs(self):
+        shutil.rmtree(self.graph.folder / "out")
+        (self.graph.folder / "out").mkdir()
+
+
+TOOLS = {"pipe": Pipe, "ninja": Ninja, "doit": Doit, "snakemake": Snakemake, "dvc": Dvc}
 
 
 def measured(tool, graph):

@@ -106,8 +106,8 @@ mod tests {
         let mut packer = Packer::default();
         packer.list(&numbers, |packer, number| packer.number(*number));
         packer.text("шаг");
-        packer.option(Some(&digest), |packer, digest| packer.digest(digest));
-        packer.option(None::<&Digest>, |packer, digest| packer.digest(digest));
+        packer.option(Some(&digest), Packer::digest);
+        packer.option(None::<&Digest>, Packer::digest);
         let read = |bytes: &[u8]| {
             let mut from = Unpacker(bytes);
             let numbers = from.list(Unpacker::number)?;

@@ -322,9 +322,7 @@ const CHANGES: &[Change] = &[
 ];
 
 fn sly_overwrite(path: &Path, text: &str) {
-    let mut permissions = fs::metadata(path).unwrap().permissions();
-    permissions.set_readonly(false);
-    fs::set_permissions(path, permissions).unwrap();
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     sly(path, text);
 }
 
@@ -332,15 +330,15 @@ fn sly_overwrite(path: &Path, text: &str) {
 /// they look may be relied on.
 fn hold(&(what, change): &Change, patience: Duration) {
     let mut pair = [Project::new(true), Project::new(false)];
-    let [first, other] = pair.each_ref().map(|project| project.run());
+    let [first, other] = pair.each_ref().map(Project::run);
     assert_eq!(first, other, "{what}: the first run");
     std::thread::sleep(patience);
     // What is certain by now is written down by this one.
-    let [first, other] = pair.each_ref().map(|project| project.run());
+    let [first, other] = pair.each_ref().map(Project::run);
     assert_eq!(first, other, "{what}: a run before");
     pair.iter_mut().for_each(change);
     for round in ["the run after", "one more", "and one"] {
-        let [first, other] = pair.each_ref().map(|project| project.run());
+        let [first, other] = pair.each_ref().map(Project::run);
         assert_eq!(first, other, "{what}: {round}");
         assert_eq!(pair[0].results(), pair[1].results(), "{what}: {round}");
         let names = |project: &Project| files_below(&project.cache().join("records")).unwrap_or_default();
