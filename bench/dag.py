@@ -238,8 +238,8 @@ def bench(kind, steps, arguments):
         graph = Graph(Path(folder) / "dag", steps)
         tool = kind(graph, arguments)
         row = {"cold": measured(tool, graph)}
-        # What has just been written is not looked at again by clocks of a coarse grain.
-        time.sleep(2)
+        # How a file looks is trusted only once it has not changed for three seconds; the next run notes that.
+        time.sleep(4)
         measured(tool, graph)
         row["no-op"] = several(tool, graph, arguments.rounds)
         count = iter(range(1, 1000))

@@ -54,8 +54,9 @@ impl Run<'_> {
     /// Keeps a receipt of this run, if it was asked for one and all that it relied on is certain.
     pub(in crate::exec) fn keep_receipt(&self) {
         let Some(recall) = &self.options.recall else { return };
-        let Some(receipt) = self.receipt(&recall.asked) else { return };
+        // One after the other: of thousands of steps each takes some room.
         recall.keep_compiled(self.store, self.pipeline);
+        let Some(receipt) = self.receipt(&recall.asked) else { return };
         let same = |found: &Found| !found.better && found.receipt == receipt;
         if !recall.found.as_ref().is_some_and(same) {
             // Without it the next run takes longer, and that is all.
