@@ -24,6 +24,10 @@ pub struct ChoiceArgs {
     /// Brings only this step up to date: the results that it needs must be there. May be repeated.
     #[arg(long, value_name = "STEP", conflicts_with = "targets")]
     pub only: Vec<String>,
+    /// Brings this step up to date with all that it needs, and goes no further: the same as naming it as TARGET. May be
+    /// repeated.
+    #[arg(long, value_name = "STEP", conflicts_with_all = ["targets", "only"])]
+    pub until: Vec<String>,
 }
 
 /// What of the machine steps may use.
@@ -63,6 +67,11 @@ impl ChoiceArgs {
     /// True if steps are decided by their keys alone.
     pub(super) fn is_plain(&self) -> bool {
         !self.forces() && self.only.is_empty()
+    }
+
+    /// The targets, if these flags name any.
+    pub(super) fn targets(&self) -> Option<&[String]> {
+        [&self.only, &self.until].into_iter().find(|names| !names.is_empty()).map(Vec::as_slice)
     }
 
     /// True if a step may have to run though its result is there.

@@ -113,7 +113,8 @@ pub struct CacheArgs {
     /// The cache folder [default: `cache/` beside the pipelines].
     #[arg(long, value_name = "DIR", env = "PIPE_CACHE")]
     pub cache: Option<PathBuf>,
-    /// Reads every file outside the cache anew, also those that look as they did when they were last read.
+    /// Reads everything anew: files outside the cache that look as they did when they were last read, and the results
+    /// that are reused. One that is damaged is made again.
     #[arg(long)]
     pub paranoid: bool,
     /// What computes: `cpu`, `cuda:0`, or `auto` for the first GPU that libtorch can use.

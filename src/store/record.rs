@@ -83,7 +83,7 @@ impl Store {
             Err(why) => return Lookup::Miss(Some(why)),
         };
         for (name, object) in &record.outputs {
-            if !self.has(object) {
+            if !self.holds(object) {
                 let what = if self.object(&object.digest).exists() { "damaged" } else { "gone" };
                 return Lookup::Miss(Some(format!("its output `{name}` is {what} in the cache")));
             }

@@ -122,7 +122,7 @@ fn name(path: &Path) -> Option<String> {
 }
 
 impl Store {
-    /// Makes every file that is asked for be read, whatever is remembered of it.
+    /// Makes every file and every result that is asked for be read, whatever is remembered of it.
     #[must_use]
     pub fn paranoid(mut self, paranoid: bool) -> Self {
         self.paranoid = paranoid;

@@ -168,7 +168,7 @@ impl Lines {
             Say::Remark { text } => self.wrapped(&format!("  {step}: {text}")),
             Say::Resumed { at, total, unit, run } => {
                 let (at, total) = (grouped(*at), grouped(*total));
-                self.wrapped(&format!("  {step}: goes on from {unit} {at} of {total}, left by {run}"))
+                self.wrapped(&format!("  {step}: goes on from {at} of {total} {unit}, left by {run}"))
             }
             Say::Metric { .. } => Vec::new(),
             Say::Progress { done, total, unit, text } => {

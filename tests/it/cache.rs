@@ -100,6 +100,14 @@ fn damage_that_keeps_the_size_is_found_put_aside_and_made_anew() {
     fs::remove_file(&object).unwrap();
     fs::write(&object, "0ne").unwrap();
     assert_eq!(project.run(&[]), 0, "a run without work reads no content");
+    // Unless it is told to trust nothing: then what is damaged is made again.
+    let paranoid = project.pipe(&["run", "pipelines/p.yaml", "--paranoid"]);
+    let told = text(&paranoid.stderr);
+    assert!(told.contains("its output `a` is damaged in the cache") && told.contains("1 step ran, 1 reused"), "{told}");
+    assert_eq!(sound(&project.cache()), 2);
+    let object = project.cache().join("results/p/a/a.txt").canonicalize().unwrap();
+    fs::remove_file(&object).unwrap();
+    fs::write(&object, "0ne").unwrap();
 
     let output = project.pipe(&["cache", "verify"]);
     assert_eq!(output.status.code(), Some(1));

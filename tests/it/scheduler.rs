@@ -199,8 +199,11 @@ fn after_a_failure_the_rest_goes_on_if_it_is_asked_to() {
     assert_eq!(code(&output), Some(1), "{told}");
     assert!(told.contains("✓ more") || told.contains("✓ good"), "{told}");
     assert!(told.contains("– needs") && told.contains("(bad failed)"), "{told}");
-    let output = case.run(&["good", "more"]);
-    assert!(stderr(&output).contains("2 reused"), "{}", stderr(&output));
+    for targets in [["good", "more"].as_slice(), &["--until", "good", "--until", "more"]] {
+        let output = case.run(targets);
+        assert!(stderr(&output).contains("2 reused"), "{}", stderr(&output));
+    }
+    assert_eq!(code(&case.run(&["good", "--until", "more"])), Some(2));
 }
 
 #[test]
