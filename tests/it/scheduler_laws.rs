@@ -355,7 +355,7 @@ fn run(case: &Case, how: &How, root: &Path, gates: bool, made: &mut BTreeSet<Dig
         cancel: cancel.clone(),
         recall: None,
     };
-    let mut events = Vec::new();
+    let (mut events, mut heard) = (Vec::new(), None);
     let store = Store::at(root.join("cache"));
     // It ends: a step that nobody lets go on has no fate afterwards.
     let summary = exec::run(&pipeline, &store, &options, &mut |told| {
@@ -363,13 +363,14 @@ fn run(case: &Case, how: &How, root: &Path, gates: bool, made: &mut BTreeSet<Dig
         events.extend(told);
         if how.stopped.is_some_and(|at| (before + 1..=events.len()).contains(&at)) {
             cancel.store(true, Ordering::Relaxed);
+            heard = Some(events.len());
         }
     });
     locked(&WORLDS).remove(&number);
     let world = locked(&world);
     hold!(world.breaches.is_empty(), "{:?}", world.breaches);
     hold!(world.working.is_empty(), "{:?} are still at work", world.working);
-    let judge = Judge { case, how, gates, attempts: &world.attempts };
+    let judge = Judge { case, how, gates, heard, attempts: &world.attempts };
     let fates = judge.judge(&events, made).map_err(|told| format!("{told}\n{}", shown(&events)))?;
     hold!(fates.outcome == Some(summary.outcome), "the summary says {:?}", summary.outcome);
     let records: BTreeSet<&str> = summary.records.keys().map(|&at| pipeline.steps[at].id.as_str()).collect();
@@ -385,6 +386,8 @@ fn shown(events: &[Event]) -> String {
 }
 
 struct Judge<'a> {
+    /// How many events had been told when the run was stopped: what happens at once is told at once.
+    heard: Option<usize>,
     case: &'a Case,
     how: &'a How,
     gates: bool,
@@ -426,7 +429,7 @@ impl Judge<'_> {
             match event {
                 Event::StepStarted { key, .. } => {
                     hold!(ready && !runs, "s{step} begins before what it needs is done, or twice");
-                    let stopped = self.how.stopped.is_some_and(|stopped| at >= stopped);
+                    let stopped = self.heard.is_some_and(|heard| at >= heard);
                     hold!(!stopped, "s{step} begins after the run was stopped");
                     let failed = !fates.failed.is_empty() && !choice.keep_going;
                     hold!(!failed, "s{step} begins after a failure");
