@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pipe::digest::Digest;
 use pipe::error::Problem;
@@ -16,7 +17,9 @@ use pipe::graph::Graph;
 use pipe::lockfile::Lockfile;
 use pipe::run::{self, Story};
 use pipe::spec::{self, Origins};
-use pipe::store::{Lookup, Store};
+use pipe::step::Checkpoints;
+use pipe::steps::KINDS;
+use pipe::store::{Lookup, Store, Work};
 use pipe::{key, ui};
 use serde_json::{Value, json};
 
@@ -25,11 +28,14 @@ pub type Reader = fn(&[u8]);
 
 /// Every reader by the name of its target.
 pub const READERS: &[(&str, Reader)] = &[
+    ("checkpoint", checkpoint),
+    ("compiled", compiled),
     ("expression", expression),
     ("journal", journal),
     ("lock", lock),
     ("manifest", manifest),
     ("pipeline", pipeline),
+    ("receipt", receipt),
     ("record", record),
     ("run_log", run_log),
 ];
@@ -175,6 +181,73 @@ pub fn journal(data: &[u8]) {
             assert_eq!(fresh().digest_of(&file, &mut |_| Ok(())).expect("read"), Digest::of(b"content"));
         }
     }
+}
+
+/// `checkpoint.json` of a state whose only file is `state`, with `content` in it.
+pub fn checkpoint(data: &[u8]) {
+    let folder = Folder::new();
+    let store = Store::at(folder.path("cache"));
+    let series = Digest::of(b"series");
+    let state = folder.path("cache/checkpoints").join(&series.as_str()[..2]).join(series.as_str()).join("20");
+    fs::create_dir_all(&state).expect("made");
+    fs::write(state.join("state"), "content").expect("written");
+    fs::write(state.join("checkpoint.json"), data).expect("written");
+    let stage = store.stage().expect("made");
+    let work = Work {
+        series: series.clone(),
+        key: Digest::of(b"key"),
+        run: "r".to_owned(),
+        every: Duration::ZERO,
+        lasting: true,
+        afresh: false,
+    };
+    let states = store.series(work, &stage);
+    match states.latest(99).expect("read") {
+        Some(found) => {
+            assert_eq!(found.position, 20);
+            assert!(found.folder.starts_with(folder.path("cache/tmp")));
+            assert_eq!(fs::read(found.folder.join("state")).expect("read"), b"content");
+            assert_eq!(fs::read_dir(&found.folder).expect("read").count(), 1, "it is the only file");
+        }
+        None => assert!(!state.exists(), "what is no state only takes room"),
+    }
+    store.settle(&series, &Digest::of(b"key"), false);
+    assert!(!state.exists());
+}
+
+/// What follows the checksum in a receipt; and the whole file, where the data are one.
+pub fn receipt(data: &[u8]) {
+    let folder = Folder::new();
+    let store = Store::at(folder.path("cache"));
+    let name = Digest::of(b"name");
+    let path = folder.path("cache/receipts").join(name.as_str());
+    fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    let sealed = [b"pipe/receipt@1\n", &Digest::of(data).to_bytes()[..], data].concat();
+    for bytes in [&sealed[..], data] {
+        fs::write(&path, bytes).expect("written");
+        let Some(found) = store.receipt(&name) else { continue };
+        found.steps.iter().for_each(|step| drop(step.record()));
+        store.keep_receipt(&name, &found).expect("kept");
+        // Not compared: a figure may be no number, which is not even the same as itself.
+        let again = store.receipt(&name).expect("what was kept is read");
+        assert_eq!((again.steps.len(), again.files), (found.steps.len(), found.files));
+    }
+}
+
+/// A pipeline without its YAML.
+pub fn compiled(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(document) = serde_json::from_str::<Value>(text) else { return };
+    let Some(of) = document["text"].as_str().and_then(Digest::parse) else { return };
+    let Some(pipeline) = spec::compiled::read(text, Path::new("pipelines/p.yaml"), &of, KINDS) else { return };
+    let graph = Graph::of(&pipeline);
+    assert!(graph.order(&pipeline.targets).len() <= pipeline.steps.len());
+    for step in &pipeline.steps {
+        step.action.params();
+        step.action.sources(&pipeline.root);
+        step.action.variables();
+    }
+    assert!(spec::compiled::write(&pipeline).is_some());
 }
 
 /// The log of a run; its first line need not be there.

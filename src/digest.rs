@@ -90,28 +90,19 @@ impl Digest {
     }
 
     fn from_hash(hash: &blake3::Hash) -> Self {
-        Self::from_bytes(hash.as_bytes())
+        let mut digits = [0; DIGITS];
+        digits.copy_from_slice(hash.to_hex().as_bytes());
+        Self(digits)
     }
 
     /// The digest with these bytes.
     pub fn from_bytes(bytes: &[u8; DIGITS / 2]) -> Self {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let mut digits = [0; DIGITS];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-            pair[0] = HEX[usize::from(byte >> 4)];
-            pair[1] = HEX[usize::from(byte & 15)];
-        }
-        Self(digits)
+        Self::from_hash(&blake3::Hash::from_bytes(*bytes))
     }
 
     /// The bytes that the digits stand for.
     pub fn to_bytes(&self) -> [u8; DIGITS / 2] {
-        let value = |digit: u8| if digit <= b'9' { digit - b'0' } else { digit - b'a' + 10 };
-        let mut bytes = [0; DIGITS / 2];
-        for (byte, pair) in bytes.iter_mut().zip(self.0.chunks_exact(2)) {
-            *byte = value(pair[0]) << 4 | value(pair[1]);
-        }
-        bytes
+        *blake3::Hash::from_hex(self.0).expect("digits are hexadecimal").as_bytes()
     }
 
     /// All 64 digits.

@@ -21,7 +21,7 @@ const MANY: usize = 32;
 const SMALL: u64 = 1 << 20;
 
 /// What is known of a step whose producers are done.
-enum Known {
+enum Given {
     /// Its sources.
     Sources(Sources),
     /// Its result.
@@ -46,17 +46,17 @@ impl<'a> Run<'a> {
             let (mut known, mut unread) = (Vec::new(), Vec::new());
             for step in wave {
                 if let Some(record) = self.recalled(step) {
-                    known.push((step, Known::Result(Box::new(record))));
+                    known.push((step, Given::Result(Box::new(record))));
                     continue;
                 }
                 let read = self.sources.remove(&step);
                 match (self.decider.unfetched(step), read) {
                     (Some(address), _) => self.fetch(threads, step, address),
-                    (None, Some(sources)) => known.push((step, Known::Sources(sources))),
+                    (None, Some(sources)) => known.push((step, Given::Sources(sources))),
                     (None, None) => match self.pipeline.steps[step].action.sources(&self.pipeline.root) {
-                        none if none.is_empty() => known.push((step, Known::Sources(Sources::new()))),
+                        none if none.is_empty() => known.push((step, Given::Sources(Sources::new()))),
                         some => match sources::remembered(self.store, &some) {
-                            Some(sources) => known.push((step, Known::Sources(sources))),
+                            Some(sources) => known.push((step, Given::Sources(sources))),
                             None => unread.push((step, some)),
                         },
                     },
@@ -65,15 +65,15 @@ impl<'a> Run<'a> {
             self.read(threads, unread);
             if self.options.recall.is_some() {
                 for (step, known) in &known {
-                    if let Known::Sources(sources) = known {
+                    if let Given::Sources(sources) = known {
                         self.gathered.add(*step, sources);
                     }
                 }
             }
             let (decider, records) = (&self.decider, &self.records);
             let one = |(step, known)| match known {
-                Known::Sources(sources) => (step, Decided::Anew(decider.decide(step, records, sources))),
-                Known::Result(record) => (step, Decided::Before(record)),
+                Given::Sources(sources) => (step, Decided::Anew(decider.decide(step, records, sources))),
+                Given::Result(record) => (step, Decided::Before(record)),
             };
             let decisions: Vec<(usize, Decided)> = if known.len() < MANY {
                 known.into_iter().map(one).collect()

@@ -408,26 +408,4 @@ impl<'a> Run<'a> {
     fn stopping(&self) -> bool {
         self.options.cancel.load(Ordering::Relaxed) || (self.first_failure.is_some() && !self.options.choice.keep_going)
     }
-
-    /// Lets a thread work that will send one message of an end.
-    fn spawn<'s>(
-        &mut self,
-        threads: &Threads<'s, '_>,
-        step: usize,
-        work: impl FnOnce(&Sender<Message>) + Send + 's,
-    ) -> Result<()>
-    where
-        'a: 's,
-    {
-        let sender = threads.sender.clone();
-        let work = move || work(&sender);
-        // libtorch remembers by thread how it computes; what one step sets must not reach another.
-        if self.pipeline.steps[step].kind.needs_torch() {
-            pool::start(threads.scope, &self.pipeline.steps[step].id, work)?;
-        } else {
-            threads.pool.start(threads.scope, Box::new(work))?;
-        }
-        self.busy += 1;
-        Ok(())
-    }
 }

@@ -2,9 +2,11 @@
 //! of a small step. It does not know what they do.
 
 use std::collections::VecDeque;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 
+use super::{Message, Run, Threads};
 use crate::error::{Problem, Result};
 
 /// The stack of a thread: regular expressions and parsers are deep.
@@ -94,6 +96,30 @@ pub(super) fn start<'s>(scope: &'s Scope<'s, '_>, name: &str, work: impl FnOnce(
     let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK);
     let started = thread.spawn_scoped(scope, work);
     started.map(|_| ()).map_err(|error| Problem::new(format!("cannot start a thread: {error}")))
+}
+
+impl<'a> Run<'a> {
+    /// Lets a thread work that will send one message of an end.
+    pub(super) fn spawn<'s>(
+        &mut self,
+        threads: &Threads<'s, '_>,
+        step: usize,
+        work: impl FnOnce(&Sender<Message>) + Send + 's,
+    ) -> Result<()>
+    where
+        'a: 's,
+    {
+        let sender = threads.sender.clone();
+        let work = move || work(&sender);
+        // libtorch remembers by thread how it computes; what one step sets must not reach another.
+        if self.pipeline.steps[step].kind.needs_torch() {
+            start(threads.scope, &self.pipeline.steps[step].id, work)?;
+        } else {
+            threads.pool.start(threads.scope, Box::new(work))?;
+        }
+        self.busy += 1;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -229,7 +229,7 @@ impl Job<'_> {
             tell(done, total.max(done))
         })?;
         if let Some(work) = work {
-            self.store.settle(&work.series, work.lasting);
+            self.store.settle(&work.series, &work.key, work.lasting);
         }
         for (name, object) in before.iter().flat_map(|before| &before.outputs) {
             if record.outputs.get(name) != Some(object) {

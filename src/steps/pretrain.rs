@@ -216,6 +216,7 @@ impl Kind for Pretrain {
     ];
     type Params = Params;
     const TORCH: bool = true;
+    const LENGTHS: &'static [&'static str] = &["steps"];
 
     fn check(params: &Params) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -268,8 +269,6 @@ impl Kind for Pretrain {
     fn share(_params: &Params) -> Share {
         Share::All
     }
-
-    const LENGTHS: &'static [&'static str] = &["steps"];
 
     fn fixed(params: &Params, length: &str) -> Option<Problem> {
         params.moves_with(length, None)

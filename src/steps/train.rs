@@ -115,13 +115,18 @@ impl Kind for Train {
     ];
     type Params = Params;
     const TORCH: bool = true;
+    const LENGTHS: &'static [&'static str] = &["steps", "epochs"];
 
     fn check(params: &Params) -> Vec<Problem> {
         let mut problems = params.adapter.check(&Path::root().key("adapter"));
-        if let (Some(steps), Some(warmup)) = (params.steps, params.warmup_steps)
+        let (length, what) = match params.schedule_steps {
+            Some(steps) => (Some(steps), "schedule"),
+            None => (params.steps, "run"),
+        };
+        if let (Some(steps), Some(warmup)) = (length, params.warmup_steps)
             && warmup > steps
         {
-            let what = format!("the warm-up of {warmup} steps is longer than the {steps} steps of the run");
+            let what = format!("the warm-up of {warmup} steps is longer than the {steps} steps of the {what}");
             problems.push(Problem::new(what).at(Path::root().key("warmup_steps")));
         }
         problems
@@ -149,8 +154,6 @@ impl Kind for Train {
     fn share(_params: &Params) -> Share {
         Share::Half
     }
-
-    const LENGTHS: &'static [&'static str] = &["steps", "epochs"];
 
     fn fixed(params: &Params, length: &str) -> Option<Problem> {
         match (length, params.steps) {

@@ -102,12 +102,17 @@ impl Store {
         }
     }
 
-    /// Removes the states that nobody needs once the result is there: all on the way, and with `lasting` not those of
-    /// ends. What is removed in part only is no state any more.
-    pub fn settle(&self, series: &Digest, lasting: bool) {
+    /// Removes the states that nobody needs once the result of `key` is there: those on the way, but for those of other
+    /// lengths that somebody works on; and unless it is `lasting`, those of ends. What is removed in part only is no
+    /// state any more.
+    pub fn settle(&self, series: &Digest, key: &Digest, lasting: bool) {
         let folder = self.series_folder(series);
+        let needed = |about: &About| match about.finished {
+            true => lasting,
+            false => about.key != *key && matches!(self.lease(&about.key), Ok(None)),
+        };
         for (_, path) in positions(&folder) {
-            if !lasting || !About::read(&path).is_ok_and(|about| about.finished) {
+            if !About::read(&path).is_ok_and(|about| needed(&about)) {
                 let _ = fs::remove_dir_all(path);
             }
         }
@@ -181,9 +186,10 @@ impl Series {
         Ok((about, own))
     }
 
-    /// Keeps the last states on the way and all of ends.
+    /// Keeps the last states on the way to this result, all of ends, and what belongs to other lengths.
     fn prune(&self) {
-        let on_the_way = |(_, path): &(u64, PathBuf)| !About::read(path).is_ok_and(|about| about.finished);
+        let ours = |about: About| !about.finished && about.key == self.work.key;
+        let on_the_way = |(_, path): &(u64, PathBuf)| About::read(path).is_ok_and(ours);
         let mut states: Vec<_> = positions(&self.folder).into_iter().filter(on_the_way).collect();
         states.sort_unstable_by_key(|(position, _)| std::cmp::Reverse(*position));
         for (_, path) in states.into_iter().skip(KEPT) {
@@ -320,9 +326,17 @@ mod tests {
         assert_eq!(store.furthest(&Digest::of(b"series"), 55), Some(50));
         // A state on the way does not take the place of the same state at an end.
         save(&later, 30, false);
-        store.settle(&Digest::of(b"series"), true);
+        // Another length that somebody works on has states of its own, which nobody else takes away.
+        save(&later, 70, false);
+        assert_eq!(there(&store, "series"), [30, 50, 60, 70]);
+        let (one, other) = (Digest::of(b"1000"), Digest::of(b"2000"));
+        let lease = store.lease(&other).unwrap();
+        store.settle(&Digest::of(b"series"), &one, true);
+        assert_eq!(there(&store, "series"), [30, 70]);
+        drop(lease);
+        store.settle(&Digest::of(b"series"), &one, true);
         assert_eq!(there(&store, "series"), [30]);
-        store.settle(&Digest::of(b"series"), false);
+        store.settle(&Digest::of(b"series"), &one, false);
         assert!(there(&store, "series").is_empty() && !store.series_folder(&Digest::of(b"series")).exists());
     }
 
@@ -394,7 +408,7 @@ mod tests {
         let series = store.series(work("a", "a", false), &stage);
         save(&series, 10, false);
         let state = series.latest(10).unwrap().unwrap();
-        store.settle(&Digest::of(b"a"), false);
+        store.settle(&Digest::of(b"a"), &Digest::of(b"a"), false);
         assert_eq!(fs::read_to_string(state.folder.join("state")).unwrap(), "state 10");
         assert!(series.spent() <= Duration::from_secs(60));
     }

@@ -228,7 +228,7 @@ mod tests {
         assert!(places.len() == 1000 && places.iter().all(|&place| i64::try_from(place).is_ok()));
     }
 
-    /// Takers race for one lease, which is unlinked and made anew all the time: never two of them have it.
+    /// Takers race for one lease, which is taken and given up all the time: never two of them have it.
     #[test]
     fn takers_exclude_each_other() {
         let folder = tempfile::tempdir().unwrap();

@@ -8,10 +8,10 @@
 //! leases/lock                  locks: whoever makes the result of a key holds one          (lease)
 //! results/PIPELINE/STEP/FILE   links for people into objects/                              (results)
 //! runs/RUN.jsonl               one log per run                                             (crate::run)
-//! stat.log                     digests of files outside that have not changed since         (stat)
+//! stat.log                     digests of files outside that have not changed since        (stat)
 //! receipts/NAME                what a run relied on, for the next one of its kind          (receipt)
 //! logs/ab/abcd…/               what the programs of a `command` step said                  (logs)
-//! checkpoints/ab/abcd…/        states of long steps, to go on from                       (checkpoint)
+//! checkpoints/ab/abcd…/        states of long steps, to go on from                      (checkpoint)
 //! failed/abcd…/                the folder of one that failed, until it succeeds            (logs)
 //! pins/RUN                     runs whose results are kept whatever happens                (survey)
 //! damaged/…                    what was found damaged and put aside                        (survey)
@@ -20,7 +20,8 @@
 //!
 //! The record is the commit. Outputs are written below `tmp/`, hashed, made read-only and renamed into
 //! `objects/`; when they are on the disk (commit), the record is renamed into `records/`. So a kill at any instant
-//! leaves objects that nobody refers to, at worst. Nothing else is authoritative: `steps/`, `results/`, `receipts/` and `runs/` can be deleted.
+//! leaves objects that nobody refers to, at worst. Nothing else is authoritative: `steps/`, `results/`, `receipts/` and
+//! `runs/` can be deleted.
 //! All formats are described in `cache/README.md`.
 
 mod checkpoint;

@@ -11,7 +11,7 @@ use crate::error::{Problem, Result};
 use crate::event::Event;
 use crate::exec::Verdict;
 use crate::run;
-use crate::store::Store;
+use crate::store::{Lookup, Store};
 
 /// A pipeline as it was run: its file, and what was set.
 type Case = (PathBuf, Vec<String>);
@@ -28,7 +28,12 @@ pub(super) fn repair(store: &Store, lost: BTreeSet<Digest>) -> Result<BTreeSet<D
                 break;
             }
             run_again(store, &case, steps.values())?;
-            left.retain(|key| !steps.contains_key(key));
+            // A source may have become another one just then.
+            let before = left.len();
+            left.retain(|key| !steps.contains_key(key) || !matches!(store.find(key), Lookup::Hit(_)));
+            if left.len() == before {
+                break;
+            }
         }
     }
     Ok(left)

@@ -5,7 +5,7 @@
 //! the store has these records, with these outputs. Each of that is looked at before it is used, and what does not hold
 //! any more makes the steps concerned be decided as if there were no receipt (`check`). If all of it holds, the run is
 //! told at once (`tell`); else the loop takes from it the steps whose sources are the same and whose producers have the
-//! outputs that they had (`Recall::hit`). At the end of a run that ended well a new one is kept (`keep`).
+//! outputs that they had (`Known::hit`). At the end of a run that ended well a new one is kept (`keep`).
 
 mod basis;
 mod check;
