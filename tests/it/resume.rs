@@ -26,8 +26,30 @@ steps:
       HOW
 "#;
 
+/// Two adapters together over a base, with dropout.
+const ADAPTERS: &str = r#"
+steps:
+  data: { uses: generate, with: { nerus_train: 12, text_bytes: 4000, base_nerus: 2, base_terra: 2, nerus_dev: 2, nerus_test: 2, terra_train: 2, terra_val: 2 } }
+  tokenizer: { uses: tokenizer, in: { text: data.text }, with: { vocab_size: 300 } }
+  model:
+    uses: pretrain
+    in: { tokenizer: tokenizer, text: data.text }
+    with: { model: { hidden_size: 16, intermediate_size: 24, num_hidden_layers: 2, num_attention_heads: 2 }, steps: 2, batch_tokens: 64, sequence_length: 16 }
+  tokens: { uses: tokenize, in: { data: data.nerus_train, tokenizer: model }, with: { task: nerus } }
+  base:
+    uses: train
+    EXTRA
+    in: { model: model, data: tokens }
+    with:
+      adapter: { lora: { rank: 2, alpha: 4, dropout: 0.1 }, mlp: { hidden_size: 4, dropout: 0.1 } }
+      batch_size: 4
+      accumulation: 2
+      HOW
+"#;
+
 struct Project {
     folder: tempfile::TempDir,
+    pipeline: &'static str,
 }
 
 /// What a run told.
@@ -39,7 +61,12 @@ struct Ran {
 
 impl Project {
     fn new(extra: &str, how: &str) -> Self {
-        let project = Self { folder: tempfile::tempdir().unwrap() };
+        Self::of(PIPELINE, extra, how)
+    }
+
+    /// One whose step `base` is what is looked at.
+    fn of(pipeline: &'static str, extra: &str, how: &str) -> Self {
+        let project = Self { folder: tempfile::tempdir().unwrap(), pipeline };
         let text = "Зимой в Снежинске тихо. Летом в Снежинске шумно, и это видят все.\n".repeat(60);
         fs::write(project.root().join("text.txt"), text).unwrap();
         project.write(extra, how);
@@ -51,7 +78,7 @@ impl Project {
     }
 
     fn write(&self, extra: &str, how: &str) {
-        let text = PIPELINE.replace("EXTRA", extra).replace("HOW", how);
+        let text = self.pipeline.replace("EXTRA", extra).replace("HOW", how);
         fs::write(self.root().join("x.yaml"), text).unwrap();
     }
 
@@ -222,6 +249,30 @@ fn a_finished_run_is_made_longer() {
     let before = project.states("cache");
     project.made("cache", &[]);
     assert_eq!(project.states("cache"), before);
+}
+
+#[test]
+fn adapters_with_dropout_go_on_over_more_epochs() {
+    let how = "epochs: EPOCHS\n      schedule: constant\n      warmup_steps: 2";
+    let of = |epochs: &str| how.replace("EPOCHS", epochs);
+    let project = Project::of(ADAPTERS, "extends: epochs", &of("2"));
+    project.made("cache", &[]);
+    let short = *project.states("cache").last().unwrap();
+    project.write("extends: epochs", &of("5"));
+    let (long, ran) = project.made("cache", &[]);
+    assert_eq!(ran.resumed().map(|(at, _)| at), Some(short));
+    assert!(project.states("cache").last() > Some(&short));
+    let (afresh, ran) = project.made("other", &[]);
+    assert_eq!((afresh, ran.resumed()), (long, None));
+    // A kill on the way, and the rest.
+    project.write("extends: epochs\n    checkpoint: 0s", &of("60"));
+    let mut child = project.begun("cache", *project.states("cache").last().unwrap());
+    child.kill().unwrap();
+    told(child);
+    let far = *project.states("cache").last().unwrap();
+    let (made, ran) = project.made("cache", &[]);
+    assert_eq!(ran.resumed().map(|(at, _)| at), Some(far));
+    assert_eq!(made, project.made("other", &["--force", "base"]).0);
 }
 
 #[test]

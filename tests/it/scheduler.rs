@@ -313,6 +313,7 @@ fn only_what_begins_the_same_can_be_extended() {
         ("steps", "steps: 10, schedule: constant, warmup_steps: 5", None),
         ("steps", "steps: 10, schedule: linear, warmup_steps: 5", Some(moves)),
         ("steps", "steps: 10, schedule: linear, schedule_steps: 7", None),
+        ("steps", "steps: 10, schedule_steps: 7, warmup_steps: 7", None),
         ("epochs", "epochs: 2, schedule_steps: 7", None),
         ("epochs", "epochs: 2", Some(moves)),
         ("epochs", "steps: 10, schedule_steps: 7", Some("`epochs` is not used where `steps` is given")),
@@ -328,5 +329,22 @@ fn only_what_begins_the_same_can_be_extended() {
         let told = stderr(&output);
         assert_eq!(output.status.success(), said.is_none(), "{with}: {told}");
         assert!(said.is_none_or(|said| told.contains(said) && told.contains("p.yaml:5:14")), "{with}: {told}");
+    }
+}
+
+#[test]
+fn a_warm_up_ends_before_what_it_is_part_of() {
+    for (with, said) in [
+        ("steps: 10, warmup_steps: 11", "the warm-up of 11 steps is longer than the 10 steps of the run"),
+        ("epochs: 2, schedule_steps: 7, warmup_steps: 8", "longer than the 7 steps of the schedule"),
+        ("steps: 10, schedule_steps: 7, warmup_steps: 8", "longer than the 7 steps of the schedule"),
+    ] {
+        let yaml = format!(
+            "steps:\n  base: {{ uses: download, with: {{ source: p.yaml }} }}\n  lora: {{ uses: train, in: {{ model: base, data: base }}, with: {{ adapter: {{ lora: {{ rank: 4 }} }}, {with} }} }}\n"
+        );
+        let case = Case::new(&yaml);
+        let mut check = Command::new(env!("CARGO_BIN_EXE_pipe"));
+        let output = check.args(["check", "p.yaml"]).current_dir(case.root()).output().expect("the binary starts");
+        assert!(stderr(&output).contains(said) && !output.status.success(), "{with}: {}", stderr(&output));
     }
 }
