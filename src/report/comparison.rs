@@ -6,10 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::evidence::{
+    Certificate, Example, Finding, Interval, Leaks, Provenance, Selection, Settings, Shortcut, Test, Training, Variant,
+};
 use crate::error::{Problem, Result};
 
 /// The format that this program writes and reads.
-pub const FORMAT: &str = "pipe/comparison@1";
+pub const FORMAT: &str = "pipe/comparison@2";
 
 /// The name of the arm without adapters.
 pub const BASE: &str = "base";
@@ -32,6 +35,12 @@ pub struct Comparison {
     pub arms: Vec<Arm>,
     /// The tasks in the order of the report.
     pub tasks: Vec<Task>,
+    /// How tests were made; left out where there are no records to test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Settings>,
+    /// What was evaluated, and on what; left out where figures alone are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
 }
 
 /// One way of running the base model: with some adapters, or with none.
@@ -52,6 +61,18 @@ pub struct Arm {
     /// True if that number was estimated, not counted.
     #[serde(default)]
     pub parameters_are_estimated: bool,
+    /// The seeds it was trained with, where there are several: its figures are means over them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seeds: Vec<u64>,
+    /// What its training was given; one for each seed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub training: Vec<Training>,
+    /// How it was chosen among trials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<Selection>,
+    /// What it does to the base; the weakest of its seeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
 }
 
 /// An adapter's own description; fields that its kind does not have are left out. Others are not kept.
@@ -87,6 +108,8 @@ pub enum Role {
     General,
     /// The special task that adapters are trained on.
     Special,
+    /// What the base could say before: the loss on running text.
+    Retention,
 }
 
 /// A data set and the figures of every arm on it.
@@ -101,6 +124,9 @@ pub struct Task {
     pub role: Role,
     /// The metric that arms are ranked by: `f1`.
     pub metric: String,
+    /// True if less of it is better, as of a loss.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lower_is_better: bool,
     /// How the figures in `results` are averaged: `macro`, `micro`; left out where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average: Option<String>,
@@ -124,6 +150,36 @@ pub struct Task {
     /// Answers of pairs of arms set side by side; empty where there are no records.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answers>,
+    /// What is drawn anew when items are resampled: `premise`, `document` or `item`, and how many there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clusters: Option<(String, u64)>,
+    /// Intervals of the main figures, by arm and metric.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub intervals: BTreeMap<String, BTreeMap<String, Interval>>,
+    /// The metric of the task by arm and seed, where there are several seeds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_seed: BTreeMap<String, BTreeMap<u64, f64>>,
+    /// Pairs of arms, tested.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<Test>,
+    /// The mean share of probability on the labels, by arm; for scored answers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub label_mass: BTreeMap<String, f64>,
+    /// Rules without a model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shortcuts: Vec<Shortcut>,
+    /// What evaluation and training data share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaks: Option<Leaks>,
+    /// The same with other prompts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<Variant>,
+    /// What was found about the data.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    /// Items that arms answer differently.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<Example>,
 }
 
 /// The answers of two arms to the same items.

@@ -4,6 +4,7 @@
 pub mod comparison;
 pub mod conclusion;
 pub mod delta;
+pub mod evidence;
 pub mod export;
 pub mod number;
 pub mod overview;

@@ -31,6 +31,7 @@ pub fn role(role: Role) -> &'static str {
     match role {
         Role::General => "общие способности",
         Role::Special => "специализированная задача",
+        Role::Retention => "сохранение языковой модели",
     }
 }
 

@@ -150,6 +150,8 @@ fn assemble(params: &Params, all: &[Labelled]) -> Result<Comparison> {
         generated: all.iter().any(|one| one.result.metrics.generated),
         arms,
         tasks: compared,
+        settings: None,
+        provenance: None,
     })
 }
 
@@ -165,6 +167,10 @@ fn arms(params: &Params, all: &[Labelled]) -> Result<Vec<Arm>> {
             adapters: info.adapters.clone(),
             trainable_parameters: info.trainable_parameters,
             parameters_are_estimated: false,
+            seeds: Vec::new(),
+            training: Vec::new(),
+            selection: None,
+            certificate: None,
         };
         match arms.iter().find(|known| known.name == arm.name) {
             Some(known) if *known == arm => {}
@@ -218,6 +224,7 @@ fn task(id: &str, params: Option<&TaskParams>, arms: &[Arm], results: &[&Labelle
         title: params.title.unwrap_or_else(|| title.to_owned()),
         role: params.role.unwrap_or(role),
         metric,
+        lower_is_better: false,
         average,
         n: Some(first.n),
         documents: first.documents,
@@ -226,6 +233,16 @@ fn task(id: &str, params: Option<&TaskParams>, arms: &[Arm], results: &[&Labelle
         averages: BTreeMap::new(),
         parse: BTreeMap::new(),
         answers: answers(arms, &by_arm),
+        clusters: None,
+        intervals: BTreeMap::new(),
+        by_seed: BTreeMap::new(),
+        tests: Vec::new(),
+        label_mass: BTreeMap::new(),
+        shortcuts: Vec::new(),
+        leaks: None,
+        variants: Vec::new(),
+        findings: Vec::new(),
+        examples: Vec::new(),
     };
     for (name, one) in &by_arm {
         put_figures(&mut task, name, one)?;

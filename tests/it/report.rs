@@ -44,7 +44,7 @@ fn reference() -> Value {
 
 /// A comparison with records: arms with their F1 on both tasks, and answers that differ from the base's.
 fn recorded(arms: &[(&str, &str, f64, f64, u64)]) -> Value {
-    let mut doc = json!({"format": "pipe/comparison@1", "generated": false, "arms": [], "tasks": []});
+    let mut doc = json!({"format": "pipe/comparison@2", "generated": false, "arms": [], "tasks": []});
     let mut terra = json!({"id": "terra", "title": "TERRa", "role": "general", "metric": "f1", "average": "macro",
         "n": 307, "classes": {"entailment": 153, "not_entailment": 154}, "results": {}, "answers": []});
     let mut nerus = json!({"id": "nerus", "title": "Nerus", "role": "special", "metric": "f1", "average": "micro",
