@@ -23,6 +23,7 @@ pub mod metric;
 #[cfg_attr(not(feature = "torch"), allow(dead_code))]
 pub mod ml;
 pub mod report;
+pub mod statistics;
 pub mod task;
 
 pub mod steps;

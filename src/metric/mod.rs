@@ -4,6 +4,7 @@
 pub mod bio;
 pub mod classification;
 pub mod entities;
+pub mod sums;
 
 /// How many were found rightly, found wrongly and not found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::comparison::{Arm, BASE, Comparison, Role, Task};
 use super::delta::{Delta, NOTHING, figure, percent, signed};
 use super::overview::MOST_COLUMNS;
+use super::verdicts::{self, Standing};
 use super::wording::{self, enumerate};
 
 /// How the best arms stand to the others and to the base.
@@ -69,7 +70,63 @@ fn rank(values: &[(&Arm, f64)], base: f64, printed: fn(f64) -> String) -> Rankin
     Ranking { leaders: leaders.map(|(arm, _)| arm.name.clone()).collect(), ranked: values.len(), best, to_base }
 }
 
+/// By the tests: who is better than the base, and whether one is better than all; each arm's own test below.
+fn by_tests(comparison: &Comparison, task: &Task) -> Conclusion {
+    let standing = Standing::of(comparison, task);
+    let leaders: Vec<&Arm> = standing.winner.map_or_else(|| standing.unbeaten.clone(), |winner| vec![winner]);
+    let to_base = match (standing.better.is_empty(), standing.worse.len() == standing.ranked.len()) {
+        (false, _) => "above",
+        (true, true) => "below",
+        (true, false) => "equal",
+    };
+    let ranking = Ranking {
+        best: leaders.first().and_then(|arm| task.figure(&arm.name, &task.metric)),
+        leaders: leaders.iter().map(|arm| arm.name.clone()).collect(),
+        ranked: standing.ranked.len(),
+        to_base: (!standing.ranked.is_empty()).then_some(to_base),
+    };
+    let arms: Vec<&Arm> = comparison.adapted().collect();
+    let many = arms.len() > MOST_COLUMNS;
+    let mut points = Vec::new();
+    for arm in &arms {
+        let Some(test) = verdicts::beside(task, &arm.name, BASE) else { continue };
+        if !many || standing.better.iter().any(|better| better.name == arm.name) {
+            let text = format!("{} против базовой модели: {}", arm.title, verdicts::told(task, &test));
+            points.push(Point { arm: Some(arm.name.clone()), percent: None, text });
+        }
+        points.extend(same_answers(task, arm));
+    }
+    for (i, against) in standing.ranked.iter().enumerate() {
+        for arm in standing.ranked[i + 1..].iter().filter(|_| !many) {
+            let Some(test) = verdicts::beside(task, &arm.name, &against.name) else { continue };
+            let text = format!("{} против {}: {}", arm.title, against.title, verdicts::told(task, &test));
+            points.push(Point { arm: Some(arm.name.clone()), percent: None, text });
+        }
+    }
+    let (subject, measure) = (task.id.clone(), task.metric.clone());
+    Conclusion { subject, measure, ranking, text: verdicts::conclusion(comparison, task), points }
+}
+
+/// What is said of an arm all of whose answers are the base's.
+fn same_answers(task: &Task, arm: &Arm) -> Option<Point> {
+    let (answers, n) = task.against_base(&arm.name).zip(task.n)?;
+    let text = match (answers.different, answers.scores_different) {
+        (0, Some(scores)) if scores > 0 => {
+            format!("{}: все {n} ответов те же, хотя оценки вариантов изменились в {scores} из {n}", arm.title)
+        }
+        (0, _) => format!(
+            "{}: все ответы совпали с ответами базовой модели — адаптер не подействовал или не обучен",
+            arm.title
+        ),
+        _ => return None,
+    };
+    Some(Point { arm: Some(arm.name.clone()), percent: None, text })
+}
+
 fn of_task(comparison: &Comparison, task: &Task) -> Conclusion {
+    if !task.tests.is_empty() {
+        return by_tests(comparison, task);
+    }
     let arms: Vec<&Arm> = comparison.adapted().collect();
     let metric = wording::metric(&task.metric);
     let place = format!("На датасете {} ({})", task.title, wording::role(task.role));
@@ -153,7 +210,9 @@ fn of_balance(comparison: &Comparison) -> Option<Conclusion> {
     let ranking = rank(&values, 0.0, |value| signed(value, 2));
     let names = enumerate(&titles(&arms, &ranking.leaders), "и");
     let place = "С точки зрения баланса между специализацией и сохранением общих способностей";
+    let tested = comparison.tasks.iter().any(|task| !task.tests.is_empty());
     let text = match (ranking.leaders.len(), ranking.to_base) {
+        _ if tested => "Сумма относительных изменений, как в прежних отчётах: по ней ничего не решается.".to_owned(),
         (0, _) | (_, None) => format!("{place} методы не сравнимы: баланс не определён."),
         (1, Some(to_base)) if arms.len() == 1 => match to_base {
             "above" => format!("{place} метод {names} выигрывает у базовой модели."),
@@ -178,7 +237,7 @@ fn of_balance(comparison: &Comparison) -> Option<Conclusion> {
         })
         .collect();
     if comparison.has_records() {
-        let parts: Vec<String> = comparison.tasks.iter().map(measured).collect();
+        let parts: Vec<String> = balanced(comparison).map(measured).collect();
         let text = format!(
             "баланс — сумма относительных изменений в процентах: {}; складываются разные величины, поэтому это лишь ориентир",
             enumerate(&parts, "и")
@@ -194,9 +253,14 @@ fn measured(task: &Task) -> String {
     format!("{}{average} на {}", wording::metric(&task.metric), task.title)
 }
 
+/// The tasks whose relative changes are added up: those where more is better.
+fn balanced(comparison: &Comparison) -> impl Iterator<Item = &Task> {
+    comparison.tasks.iter().filter(|task| task.role != Role::Retention)
+}
+
 /// The sum of an arm's relative changes over all tasks; `None` where one of them does not exist.
 pub fn balance(comparison: &Comparison, arm: &Arm) -> Option<f64> {
-    comparison.tasks.iter().try_fold(0.0, |sum, task| {
+    balanced(comparison).try_fold(0.0, |sum, task| {
         let value = task.figure(&arm.name, &task.metric)?;
         let base = task.figure(BASE, &task.metric)?;
         Some(sum + Delta::of(value, base).percent?)

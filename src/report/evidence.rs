@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::comparison::Figures;
+pub use crate::statistics::verdict::Verdict;
 
 /// How tests were made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,20 +28,6 @@ pub struct Interval {
     pub low: f64,
     /// Its upper end.
     pub high: f64,
-}
-
-/// What a test says of an arm beside another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// Better, by test and interval.
-    Better,
-    /// Worse, by test and interval.
-    Worse,
-    /// The difference lies within the margin.
-    Equivalent,
-    /// Neither a difference nor equivalence is shown.
-    Indistinguishable,
 }
 
 /// Two arms compared on the same items by the metric of their task.
@@ -69,6 +56,26 @@ pub struct Test {
     pub probability_ahead: Option<f64>,
     /// What follows.
     pub verdict: Verdict,
+}
+
+impl Test {
+    /// The same test told of the other arm.
+    pub fn turned(&self) -> Self {
+        Self {
+            against: self.arm.clone(),
+            arm: self.against.clone(),
+            difference: -self.difference,
+            interval: Interval { low: -self.interval.high, high: -self.interval.low },
+            discordant: self.discordant.map(|pair| Discordant { fixed: pair.broken, broken: pair.fixed, ..pair }),
+            probability_ahead: self.probability_ahead.map(|ahead| 1.0 - ahead),
+            verdict: match self.verdict {
+                Verdict::Better => Verdict::Worse,
+                Verdict::Worse => Verdict::Better,
+                other => other,
+            },
+            ..self.clone()
+        }
+    }
 }
 
 /// Whether a difference is too small to matter.

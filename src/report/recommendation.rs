@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::comparison::{Adapter, Arm, Comparison, Role};
 use super::conclusion::{Conclusion, titles};
+use super::decision::decision;
 use super::wording::{enumerate, parameters};
 
 /// A recommendation and its parts.
@@ -33,6 +34,9 @@ pub fn recommendations(comparison: &Comparison, conclusions: &[Conclusion]) -> V
 
 /// By the balance; by the special task where there is no balance.
 fn choice(comparison: &Comparison, conclusions: &[Conclusion]) -> Option<Recommendation> {
+    if let Some(decision) = decision(comparison) {
+        return Some(Recommendation { subject: "choice".to_owned(), text: decision.text, points: decision.points });
+    }
     let arms: Vec<&Arm> = comparison.adapted().collect();
     let special = comparison.tasks.iter().find(|task| task.role == Role::Special).or(comparison.tasks.first());
     let by_balance = conclusions.iter().find(|conclusion| conclusion.subject == "balance");

@@ -10,11 +10,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::comparison::Adapter;
+use super::evidence::{Certificate, Finding, Selection, Training};
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 
 /// The format of `metrics.json` that is read here.
-pub const FORMAT: &str = "pipe/metrics@1";
+pub const FORMAT: &str = "pipe/metrics@2";
 
 /// The largest `metrics.json` that is read.
 const MOST_BYTES: u64 = 16 << 20;
@@ -44,6 +45,32 @@ pub struct Metrics {
     /// How answers were read.
     #[serde(default)]
     pub parse: BTreeMap<String, u64>,
+    /// How the items were asked about; the same for arms that are compared.
+    #[serde(default)]
+    pub asked: Asked,
+    /// What was found about the data.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+    /// Content digests of the inputs by port: `model`, `data`, `adapter`.
+    #[serde(default)]
+    pub inputs: BTreeMap<String, String>,
+    /// What of the machine may change the answers.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+}
+
+/// How items were asked about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub struct Asked {
+    /// `loglik` or `generate`.
+    #[serde(default)]
+    pub mode: String,
+    /// The template of the prompt.
+    #[serde(default)]
+    pub prompt: String,
+    /// The words of the answers, by what they say.
+    #[serde(default)]
+    pub answers: BTreeMap<String, String>,
 }
 
 /// The arm that was evaluated.
@@ -60,6 +87,15 @@ pub struct ArmInfo {
     /// Parameters that training could change.
     #[serde(default)]
     pub trainable_parameters: u64,
+    /// What its training was given.
+    #[serde(default)]
+    pub training: Option<Training>,
+    /// How it was chosen among trials.
+    #[serde(default)]
+    pub selection: Option<Selection>,
+    /// What it does to the base.
+    #[serde(default)]
+    pub certificate: Option<Certificate>,
 }
 
 /// A figure with its full name.
@@ -81,10 +117,32 @@ pub struct Record {
     pub id: String,
     /// Everything that must be the same for all arms: id, document, prompt, gold.
     pub item: Digest,
+    /// What it is resampled with: its document or its premise; itself where it has neither.
+    pub cluster: String,
+    /// The text that was asked about, where the records tell it.
+    pub text: Option<String>,
+    /// The right answer, as the records write it.
+    pub gold: String,
     /// The answer as it was given.
     pub answer: String,
+    /// The entities in the answer, written like the gold; none where an answer is a label.
+    pub predicted: Option<String>,
+    /// Loss and tokens of a text that was only read.
+    pub loss: Option<(f64, f64)>,
     /// The log-likelihoods of the possible answers, if it was scored.
     pub scores: Option<Vec<f64>>,
+}
+
+impl Record {
+    /// What the arm said, written like the gold.
+    pub fn said(&self) -> &str {
+        self.predicted.as_deref().unwrap_or(&self.answer)
+    }
+
+    /// The share of probability on the possible answers, if it was scored.
+    pub fn label_mass(&self) -> Option<f64> {
+        self.scores.as_ref().map(|scores| scores.iter().map(|score| score.exp()).sum())
+    }
 }
 
 /// One arm on one task.
@@ -94,6 +152,8 @@ pub struct Evaluated {
     pub metrics: Metrics,
     /// `records.csv`, in its order.
     pub records: Vec<Record>,
+    /// What a record is resampled with: `document`, `premise` or `item`.
+    pub clustered_by: &'static str,
 }
 
 /// Reads a result folder; `label` names it in messages.
@@ -116,15 +176,16 @@ pub fn read(folder: &Path, label: &str) -> Result<Evaluated> {
             return Err(wrong(format!("the metric `{}` ({average}) stands there twice", metric.name)));
         }
     }
-    let records = read_records(&folder.join("records.csv"), &format!("records.csv of {label}"))?;
+    let (records, clustered_by) = read_records(&folder.join("records.csv"), &format!("records.csv of {label}"))?;
     if records.len() as u64 != metrics.n {
         let what = format!("{} records, but n is {} in metrics.json", records.len(), metrics.n);
         return Err(Problem::new(what).in_file(format!("records.csv of {label}"), None));
     }
-    Ok(Evaluated { metrics, records })
+    Ok(Evaluated { metrics, records, clustered_by })
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path, label: &str) -> Result<T> {
+/// Reads a JSON file of moderate size; `label` names it in messages.
+pub fn read_json<T: DeserializeOwned>(path: &Path, label: &str) -> Result<T> {
     let meta = fs::metadata(path).map_err(|error| Problem::io("read", path, &error))?;
     if meta.len() > MOST_BYTES {
         return Err(Problem::new("it has more than 16 MiB").in_file(label, None));
@@ -137,7 +198,7 @@ fn read_json<T: DeserializeOwned>(path: &Path, label: &str) -> Result<T> {
     })
 }
 
-fn read_records(path: &Path, label: &str) -> Result<Vec<Record>> {
+fn read_records(path: &Path, label: &str) -> Result<(Vec<Record>, &'static str)> {
     let wrong = |what: String, line: Option<u64>| Problem::new(what).in_file(label, line);
     let broken = |error: csv::Error| {
         let line = error.position().map(csv::Position::line);
@@ -154,26 +215,43 @@ fn read_records(path: &Path, label: &str) -> Result<Vec<Record>> {
         })
     };
     let (id, gold, answer) = (needed("id")?, needed("gold")?, needed("answer")?);
-    let fixed: Vec<usize> =
-        [Some(id), column("document"), column("prompt"), Some(gold)].into_iter().flatten().collect();
+    let (document, premise, predicted) = (column("document"), column("premise"), column("predicted"));
+    let fixed: Vec<usize> = [Some(id), document, column("prompt"), Some(gold)].into_iter().flatten().collect();
     let scores: Vec<usize> = (0..headers.len()).filter(|c| headers[*c].starts_with("loglik_")).collect();
+    let read = column("loss").zip(column("tokens"));
+    let text: Vec<usize> = match (premise, column("hypothesis")) {
+        (Some(premise), Some(hypothesis)) => vec![premise, hypothesis],
+        _ => column("text").into_iter().collect(),
+    };
     let mut records = Vec::new();
     for row in reader.records() {
         let row = row.map_err(broken)?;
         let line = row.position().map(csv::Position::line);
         // Lengths go in as well, so that no two rows can run together into the same text.
         let item: String = fixed.iter().map(|c| format!("{}:{}", row[*c].len(), &row[*c])).collect();
+        let number = |c: usize| {
+            let value = row[c].parse::<f64>().ok().filter(|value| !value.is_nan());
+            value.ok_or_else(|| wrong(format!("`{}` of item `{}` is no number", &headers[c], &row[id]), line))
+        };
         let scored = !scores.is_empty() && scores.iter().all(|c| !row[*c].is_empty());
-        let values = scores.iter().map(|c| {
-            let value = row[*c].parse::<f64>().ok().filter(|value| !value.is_nan());
-            value.ok_or_else(|| wrong(format!("`{}` of item `{}` is no number", &headers[*c], &row[id]), line))
-        });
+        let scores = if scored { Some(scores.iter().map(|c| number(*c)).collect::<Result<_>>()?) } else { None };
+        let texts: Vec<&str> = text.iter().map(|c| &row[*c]).collect();
         records.push(Record {
             id: row[id].to_owned(),
             item: Digest::of(item.as_bytes()),
+            cluster: row[document.or(premise).unwrap_or(id)].to_owned(),
+            text: (!texts.is_empty()).then(|| texts.join(" → ")),
+            gold: row[gold].to_owned(),
             answer: row[answer].to_owned(),
-            scores: if scored { Some(values.collect::<Result<_>>()?) } else { None },
+            predicted: predicted.map(|c| row[c].to_owned()),
+            loss: read.map(|(loss, tokens)| Ok::<_, Problem>((number(loss)?, number(tokens)?))).transpose()?,
+            scores,
         });
     }
-    Ok(records)
+    let clustered_by = match (document, premise) {
+        (Some(_), _) => "document",
+        (None, Some(_)) => "premise",
+        (None, None) => "item",
+    };
+    Ok((records, clustered_by))
 }

@@ -5,9 +5,11 @@ use serde::Serialize;
 
 use super::comparison::{Arm, BASE, Comparison, Task};
 use super::conclusion::{Conclusion, conclusions};
+use super::decision::{Decision, decision};
 use super::delta::{figure, signed};
 use super::overview::{self, MOST_COLUMNS};
 use super::recommendation::{Recommendation, budgets, recommendations};
+use super::reliability::{Section, reliability};
 use super::sheet::Sheet;
 use super::wording::{self, enumerate};
 
@@ -34,6 +36,10 @@ pub struct View {
     pub conclusions: Vec<Conclusion>,
     /// What to do.
     pub recommendations: Vec<Recommendation>,
+    /// Which adapter to take, and how sure that is; none without tests.
+    pub summary: Option<Decision>,
+    /// What stands behind the figures, by subject; empty without records.
+    pub reliability: Vec<Section>,
 }
 
 /// A task as data.
@@ -81,6 +87,8 @@ pub fn view(comparison: &Comparison) -> View {
             .then(|| GridView { table: overview::grid(comparison), best: best(comparison, &conclusions) }),
         notes: notes(comparison),
         recommendations: recommendations(comparison, &conclusions),
+        summary: decision(comparison),
+        reliability: reliability(comparison),
         conclusions,
     }
 }
@@ -91,6 +99,9 @@ fn tidied(comparison: &Comparison) -> Comparison {
     tidied.date = tidied.date.map(|date| wording::one_line(&date));
     for arm in &mut tidied.arms {
         arm.title = wording::one_line(&arm.title);
+        if let Some(certificate) = &mut arm.certificate {
+            certificate.reason = wording::one_line(&certificate.reason);
+        }
         for modules in arm.adapters.iter_mut().filter_map(|adapter| adapter.target_modules.as_mut()) {
             modules.iter_mut().for_each(|module| *module = wording::one_line(module));
         }
@@ -98,6 +109,15 @@ fn tidied(comparison: &Comparison) -> Comparison {
     for task in &mut tidied.tasks {
         task.title = wording::one_line(&task.title);
         task.average = task.average.as_deref().map(wording::one_line);
+        for finding in &mut task.findings {
+            finding.text = wording::one_line(&finding.text);
+        }
+        for shortcut in &mut task.shortcuts {
+            shortcut.title = wording::one_line(&shortcut.title);
+        }
+        for variant in &mut task.variants {
+            variant.name = wording::one_line(&variant.name);
+        }
     }
     tidied
 }
@@ -185,10 +205,12 @@ fn notes(comparison: &Comparison) -> Vec<String> {
         notes.extend(budget_note(comparison));
         let sizes = comparison.tasks.iter().filter_map(|task| Some(format!("{} на {}", task.n?, task.title)));
         let sizes: Vec<String> = sizes.collect();
-        notes.push(format!(
-            "Статистическая значимость различий не проверялась; число примеров: {}.",
-            enumerate(&sizes, "и")
-        ));
+        if comparison.tasks.iter().all(|task| task.tests.is_empty()) {
+            notes.push(format!(
+                "Статистическая значимость различий не проверялась; число примеров: {}.",
+                enumerate(&sizes, "и")
+            ));
+        }
     }
     notes
 }

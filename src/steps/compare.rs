@@ -9,17 +9,27 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::error::{Path, Problem, Result};
-use crate::report::comparison::{Answers, Arm, BASE, Comparison, FORMAT, Figures, Role, Task};
-use crate::report::results::{self, Evaluated, Record};
+use crate::report::comparison::{Comparison, Role};
+use crate::report::evidence::Settings;
+use crate::report::results::{self, Evaluated};
 use crate::report::view::view;
-use crate::report::{export, title};
+use crate::report::{clusters, export};
+use shortcuts::Shortcuts;
+
 use crate::step::{Arity, Context, Input, Kind, Output};
 
 /// The step kind.
 pub struct Compare;
 
+mod arms;
+mod assemble;
+mod examples;
+mod inference;
+mod shortcuts;
+mod variants;
+
 /// What it can be told.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     /// Titles of arms in the report, by the arm's or its step's name. Known without: `base`, `lora`, `mlp`,
@@ -29,6 +39,40 @@ pub struct Params {
     /// What to change about tasks, by name. `terra` (general) and `nerus` (special) are known.
     #[serde(default)]
     pub tasks: BTreeMap<String, TaskParams>,
+    /// The level of significance of a family of tests: all adapters against the base, or all among themselves.
+    #[serde(default = "alpha")]
+    #[schemars(range(min = 0.0001, max = 0.5))]
+    pub alpha: f64,
+    /// The largest difference that does not matter, in units of the metric: within it arms are equivalent.
+    #[serde(default = "margin")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub margin: f64,
+    /// Resamples of the bootstrap and draws of the randomisation test.
+    #[serde(default = "resamples")]
+    #[schemars(range(min = 100, max = 1_000_000))]
+    pub resamples: u64,
+    /// The seed of both.
+    #[serde(default = "seed")]
+    pub seed: u64,
+}
+
+fn alpha() -> f64 {
+    0.05
+}
+fn margin() -> f64 {
+    0.02
+}
+fn resamples() -> u64 {
+    10_000
+}
+fn seed() -> u64 {
+    42
+}
+
+impl Params {
+    fn settings(&self) -> Settings {
+        Settings { alpha: self.alpha, resamples: self.resamples, seed: self.seed }
+    }
 }
 
 /// How a task stands in the report.
@@ -38,7 +82,8 @@ pub struct TaskParams {
     /// Its title.
     #[serde(default)]
     pub title: Option<String>,
-    /// What it stands for: `general` ability that adapters should keep, or the `special` task they train on.
+    /// What it stands for: `general` ability that adapters should keep, the `special` task they train on, or the
+    /// `retention` of the language model.
     #[serde(default)]
     pub role: Option<Role>,
     /// The metric that arms are ranked by; `f1` if not given.
@@ -48,21 +93,34 @@ pub struct TaskParams {
     /// if not given, else the only one.
     #[serde(default)]
     pub average: Option<String>,
+    /// The largest difference that does not matter on this task.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub margin: Option<f64>,
 }
 
 impl Kind for Compare {
     const NAME: &'static str = "compare";
     /// 1: the first.
-    const VERSION: u32 = 1;
-    const SUMMARY: &'static str = "Compares the results of arms: figures, differences, conclusions";
+    /// 2: tests, intervals, verdicts; seeds are brought together; shortcuts, leaks, certificates, examples.
+    const VERSION: u32 = 2;
+    const SUMMARY: &'static str = "Compares the results of arms: figures, tests, verdicts, conclusions";
     const EXAMPLE: &'static str = "compare:\n  uses: compare\n  in: { results: [evaluate_terra, evaluate_nerus] }\n  with: { titles: { lora: LoRA, mlp: MLP } }\n";
-    const INPUTS: &'static [Input] = &[Input {
-        name: "results",
-        arity: Arity::Many,
-        // Arms are called as the results say, so the names of the evaluating steps do not count.
-        named: false,
-        doc: "Result folders of `evaluate`, one for each arm and task; the base on every task",
-    }];
+    const INPUTS: &'static [Input] = &[
+        Input {
+            name: "results",
+            arity: Arity::Many,
+            // Arms are called as the results say, so the names of the evaluating steps do not count.
+            named: false,
+            doc: "Result folders of `evaluate`, one for each arm, task and way of asking; the base for every one",
+        },
+        Input {
+            name: "shortcuts",
+            arity: Arity::Any,
+            named: false,
+            doc: "What rules without a model reach, by `shortcuts`; one for each task at most",
+        },
+    ];
     const OUTPUTS: &'static [Output] = &[
         Output { name: "comparison", file: "comparison.json", doc: "Every raw figure, for `render`" },
         Output { name: "conclusions", file: "conclusions.json", doc: "Rankings, conclusions, recommendations" },
@@ -90,9 +148,13 @@ impl Kind for Compare {
         for artifact in cx.inputs("results") {
             cx.check_cancelled()?;
             let label = artifact.label();
-            all.push(Labelled { result: results::read(&artifact.path, &label)?, label });
+            let result = results::read(&artifact.path, &label)?;
+            clusters::check(&result, &label)?;
+            all.push(Labelled { result, label });
         }
-        let comparison = assemble(params, &all)?;
+        let shortcuts = cx.inputs("shortcuts").iter().map(|one| Shortcuts::read(&one.path, &one.label()));
+        let shortcuts = shortcuts.collect::<Result<Vec<_>>>()?;
+        let comparison = assemble::assemble(params, &all, &shortcuts)?;
         for task in &comparison.tasks {
             for arm in comparison.arms.iter().filter(|arm| !task.results.contains_key(&arm.name)) {
                 cx.warn(format!("the arm `{}` has no result on `{}`", arm.name, task.id));
@@ -124,217 +186,6 @@ impl Kind for Compare {
 struct Labelled {
     result: Evaluated,
     label: String,
-}
-
-fn assemble(params: &Params, all: &[Labelled]) -> Result<Comparison> {
-    let mut tasks: BTreeMap<&str, Vec<&Labelled>> = BTreeMap::new();
-    for one in all {
-        tasks.entry(&one.result.metrics.task).or_default().push(one);
-    }
-    if let Some(name) = params.tasks.keys().find(|name| !tasks.contains_key(name.as_str())) {
-        let known: Vec<&str> = tasks.keys().copied().collect();
-        let path = Path::root().key("tasks").key(name);
-        return Err(Problem::new(format!("there is no result on the task `{name}`"))
-            .at(path)
-            .help(format!("the results are on {}", known.join(", "))));
-    }
-    let arms = arms(params, all)?;
-    let mut compared = Vec::new();
-    for (id, results) in tasks {
-        compared.push(task(id, params.tasks.get(id), &arms, &results)?);
-    }
-    compared.sort_by_key(|task| task.role);
-    Ok(Comparison {
-        format: FORMAT.to_owned(),
-        date: None,
-        generated: all.iter().any(|one| one.result.metrics.generated),
-        arms,
-        tasks: compared,
-        settings: None,
-        provenance: None,
-    })
-}
-
-/// Every arm once, the base first, the others as they come.
-fn arms(params: &Params, all: &[Labelled]) -> Result<Vec<Arm>> {
-    let mut arms: Vec<Arm> = Vec::new();
-    for one in all {
-        let info = &one.result.metrics.arm;
-        let arm = Arm {
-            name: info.name.clone(),
-            title: title::title(&info.name, &info.adapters, &info.coordinates, &params.titles),
-            coordinates: info.coordinates.clone(),
-            adapters: info.adapters.clone(),
-            trainable_parameters: info.trainable_parameters,
-            parameters_are_estimated: false,
-            seeds: Vec::new(),
-            training: Vec::new(),
-            selection: None,
-            certificate: None,
-        };
-        match arms.iter().find(|known| known.name == arm.name) {
-            Some(known) if *known == arm => {}
-            Some(_) => {
-                return Err(Problem::new(format!(
-                    "the arm `{}` has other adapters here than on another task",
-                    arm.name
-                ))
-                .in_file(&one.label, None)
-                .help("evaluate the same adapters on every task, or give the arms different names"));
-            }
-            None => arms.push(arm),
-        }
-    }
-    arms.sort_by_key(|arm| arm.name != BASE);
-    title::tell_apart(&mut arms);
-    Ok(arms)
-}
-
-fn task(id: &str, params: Option<&TaskParams>, arms: &[Arm], results: &[&Labelled]) -> Result<Task> {
-    let params = params.cloned().unwrap_or_default();
-    let mut by_arm: BTreeMap<&str, &Labelled> = BTreeMap::new();
-    for one in results {
-        let name = one.result.metrics.arm.name.as_str();
-        if let Some(other) = by_arm.insert(name, one) {
-            return Err(Problem::new(format!("the arm `{name}` has two results on the task `{id}`"))
-                .in_file(&one.label, None)
-                .help(format!("the other one is {}", other.label)));
-        }
-    }
-    let base = *by_arm.get(BASE).ok_or_else(|| {
-        Problem::new(format!("there is no result of the base on the task `{id}`"))
-            .help("evaluate the model without an adapter as well, and connect that result")
-    })?;
-    let first = &base.result.metrics;
-    for one in results {
-        same_items(id, base, one)?;
-    }
-    let (title, role, average) = match id {
-        "terra" => ("TERRa", Role::General, Some("macro")),
-        "nerus" => ("Nerus", Role::Special, Some("micro")),
-        other => (other, Role::Special, None),
-    };
-    let average = params
-        .average
-        .or(average.map(str::to_owned))
-        .or_else(|| first.metrics.iter().find_map(|metric| metric.average.clone()));
-    let metric = params.metric.unwrap_or_else(|| "f1".to_owned());
-    let mut task = Task {
-        id: id.to_owned(),
-        title: params.title.unwrap_or_else(|| title.to_owned()),
-        role: params.role.unwrap_or(role),
-        metric,
-        lower_is_better: false,
-        average,
-        n: Some(first.n),
-        documents: first.documents,
-        classes: first.classes.clone(),
-        results: BTreeMap::new(),
-        averages: BTreeMap::new(),
-        parse: BTreeMap::new(),
-        answers: answers(arms, &by_arm),
-        clusters: None,
-        intervals: BTreeMap::new(),
-        by_seed: BTreeMap::new(),
-        tests: Vec::new(),
-        label_mass: BTreeMap::new(),
-        shortcuts: Vec::new(),
-        leaks: None,
-        variants: Vec::new(),
-        findings: Vec::new(),
-        examples: Vec::new(),
-    };
-    for (name, one) in &by_arm {
-        put_figures(&mut task, name, one)?;
-    }
-    Ok(task)
-}
-
-/// Figures of the main table go to `results`, those by another average to `averages`.
-fn put_figures(task: &mut Task, arm: &str, one: &Labelled) -> Result<()> {
-    let metrics = &one.result.metrics;
-    let mut main = Figures::new();
-    for metric in &metrics.metrics {
-        let Some(value) = metric.value else { continue };
-        match &metric.average {
-            Some(average) if task.average.as_ref() != Some(average) => {
-                let arms = task.averages.entry(average.clone()).or_default();
-                arms.entry(arm.to_owned()).or_default().insert(metric.name.clone(), value);
-            }
-            _ => {
-                if main.insert(metric.name.clone(), value).is_some() {
-                    let what = format!("the metric `{}` stands there with and without an average", metric.name);
-                    return Err(Problem::new(what).in_file(&one.label, None));
-                }
-            }
-        }
-    }
-    let is_main =
-        |name: &str, average: &Option<String>| name == task.metric && (average.is_none() || *average == task.average);
-    if !metrics.metrics.iter().any(|metric| is_main(&metric.name, &metric.average)) {
-        let name = |m: &results::Metric| m.average.as_ref().map_or(m.name.clone(), |a| format!("{} ({a})", m.name));
-        let known: Vec<String> = metrics.metrics.iter().map(name).collect();
-        let average = task.average.as_deref().unwrap_or("no average");
-        return Err(Problem::new(format!(
-            "there is no metric `{}` ({average}) of the task `{}`",
-            task.metric, task.id
-        ))
-        .in_file(&one.label, None)
-        .help(format!("the metrics are {}", known.join(", "))));
-    }
-    task.results.insert(arm.to_owned(), main);
-    if !metrics.parse.is_empty() {
-        task.parse.insert(arm.to_owned(), metrics.parse.clone());
-    }
-    Ok(())
-}
-
-/// Arms can be compared only on the same items in the same order.
-fn same_items(id: &str, base: &Labelled, one: &Labelled) -> Result<()> {
-    let (a, b) = (&base.result, &one.result);
-    let differ = |what: String| {
-        Err(Problem::new(what)
-            .in_file(format!("records.csv of {}", one.label), None)
-            .help("evaluate every arm on the same data with the same prompt and limit"))
-    };
-    if a.records.len() != b.records.len() {
-        let (n, m) = (b.records.len(), a.records.len());
-        return differ(format!("{n} items of the task `{id}`, but the base has {m}"));
-    }
-    if let Some((x, y)) = a.records.iter().zip(&b.records).find(|(x, y)| x.item != y.item) {
-        let what = if x.id == y.id {
-            format!("item `{}` of the task `{id}` has another prompt or gold answer than for the base", y.id)
-        } else {
-            format!("item `{}` of the task `{id}` stands where the base has `{}`", y.id, x.id)
-        };
-        return differ(what);
-    }
-    if a.metrics.classes != b.metrics.classes || a.metrics.documents != b.metrics.documents {
-        return differ(format!("the task `{id}` has other class or document counts than for the base"));
-    }
-    Ok(())
-}
-
-/// The answers of every pair of arms, each set against those before it.
-fn answers(arms: &[Arm], by_arm: &BTreeMap<&str, &Labelled>) -> Vec<Answers> {
-    let present: Vec<(&str, &[Record])> = arms
-        .iter()
-        .filter_map(|arm| Some((arm.name.as_str(), by_arm.get(arm.name.as_str())?.result.records.as_slice())))
-        .collect();
-    let mut pairs = Vec::new();
-    for (i, (against, theirs)) in present.iter().enumerate() {
-        for (arm, ours) in &present[i + 1..] {
-            let items = || theirs.iter().zip(ours.iter());
-            let scored = items().all(|(a, b)| a.scores.is_some() && b.scores.is_some());
-            pairs.push(Answers {
-                against: (*against).to_owned(),
-                arm: (*arm).to_owned(),
-                different: items().filter(|(a, b)| a.answer != b.answer).count() as u64,
-                scores_different: scored.then(|| items().filter(|(a, b)| a.scores != b.scores).count() as u64),
-            });
-        }
-    }
-    pairs
 }
 
 fn to_json<T: Serialize>(value: &T) -> Result<String> {

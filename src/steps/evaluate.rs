@@ -20,7 +20,7 @@ use crate::error::{Path, Problem, Result};
 use crate::ml::device::Dtype;
 use crate::step::{Arity, Context, Input, Kind, Machine, Output, Share};
 use crate::task::Task;
-use result::{Arm, FORMAT, Metrics};
+use result::{Arm, Asked, FORMAT, Metrics};
 
 /// See the module.
 pub struct Evaluate;
@@ -78,6 +78,24 @@ impl Params {
         })
     }
 
+    /// How the items are asked about.
+    #[cfg_attr(not(feature = "torch"), expect(dead_code))]
+    fn asked(&self) -> Asked {
+        let answers = &self.answers;
+        let answers: &[(&str, &str)] = match self.task {
+            Task::Terra => &[("entailment", &answers.entailment), ("not_entailment", &answers.not_entailment)],
+            Task::Nerus => &[("none", &answers.none)],
+        };
+        Asked {
+            mode: match self.mode() {
+                Mode::Loglik => "loglik".to_owned(),
+                Mode::Generate => "generate".to_owned(),
+            },
+            prompt: self.keyed_prompt().unwrap_or_default(),
+            answers: answers.iter().map(|(name, word)| ((*name).to_owned(), (*word).to_owned())).collect(),
+        }
+    }
+
     fn until(&self) -> Vec<String> {
         self.until.clone().unwrap_or_else(|| match self.task {
             Task::Terra => Vec::new(),
@@ -91,7 +109,8 @@ impl Kind for Evaluate {
     /// 1: TERRa by log-likelihood or generation, Nerus by greedy generation.
     /// 2: the layers of an adapter that is on all of them are named.
     /// 3: answers to Nerus end with their line; generation_config.json and the tokenizer say what ends an answer, too.
-    const VERSION: u32 = 3;
+    /// 4: records with the texts, and how items were asked about.
+    const VERSION: u32 = 4;
     const SUMMARY: &'static str = "Answers a task with a model, bare or with an adapter, and scores the answers";
     const EXAMPLE: &'static str = "lora_terra:\n  uses: evaluate\n  in: { model: base, adapter: lora, data: terra_val }\n  with: { task: terra }\n";
     const INPUTS: &'static [Input] = &[
@@ -183,7 +202,7 @@ fn answer_terra(params: &Params, cx: &mut Context, items: &[terra::Item], genera
             read.map(|(item, said)| terra::Record::said(item, said.words, said.stopped, &params.answers)).collect()
         }
     };
-    write_terra(cx, &records, engine.arm(cx), generated)
+    write_terra(cx, &records, engine.arm(cx), generated, params.asked())
 }
 
 #[cfg(feature = "torch")]
@@ -195,7 +214,7 @@ fn answer_nerus(params: &Params, cx: &mut Context, items: &[nerus::Item], genera
     let read = items.iter().zip(said);
     let records: Vec<nerus::Record> =
         read.map(|(item, said)| nerus::Record::read(item, said.words, said.stopped, none)).collect();
-    write_nerus(cx, &records, engine.arm(cx), generated)
+    write_nerus(cx, &records, engine.arm(cx), generated, params.asked())
 }
 
 #[cfg(not(feature = "torch"))]
@@ -209,7 +228,7 @@ fn answer_nerus(_: &Params, _: &mut Context, _: &[nerus::Item], _: bool) -> Resu
 }
 
 /// Writes the result of TERRa and records its figures.
-pub fn write_terra(cx: &mut Context, records: &[terra::Record], arm: Arm, generated: bool) -> Result<()> {
+pub fn write_terra(cx: &mut Context, records: &[terra::Record], arm: Arm, generated: bool, asked: Asked) -> Result<()> {
     let folder = fresh(cx)?;
     terra::write(&folder, records)?;
     finish(
@@ -225,12 +244,15 @@ pub fn write_terra(cx: &mut Context, records: &[terra::Record], arm: Arm, genera
             documents: None,
             metrics: terra::metrics(records),
             parse: terra::parse(records),
+            asked,
+            inputs: inputs(cx),
+            environment: cx.machine().torch_environment(),
         },
     )
 }
 
 /// Writes the result of Nerus and records its figures.
-pub fn write_nerus(cx: &mut Context, records: &[nerus::Record], arm: Arm, generated: bool) -> Result<()> {
+pub fn write_nerus(cx: &mut Context, records: &[nerus::Record], arm: Arm, generated: bool, asked: Asked) -> Result<()> {
     let folder = fresh(cx)?;
     nerus::write(&folder, records)?;
     finish(
@@ -246,8 +268,17 @@ pub fn write_nerus(cx: &mut Context, records: &[nerus::Record], arm: Arm, genera
             documents: Some(nerus::documents(records)),
             metrics: nerus::metrics(records),
             parse: nerus::parse(records),
+            asked,
+            inputs: inputs(cx),
+            environment: cx.machine().torch_environment(),
         },
     )
+}
+
+/// What the result is made from, by content.
+fn inputs(cx: &Context) -> BTreeMap<String, String> {
+    let ports = ["model", "data", "adapter"].into_iter();
+    ports.filter_map(|port| Some((port.to_owned(), cx.optional(port)?.digest.as_str().to_owned()))).collect()
 }
 
 fn fresh(cx: &Context) -> Result<std::path::PathBuf> {

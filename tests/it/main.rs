@@ -23,6 +23,7 @@ mod fuzzing;
 mod golden_metrics;
 #[cfg(feature = "torch")]
 mod golden_models;
+mod golden_statistics;
 mod golden_tables;
 #[cfg(feature = "torch")]
 mod golden_train;

@@ -426,8 +426,9 @@ fn run(kind: &str, with: &Value, port: &str, inputs: &[(&str, PathBuf)], root: &
     Ok(Made { out, figures, said })
 }
 
-/// A result folder as `evaluate` leaves it: the arm's answers to three items.
-fn result(folder: &Path, task: &str, arm: &str, f1: f64, answers: [&str; 3]) -> PathBuf {
+/// A result folder as `evaluate` leaves it: the arm's answers to three items, and the figures that follow from them.
+/// The gold of TERRa is `x`, `y`, `x`; the gold of Nerus is `PER:0:3` everywhere.
+fn result(folder: &Path, task: &str, arm: &str, answers: [&str; 3]) -> PathBuf {
     let path = folder.join(format!("{task}-{}", arm.replace(['[', ']', '='], "_")));
     std::fs::create_dir_all(&path).expect("a folder");
     let adapters = match arm {
@@ -436,27 +437,35 @@ fn result(folder: &Path, task: &str, arm: &str, f1: f64, answers: [&str; 3]) -> 
         _ => json!([{"kind": "lora", "rank": 4, "alpha": 8, "dropout": 0.05, "target_modules": ["q_proj"]}]),
     };
     let coordinates = if arm.contains('[') { json!({"rank": 4}) } else { json!({}) };
-    let averages: &[&str] = if task == "terra" { &["macro"] } else { &["micro", "macro_types", "mean_documents"] };
-    let mut metrics: Vec<Value> = averages.iter().map(|a| json!({"name": "f1", "average": a, "value": f1})).collect();
-    if task == "terra" {
-        metrics.insert(0, json!({"name": "accuracy", "average": null, "value": 0.5}));
-    }
+    let figure =
+        |name: &str, average: Option<&str>, value: f64| json!({"name": name, "average": average, "value": value});
+    let mut records = String::new();
+    let metrics = if task == "terra" {
+        let gold = ["x", "y", "x"];
+        records.push_str("id,prompt,gold,answer,loglik_entailment,loglik_not_entailment,correct\n");
+        for (i, answer) in answers.iter().enumerate() {
+            records.push_str(&format!("{i},p,{},{answer},-{}.5,-2.5,true\n", gold[i], arm.len()));
+        }
+        let figures = pipe::metric::classification::classification(&["x", "y"], &gold, &answers);
+        vec![figure("accuracy", None, figures.accuracy), figure("f1", Some("macro"), figures.macro_.f1)]
+    } else {
+        records.push_str("id,document,prompt,gold,answer,predicted,state,tp,fp,fn\n");
+        let mut tallies = Vec::new();
+        for (i, answer) in answers.iter().enumerate() {
+            records.push_str(&format!("{i},d{i},p,PER:0:3,\"{answer}\",{answer},valid,1,0,0\n"));
+            let entity = |text: &str| [(text[..3].to_owned(), text[3..].to_owned())];
+            tallies.push((format!("d{i}"), pipe::metric::entities::Tally::of(entity("PER:0:3"), entity(answer))));
+        }
+        let of = pipe::metric::entities::averages(tallies.iter().map(|(document, tally)| (document.as_str(), tally)));
+        let all = [("micro", of.micro), ("macro_types", of.macro_types), ("mean_documents", of.mean_documents)];
+        all.map(|(average, scores)| figure("f1", Some(average), scores.f1)).to_vec()
+    };
     let parameters = if arm == "base" { 0 } else { 100 };
-    let doc = json!({"format": "pipe/metrics@1", "task": task, "generated": true, "n": 3, "documents": null,
-        "classes": {"x": 2, "y": 1}, "metrics": metrics, "parse": {"valid": 3},
+    let classes = if task == "terra" { json!({"x": 2, "y": 1}) } else { json!({"PER": 3, "LOC": 0, "ORG": 0}) };
+    let doc = json!({"format": "pipe/metrics@2", "task": task, "generated": true, "n": 3, "documents": null,
+        "classes": classes, "metrics": metrics, "parse": {"valid": 3},
         "arm": {"name": arm, "coordinates": coordinates, "adapters": adapters, "trainable_parameters": parameters}});
     std::fs::write(path.join("metrics.json"), doc.to_string()).expect("metrics");
-    let mut records = if task == "terra" {
-        "id,prompt,gold,answer,loglik_entailment,loglik_not_entailment,correct\n".to_owned()
-    } else {
-        "id,document,prompt,gold,answer,predicted,state,tp,fp,fn\n".to_owned()
-    };
-    for (i, answer) in answers.iter().enumerate() {
-        records.push_str(&match task {
-            "terra" => format!("{i},p,gold,{answer},-{}.5,-2.5,true\n", arm.len()),
-            _ => format!("{i},d,p,PER:0:3,\"{answer}\",PER:0:3,valid,1,0,0\n"),
-        });
-    }
     std::fs::write(path.join("records.csv"), records).expect("records");
     path
 }
@@ -466,12 +475,12 @@ type Results = Vec<(&'static str, PathBuf)>;
 
 fn results(folder: &Path) -> Results {
     vec![
-        ("e1", result(folder, "nerus", "mlp", 0.75, ["c", "c", "c"])),
-        ("e2", result(folder, "nerus", "base", 0.5, ["a", "b", "c"])),
-        ("e3", result(folder, "nerus", "grid[rank=4]", 0.5, ["a", "b", "c"])),
-        ("e4", result(folder, "terra", "base", 0.25, ["x", "y", "x"])),
-        ("e5", result(folder, "terra", "mlp", 0.5, ["x", "x", "x"])),
-        ("e6", result(folder, "terra", "grid[rank=4]", 0.25, ["x", "y", "x"])),
+        ("e1", result(folder, "nerus", "mlp", ["PER:0:3", "PER:0:3", "PER:0:3"])),
+        ("e2", result(folder, "nerus", "base", ["PER:0:3", "LOC:0:3", "PER:1:3"])),
+        ("e3", result(folder, "nerus", "grid[rank=4]", ["PER:0:3", "LOC:0:3", "PER:1:3"])),
+        ("e4", result(folder, "terra", "base", ["y", "y", "y"])),
+        ("e5", result(folder, "terra", "mlp", ["x", "x", "x"])),
+        ("e6", result(folder, "terra", "grid[rank=4]", ["y", "y", "y"])),
     ]
 }
 
@@ -496,18 +505,28 @@ fn compare_writes_raw_figures_and_what_follows() {
     assert_eq!(nerus.against_base("mlp").expect("a pair").different, 2);
     assert_eq!(nerus.against_base("grid[rank=4]").expect("a pair").different, 0);
     assert_eq!(comparison.tasks[0].against_base("mlp").expect("a pair").scores_different, Some(3));
-    assert_eq!(made.figures["nerus.mlp.f1"], 0.75);
-    assert_eq!(made.figures["terra.base.accuracy"], 0.5);
+    assert_eq!(made.figures["nerus.mlp.f1"], 1.0);
+    assert_eq!(made.figures["terra.mlp.accuracy"], 2.0 / 3.0);
     let differences = read("differences.csv");
-    assert!(differences.contains("\nnerus,f1,micro,mlp,base,0.75,0.5,0.25,50\n"), "{differences}");
-    assert!(differences.contains("\nterra,accuracy,,mlp,base,0.5,0.5,0,0\n"), "{differences}");
+    assert!(
+        differences.contains("\nnerus,f1,micro,mlp,base,1,0.3333333333333333,0.6666666666666667,200"),
+        "{differences}"
+    );
+    assert!(
+        differences.contains("\nterra,accuracy,,grid[rank=4],base,0.3333333333333333,0.3333333333333333,0,0\n"),
+        "{differences}"
+    );
     let grid = read("grid.csv");
     let header = grid.lines().next().expect("a header");
     assert!(header.starts_with("arm,title,axis.rank,trainable_parameters,adapters,rank,alpha"), "{header}");
     assert!(header.contains("terra.accuracy,terra.f1.macro,nerus.f1.micro,nerus.f1.macro_types"), "{header}");
     assert_eq!(grid.lines().count(), 4);
     let conclusions: Value = serde_json::from_str(&read("conclusions.json")).expect("JSON");
-    assert_eq!(conclusions["conclusions"][1]["ranking"]["leaders"], json!(["mlp"]));
+    assert_eq!(conclusions["conclusions"][1]["ranking"]["leaders"], json!([]), "three items prove nothing");
+    let test = nerus.tests.iter().find(|test| test.arm == "mlp" && test.against == "base").expect("a test");
+    assert_eq!((test.p, test.verdict), (0.5, pipe::statistics::verdict::Verdict::Indistinguishable));
+    let pair = test.discordant.expect("items are right or wrong");
+    assert_eq!((pair.fixed, pair.broken, pair.exact_p), (2, 0, 0.5));
     let text = conclusions.to_string();
     assert!(text.contains("LoRA r=4: все ответы совпали с ответами базовой модели"), "{text}");
 }
@@ -542,17 +561,18 @@ fn compare_refuses_what_cannot_be_compared() {
     refused("no result of the base on the task `terra`", json!({}), &|inputs| drop(inputs.remove(3)));
     refused("has two results on the task `nerus`", json!({}), &|inputs| inputs.push(inputs[0].clone()));
     refused("stands where the base has `1`", json!({}), &|inputs| {
-        replace(&inputs[0].1, "records.csv", "1,d,p", "7,d,p");
+        replace(&inputs[0].1, "records.csv", "1,d1,p", "7,d1,p");
     });
     refused("has another prompt or gold", json!({}), &|inputs| {
-        replace(&inputs[0].1, "records.csv", "2,d,p,PER", "2,d,p,LOC");
+        replace(&inputs[0].1, "records.csv", "2,d2,p,PER", "2,d2,q,PER");
     });
     refused("3 records, but n is 4", json!({}), &|inputs| replace(&inputs[0].1, "metrics.json", "\"n\":3", "\"n\":4"));
     refused("is no number", json!({}), &|inputs| replace(&inputs[3].1, "records.csv", "-2.5", "low"));
     refused("there is no column `gold`", json!({}), &|inputs| replace(&inputs[3].1, "records.csv", "gold,", "good,"));
     refused("it is not CSV", json!({}), &|inputs| replace(&inputs[3].1, "records.csv", "2,p,", "2,"));
     refused("invalid type", json!({}), &|inputs| replace(&inputs[3].1, "metrics.json", "0.25", "\"high\""));
-    refused("pipe/metrics@1", json!({}), &|inputs| replace(&inputs[3].1, "metrics.json", "metrics@1", "metrics@9"));
+    refused("pipe/metrics@2", json!({}), &|inputs| replace(&inputs[3].1, "metrics.json", "metrics@2", "metrics@9"));
+    refused("but the records give", json!({}), &|inputs| replace(&inputs[3].1, "metrics.json", "0.25", "0.26"));
     refused("has other adapters here", json!({}), &|inputs| {
         replace(&inputs[4].1, "metrics.json", "relu\"", "relu\",\"rank\":1");
     });

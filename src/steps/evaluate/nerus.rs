@@ -62,6 +62,8 @@ pub struct Record {
     pub document: String,
     /// Its prompt.
     pub prompt: String,
+    /// The sentence.
+    pub text: String,
     /// The right entities, by type and place.
     pub gold: Vec<(String, Spot)>,
     /// The words of the model.
@@ -87,6 +89,7 @@ impl Record {
             id: item.sentence.id.clone(),
             document: item.document.clone(),
             prompt: item.prompt.clone(),
+            text: item.sentence.text.clone(),
             tally: Tally::of(places(&gold), places(&predicted)),
             gold,
             answer,
@@ -117,7 +120,7 @@ fn told(entities: &[(String, Spot)]) -> String {
 
 /// Writes the records.
 pub fn write(folder: &Path, records: &[Record]) -> Result<()> {
-    let header = ["id", "document", "prompt", "gold", "answer", "predicted", "state", "tp", "fp", "fn"];
+    let header = ["id", "document", "prompt", "gold", "answer", "predicted", "state", "tp", "fp", "fn", "text"];
     let lines = records.iter().map(|record| {
         let total = record.tally.total();
         vec![
@@ -131,6 +134,7 @@ pub fn write(folder: &Path, records: &[Record]) -> Result<()> {
             total.tp.to_string(),
             total.fp.to_string(),
             total.fn_.to_string(),
+            record.text.clone(),
         ]
     });
     result::write_records(folder, &header, lines)

@@ -12,7 +12,7 @@ use crate::error::{Problem, Result};
 use crate::metric::Scores;
 
 /// The only value of [`Metrics::format`].
-pub const FORMAT: &str = "pipe/metrics@1";
+pub const FORMAT: &str = "pipe/metrics@2";
 
 /// The content of `metrics.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,23 @@ pub struct Metrics {
     pub metrics: Vec<Metric>,
     /// What became of the answers.
     pub parse: Parse,
+    /// How the items were asked about.
+    pub asked: Asked,
+    /// Content digests of the inputs by port.
+    pub inputs: BTreeMap<String, String>,
+    /// What of the machine may change the answers.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// How items are asked about: arms are compared only where it is the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// `loglik` or `generate`.
+    pub mode: String,
+    /// The template of the prompt.
+    pub prompt: String,
+    /// The words of the answers, by what they say.
+    pub answers: BTreeMap<String, String>,
 }
 
 /// An arm of a comparison: the base, or the base with an adapter.

@@ -34,6 +34,10 @@ pub struct Record {
     pub id: u64,
     /// Its prompt.
     pub prompt: String,
+    /// The text that is given.
+    pub premise: String,
+    /// What may follow from it.
+    pub hypothesis: String,
     /// The right label.
     pub gold: Label,
     /// The label that was answered; `None` if the words say neither.
@@ -68,7 +72,16 @@ impl Record {
 
     fn open(item: &Item) -> Self {
         let Labelled { row, label } = &item.row;
-        Self { id: row.idx, prompt: item.prompt.clone(), gold: *label, answer: None, loglik: None, words: None }
+        Self {
+            id: row.idx,
+            prompt: item.prompt.clone(),
+            premise: row.premise.clone(),
+            hypothesis: row.hypothesis.clone(),
+            gold: *label,
+            answer: None,
+            loglik: None,
+            words: None,
+        }
     }
 
     fn correct(&self) -> bool {
@@ -79,6 +92,7 @@ impl Record {
 /// Writes the records; the column `generated` is there only where words were made.
 pub fn write(folder: &Path, records: &[Record]) -> Result<()> {
     let mut header = vec!["id", "prompt", "gold", "answer", "loglik_entailment", "loglik_not_entailment", "correct"];
+    header.extend(["premise", "hypothesis"]);
     let words = records.iter().any(|record| record.words.is_some());
     if words {
         header.push("generated");
@@ -93,6 +107,8 @@ pub fn write(folder: &Path, records: &[Record]) -> Result<()> {
             loglik(0),
             loglik(1),
             record.correct().to_string(),
+            record.premise.clone(),
+            record.hypothesis.clone(),
         ];
         if words {
             line.push(record.words.as_ref().map(|(words, _)| words.clone()).unwrap_or_default());

@@ -1,0 +1,215 @@
+//! How far the figures can be trusted, in lines of text: tests and intervals, certificates, budgets, leaks.
+//! It does not know templates, nor who is recommended.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::comparison::{Arm, BASE, Comparison, Figures, Task};
+use super::delta::figure;
+use super::evidence::{Settings, Training};
+use super::overview::MOST_COLUMNS;
+use super::verdicts;
+use super::wording;
+
+/// Lines on one subject.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Section {
+    /// The subject.
+    pub title: String,
+    /// What is known.
+    pub lines: Vec<String>,
+}
+
+/// All subjects of which something is known.
+pub fn reliability(comparison: &Comparison) -> Vec<Section> {
+    let mut sections: Vec<Section> = Vec::new();
+    let mut add = |title: String, lines: Vec<String>| {
+        if !lines.is_empty() {
+            sections.push(Section { title, lines });
+        }
+    };
+    if let Some(settings) = &comparison.settings {
+        for task in &comparison.tasks {
+            add(task.title.clone(), of_task(comparison, task, settings));
+        }
+    }
+    add("Действие адаптеров".to_owned(), comparison.adapted().filter_map(effect).collect());
+    add("Бюджеты".to_owned(), budgets(comparison));
+    sections
+}
+
+fn of_task(comparison: &Comparison, task: &Task, settings: &Settings) -> Vec<String> {
+    let mut lines = Vec::new();
+    let metric = wording::metric(&task.metric);
+    if let Some((what, count)) = &task.clusters {
+        let by = match what.as_str() {
+            "document" => "документы",
+            "premise" => "посылки",
+            _ => "примеры",
+        };
+        lines.push(format!(
+            "интервалы {:.0} % и проверки — по {} перевыборкам; единица перевыборки — {by} ({count})",
+            100.0 * (1.0 - settings.alpha),
+            settings.resamples
+        ));
+    }
+    for arm in shown(comparison) {
+        let Some(interval) = task.intervals.get(&arm.name).and_then(|all| all.get(&task.metric)) else { continue };
+        let value = task.figure(&arm.name, &task.metric).map(figure).unwrap_or_default();
+        let mut line = format!("{}: {metric} {value} [{}; {}]", arm.title, figure(interval.low), figure(interval.high));
+        if let Some(values) = task.by_seed.get(&arm.name) {
+            let (low, high) = values.values().fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(*v), high.max(*v)));
+            line.push_str(&format!("; запусков {}, от {} до {}", values.len(), figure(low), figure(high)));
+        }
+        lines.push(line);
+    }
+    if let Some(margin) = task.tests.first().map(|test| test.equivalence.margin) {
+        lines.push(format!("эквивалентными считаются варианты, если {metric} отличается меньше чем на {margin}"));
+    }
+    let detectable = task.tests.iter().filter(|test| test.against == BASE).filter_map(|test| {
+        let pair = test.discordant?;
+        let title = &comparison.arms.iter().find(|arm| arm.name == test.arm)?.title;
+        let least = pair.detectable.map_or_else(|| "нет".to_owned(), |least| format!("{least:.3}"));
+        Some(format!(
+            "{title}: исправлено {}, испорчено {}; точный критерий Макнемара p = {}; обнаружимая разница {least}",
+            pair.fixed,
+            pair.broken,
+            verdicts::p_value(pair.exact_p)
+        ))
+    });
+    if comparison.adapted().count() <= MOST_COLUMNS {
+        lines.extend(detectable);
+    }
+    for shortcut in &task.shortcuts {
+        lines.push(format!("без модели, {}: {}", shortcut.title, figures(&shortcut.figures, task)));
+    }
+    if let Some(leaks) = &task.leaks {
+        let what = if leaks.what == "document" { "документ" } else { "посылка" };
+        lines.push(format!("{what} есть и в обучающих данных: {} из {}", leaks.shared, leaks.total));
+        for arm in shown(comparison) {
+            if let Some(found) = leaks.leak_free.get(&arm.name).filter(|found| !found.is_empty()) {
+                let rest = leaks.total - leaks.shared;
+                lines.push(format!("{} на остальных {rest}: {}", arm.title, figures(found, task)));
+            }
+        }
+    }
+    for arm in shown(comparison) {
+        if let Some(mass) = task.label_mass.get(&arm.name) {
+            lines.push(format!("{}: доля вероятности на вариантах ответа {mass:.3}", arm.title));
+        }
+    }
+    lines.extend(variants(comparison, task));
+    lines.extend(task.findings.iter().map(|finding| finding.text.clone()));
+    lines
+}
+
+/// The base and all adapters, or, of many, the base alone: the table of variants has the rest.
+fn shown(comparison: &Comparison) -> impl Iterator<Item = &Arm> {
+    let few = comparison.adapted().count() <= MOST_COLUMNS;
+    comparison.base().into_iter().chain(comparison.adapted().filter(move |_| few))
+}
+
+/// `Accuracy 0.6091, F1 0.6083`.
+fn figures(figures: &Figures, task: &Task) -> String {
+    let known = task.metrics().into_iter().filter_map(|metric| {
+        let value = figures.get(&metric)?;
+        Some(format!("{} {}", wording::metric(&metric), figure(*value)))
+    });
+    known.collect::<Vec<_>>().join(", ")
+}
+
+/// What other prompts change: the worst and the mean of each arm, and whether the best arm changes.
+fn variants(comparison: &Comparison, task: &Task) -> Vec<String> {
+    if task.variants.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = Vec::new();
+    let metric = wording::metric(&task.metric);
+    for arm in shown(comparison) {
+        let values: Vec<f64> =
+            task.variants.iter().filter_map(|variant| variant.values.get(&arm.name)).copied().collect();
+        if values.is_empty() {
+            continue;
+        }
+        let worst = if task.lower_is_better { f64::max } else { f64::min };
+        let least = values.iter().copied().reduce(worst).unwrap_or_default();
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        lines.push(format!(
+            "{}: формулировок {}, {metric} в худшем случае {}, в среднем {}",
+            arm.title,
+            values.len(),
+            figure(least),
+            figure(mean)
+        ));
+    }
+    let orders: BTreeSet<Vec<&str>> = task.variants.iter().map(|variant| order(task, &variant.values)).collect();
+    lines.push(
+        if orders.len() > 1 {
+            "порядок вариантов зависит от формулировки"
+        } else {
+            "порядок вариантов от формулировки не зависит"
+        }
+        .to_owned(),
+    );
+    lines
+}
+
+/// Arms from the best to the worst, as figures print.
+pub fn order<'a>(task: &Task, values: &'a std::collections::BTreeMap<String, f64>) -> Vec<&'a str> {
+    let mut arms: Vec<(&str, f64)> = values.iter().map(|(arm, value)| (arm.as_str(), *value)).collect();
+    arms.sort_by(|(_, a), (_, b)| if task.lower_is_better { a.total_cmp(b) } else { b.total_cmp(a) });
+    arms.into_iter().map(|(arm, _)| arm).collect()
+}
+
+fn effect(arm: &Arm) -> Option<String> {
+    let certificate = arm.certificate.as_ref()?;
+    let mut line = format!(
+        "{}: {} — {}; тензоров на своих местах {} из {}",
+        arm.title,
+        verdicts::effect(certificate.state),
+        certificate.reason,
+        certificate.tensors.placed,
+        certificate.tensors.expected
+    );
+    if let Some(probe) = &certificate.probe {
+        line.push_str(&format!(
+            "; на {} пробных входах логиты изменились до {:.3}, первый токен другой на {}",
+            probe.inputs, probe.max_logit_change, probe.argmax_flips
+        ));
+    }
+    Some(line)
+}
+
+fn budgets(comparison: &Comparison) -> Vec<String> {
+    let known: Vec<(&Arm, &Training)> =
+        comparison.adapted().filter_map(|arm| Some((arm, arm.training.first()?))).collect();
+    let line = |(arm, training): &(&Arm, &Training)| {
+        let trials = arm.selection.as_ref().map_or(1, |selection| selection.trials);
+        format!(
+            "{}: обучаемых параметров {}, шагов {}, токенов {}, из них с ответом {}, скорость обучения {}, проб {trials}",
+            arm.title, arm.trainable_parameters, training.steps, training.tokens, training.target_tokens, training.lr
+        )
+    };
+    if known.len() > MOST_COLUMNS {
+        let differ =
+            |what: fn(&Training) -> String| known.iter().map(|(_, t)| what(t)).collect::<BTreeSet<_>>().len() > 1;
+        let fields: [(&str, fn(&Training) -> String); 5] = [
+            ("данные", |t| t.data.clone()),
+            ("шаги", |t| t.steps.to_string()),
+            ("токены", |t| t.tokens.to_string()),
+            ("скорость обучения", |t| t.lr.to_string()),
+            ("размер шага", |t| t.batch_size.to_string()),
+        ];
+        let named: Vec<&str> = fields.iter().filter(|(_, what)| differ(*what)).map(|(name, _)| *name).collect();
+        return vec![match named.as_slice() {
+            [] => "данные, шаги, токены и скорость обучения у всех вариантов одинаковы".to_owned(),
+            named => format!("у вариантов различаются: {}", named.join(", ")),
+        }];
+    }
+    let mut lines: Vec<String> = known.iter().map(line).collect();
+    if known.iter().map(|(_, training)| &training.data).collect::<BTreeSet<_>>().len() > 1 {
+        lines.push("обучающие данные различаются".to_owned());
+    }
+    lines
+}
