@@ -2,6 +2,8 @@
 //! It does not compare arms: one step evaluates one arm.
 
 #[cfg(feature = "torch")]
+pub mod certificate;
+#[cfg(feature = "torch")]
 mod compute;
 pub mod nerus;
 pub mod result;
@@ -128,8 +130,11 @@ impl Kind for Evaluate {
             doc: "The adapter of this arm; without it the base alone is evaluated",
         },
     ];
-    const OUTPUTS: &'static [Output] =
-        &[Output { name: "result", file: FOLDER, doc: "A folder with metrics.json and records.csv" }];
+    const OUTPUTS: &'static [Output] = &[Output {
+        name: "result",
+        file: FOLDER,
+        doc: "A folder with metrics.json, records.csv and, of an adapter, certificate.json",
+    }];
     type Params = Params;
     const TORCH: bool = true;
 
@@ -184,9 +189,10 @@ impl Kind for Evaluate {
 #[cfg(feature = "torch")]
 fn answer_terra(params: &Params, cx: &mut Context, items: &[terra::Item], generated: bool) -> Result<()> {
     let engine = compute::Engine::load(params, cx)?;
+    let prompts: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();
+    let arm = engine.arm(cx, &prompts)?;
     let records = match params.mode() {
         Mode::Loglik => {
-            let prompts: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();
             let words = crate::task::terra::Label::ALL.map(|label| params.answers.of(label));
             let scores = engine.score(cx, &prompts, words)?;
             items
@@ -196,25 +202,25 @@ fn answer_terra(params: &Params, cx: &mut Context, items: &[terra::Item], genera
                 .collect::<Result<Vec<_>>>()?
         }
         Mode::Generate => {
-            let prompts: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();
             let said = engine.generate(cx, &prompts)?;
             let read = items.iter().zip(said);
             read.map(|(item, said)| terra::Record::said(item, said.words, said.stopped, &params.answers)).collect()
         }
     };
-    write_terra(cx, &records, engine.arm(cx), generated, params.asked())
+    write_terra(cx, &records, arm, generated, params.asked())
 }
 
 #[cfg(feature = "torch")]
 fn answer_nerus(params: &Params, cx: &mut Context, items: &[nerus::Item], generated: bool) -> Result<()> {
     let engine = compute::Engine::load(params, cx)?;
     let prompts: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();
+    let arm = engine.arm(cx, &prompts)?;
     let said = engine.generate(cx, &prompts)?;
     let none = &params.answers.none;
     let read = items.iter().zip(said);
     let records: Vec<nerus::Record> =
         read.map(|(item, said)| nerus::Record::read(item, said.words, said.stopped, none)).collect();
-    write_nerus(cx, &records, engine.arm(cx), generated, params.asked())
+    write_nerus(cx, &records, arm, generated, params.asked())
 }
 
 #[cfg(not(feature = "torch"))]
@@ -289,6 +295,12 @@ fn fresh(cx: &Context) -> Result<std::path::PathBuf> {
 
 fn finish(cx: &mut Context, folder: &FilePath, metrics: Metrics) -> Result<()> {
     metrics.write(folder)?;
+    if let Some(certificate) = &metrics.arm.certificate {
+        let text = serde_json::to_string_pretty(certificate);
+        let text = text.map_err(|e| Problem::new(format!("cannot write certificate.json: {e}")))?;
+        let path = folder.join("certificate.json");
+        fs::write(&path, text + "\n").map_err(|e| Problem::io("write", &path, &e))?;
+    }
     for metric in &metrics.metrics {
         let average = metric.average.as_ref().map(|average| format!(".{average}")).unwrap_or_default();
         cx.figure(format!("{}{average}", metric.name), metric.value);

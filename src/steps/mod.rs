@@ -15,6 +15,7 @@ pub mod train;
 
 #[cfg(feature = "torch")]
 mod base;
+pub mod facts;
 mod optimiser;
 mod prompted;
 #[cfg(not(feature = "torch"))]

@@ -17,7 +17,15 @@ use crate::data_steps::{Ran, artifact, project, told, within};
 use crate::support;
 
 fn base() -> Arm {
-    Arm { name: "base".to_owned(), coordinates: BTreeMap::new(), adapters: Vec::new(), trainable_parameters: 0 }
+    Arm {
+        name: "base".to_owned(),
+        coordinates: BTreeMap::new(),
+        adapters: Vec::new(),
+        trainable_parameters: 0,
+        training: None,
+        selection: None,
+        certificate: None,
+    }
 }
 
 fn prompt(task: Task) -> Prompt {

@@ -6,6 +6,8 @@ mod architecture;
 mod bad_input;
 #[cfg(unix)]
 mod cache;
+#[cfg(feature = "torch")]
+mod certificate;
 #[cfg(unix)]
 mod command;
 mod corpus;

@@ -83,7 +83,7 @@ fn spread(tensor: &Tensor) -> Tensor {
 }
 
 /// Tries a law on a loaded model of every configuration.
-fn on_every_model(law: impl Fn(&dyn Model, &Path)) {
+pub(crate) fn on_every_model(law: impl Fn(&dyn Model, &Path)) {
     let configs = configs();
     assert!(!configs.is_empty());
     for config in configs {
@@ -95,6 +95,11 @@ fn on_every_model(law: impl Fn(&dyn Model, &Path)) {
 
 fn params(yaml: &str) -> AdapterParams {
     serde_yaml::from_str(yaml).unwrap()
+}
+
+/// New adapters, as a training begins with them.
+pub(crate) fn fresh_arm(yaml: &str, model: &dyn Model) -> Arm {
+    Arm::init(&params(yaml), model, &mut rng()).unwrap()
 }
 
 /// New adapters whose every tensor is random, so that they change something.

@@ -13,7 +13,7 @@ use super::{AdapterParams, format, ia3, lora, mlp, read, sidecar};
 use crate::error::{Problem, Result};
 use crate::ml::config::ModelConfig;
 use crate::ml::dropout::Dropout;
-use crate::ml::models::{Model, Site};
+use crate::ml::models::{Model, Point, Site};
 
 /// The two terms of a residual sum at a block's site, both [B, T, H].
 pub struct At<'a> {
@@ -23,7 +23,32 @@ pub struct At<'a> {
     pub sublayer: &'a Tensor,
 }
 
+/// A site where an adapter sits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seat {
+    /// Its position among the model's sites.
+    pub site: usize,
+    /// True if its weights change nothing there, whatever they are scaled by: as when training begins.
+    pub idle: bool,
+    /// True if they are scaled by nothing.
+    pub off: bool,
+}
+
+/// What an adapter does at a site.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The site.
+    pub seat: Seat,
+    /// The checkpoint's name of the module.
+    pub name: String,
+    /// The way of adapting.
+    pub kind: &'static str,
+    /// ‖ΔW‖_F and ‖W‖_F of a projection; none where no weight is changed.
+    pub norms: Option<(f64, f64)>,
+}
+
 /// A frozen projection.
+#[derive(Debug)]
 pub struct Frozen {
     /// W [outputs, inputs].
     pub weight: Tensor,
@@ -39,6 +64,16 @@ impl Frozen {
         let weight = if fan_in_fan_out { stored.tr() } else { stored.shallow_clone() };
         Ok(Self { weight, bias: weights.get(&format!("{}.bias", site.name)).map(Tensor::shallow_clone) })
     }
+}
+
+/// The Frobenius norm.
+fn norm(weight: &Tensor) -> f64 {
+    weight.norm().double_value(&[])
+}
+
+/// True if every element is `value`.
+pub(super) fn all_are(tensor: &Tensor, value: f64) -> bool {
+    tensor.eq(value).all().int64_value(&[]) == 1
 }
 
 /// `x`, or what dropout leaves of it in training.
@@ -62,6 +97,8 @@ pub trait Adapter: Send {
     fn block(&self, _site: usize, _at: &At, out: Tensor, _dropout: Option<&Dropout>) -> Tensor {
         out
     }
+    /// Where it sits, in the order of the forward pass.
+    fn seats(&self) -> Vec<Seat>;
     /// What the frozen projection at a site is with this adapter in it, in f32; an error says why it cannot be.
     fn merge(&self, site: usize, frozen: Frozen) -> Result<Frozen>;
     /// Its tensors in f32 by names that no other adapter's have, in the order of the names.
@@ -194,6 +231,27 @@ impl Arm {
     /// What a frozen projection is with the adapters in it, in f32; an error says which of them cannot be merged.
     pub fn merge(&self, site: usize, frozen: Frozen) -> Result<Frozen> {
         self.adapters.iter().try_fold(frozen, |frozen, adapter| adapter.merge(site, frozen))
+    }
+
+    /// What each adapter does at each of its sites. A projection's change is that of its merged weight in f32.
+    pub fn changes(&self, model: &dyn Model) -> Result<Vec<Change>> {
+        let weights = model.weights();
+        let mut changes = Vec::new();
+        for adapter in &self.adapters {
+            for seat in adapter.seats() {
+                let site = &model.sites()[seat.site];
+                let norms = match site.point {
+                    Point::Linear { fan_in_fan_out, .. } => {
+                        let before = Frozen::at(site, fan_in_fan_out, &weights)?.weight.to_kind(Kind::Float);
+                        let after = adapter.merge(seat.site, Frozen::at(site, fan_in_fan_out, &weights)?)?.weight;
+                        Some((norm(&(after - &before)), norm(&before)))
+                    }
+                    Point::AfterAttention { .. } | Point::AfterFeedForward { .. } => None,
+                };
+                changes.push(Change { seat, name: site.name.clone(), kind: adapter.name(), norms });
+            }
+        }
+        Ok(changes)
     }
 
     /// Fails with the reason if one of the adapters cannot be merged.

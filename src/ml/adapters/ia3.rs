@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-use super::arm::{Adapter, Attached, Entry, Frozen};
+use super::arm::{Adapter, Attached, Entry, Frozen, Seat, all_are};
 use super::format::{Written, sorted};
 use super::params::{AdapterParams, layers};
 use super::place::{self, Place, places};
@@ -79,6 +79,15 @@ impl Adapter for Ia3 {
             Some(vector) if !vector.on_input => vector.scale(&y, self.alpha),
             _ => y,
         }
+    }
+
+    fn seats(&self) -> Vec<Seat> {
+        let seat = |(site, vector): (&usize, &Vector)| Seat {
+            site: *site,
+            idle: all_are(&(&vector.l * self.alpha), 1.0),
+            off: false,
+        };
+        self.vectors.iter().map(seat).collect()
     }
 
     fn merge(&self, site: usize, frozen: Frozen) -> Result<Frozen> {

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-use super::arm::{Adapter, Attached, Entry, Frozen, dropped};
+use super::arm::{Adapter, Attached, Entry, Frozen, Seat, all_are, dropped};
 use super::format::{Written, sorted};
 use super::params::{AdapterParams, LoraInit, layers};
 use super::place::{self, Place, places};
@@ -130,6 +130,19 @@ impl Adapter for Lora {
                 (wide + (&factor - 1.0) * base + factor * delta).to_kind(kind)
             }
         }
+    }
+
+    fn seats(&self) -> Vec<Seat> {
+        let seat = |(site, update): (&usize, &Update)| {
+            let as_it_was = |magnitude: &Magnitude| {
+                let norms = row_norms(&magnitude.frozen.weight.to_kind(Kind::Float));
+                magnitude.m.equal(&norms)
+            };
+            let idle = all_are(&update.b, 0.0) || all_are(&update.a, 0.0);
+            let idle = idle && update.magnitude.as_ref().is_none_or(as_it_was);
+            Seat { site: *site, idle, off: update.scale == 0.0 }
+        };
+        self.updates.iter().map(seat).collect()
     }
 
     fn merge(&self, site: usize, frozen: Frozen) -> Result<Frozen> {

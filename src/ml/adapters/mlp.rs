@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-use super::arm::{Adapter, At, Attached, Entry, Frozen, dropped};
+use super::arm::{Adapter, At, Attached, Entry, Frozen, Seat, all_are, dropped};
 use super::format::{Written, sorted};
 use super::params::{AdapterParams, MlpInit, MlpParams, Scaling, layers};
 use crate::error::{Problem, Result};
@@ -120,6 +120,18 @@ impl Adapter for Mlp {
         };
         let change = change.to_kind(kind);
         outside.map_or_else(|| change.shallow_clone(), |outside| outside + &change)
+    }
+
+    fn seats(&self) -> Vec<Seat> {
+        let seat = |(site, bottleneck): (&usize, &Bottleneck)| {
+            let zero = |name: &str| bottleneck.tensors.get(name).is_none_or(|tensor| all_are(tensor, 0.0));
+            let off = match self.config.scaling {
+                Scaling::Fixed(number) => number == 0.0,
+                Scaling::Learned | Scaling::Channel => zero(SCALING),
+            };
+            Seat { site: *site, idle: zero(UP_WEIGHT) && zero(UP_BIAS), off }
+        };
+        self.bottlenecks.iter().map(seat).collect()
     }
 
     fn merge(&self, _site: usize, _frozen: Frozen) -> Result<Frozen> {

@@ -30,7 +30,7 @@ mod read;
 pub mod sidecar;
 
 #[cfg(feature = "torch")]
-pub use arm::{ADAPTERS, Adapter, Arm, At, Entry, Frozen};
+pub use arm::{ADAPTERS, Adapter, Arm, At, Change, Entry, Frozen, Seat};
 pub use count::parameter_count;
 #[cfg(feature = "torch")]
 pub use format::{Base, Format};

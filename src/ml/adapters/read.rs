@@ -213,7 +213,9 @@ fn tensors(
         twice.push((alias, name));
         found.entry(name.clone()).or_insert(shape);
     }
-    weights::cover(expected, &found).map_err(shown)?;
+    weights::cover(expected, &found).map_err(|problem| {
+        shown(Problem { what: format!("the adapter is not loaded: {}", problem.what), ..problem })
+    })?;
     let tensors = file.tensors(Some(Kind::Float), model.device())?;
     let mut tensors: Tensors = tensors.into_iter().map(|(name, tensor)| (rename(&name), tensor)).collect();
     for (alias, name) in twice {

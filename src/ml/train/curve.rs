@@ -53,6 +53,17 @@ impl Curve {
         self.points.iter().map(|point| point.target_tokens).sum()
     }
 
+    /// At most so many points, (step, loss): the steps are cut into stretches of equal length, the last one shorter,
+    /// and each gives its last step and its mean loss.
+    pub fn thinned(&self, most: usize) -> Vec<(u64, f64)> {
+        let stretch = self.points.len().div_ceil(most.max(1)).max(1);
+        let point = |stretch: &[Point]| {
+            let mean = stretch.iter().map(|point| point.loss).sum::<f64>() / stretch.len() as f64;
+            (stretch.last().map_or(0, |point| point.step), mean)
+        };
+        self.points.chunks(stretch).map(point).collect()
+    }
+
     /// Writes `step,loss,lr,grad_norm,tokens,target_tokens`.
     pub fn write(&self, path: &Path) -> Result<()> {
         let failed = |error: csv::Error| Problem::new(format!("cannot write {}: {error}", path.display()));
@@ -61,5 +72,19 @@ impl Curve {
             writer.serialize(point).map_err(failed)?;
         }
         writer.flush().map_err(|e| Problem::io("write", path, &e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_curve_is_thinned_by_means() {
+        let point = |step| Point { step, loss: step as f64, lr: 0.1, grad_norm: 1.0, tokens: 1, target_tokens: 1 };
+        let curve = Curve { points: (1..=7).map(point).collect() };
+        assert_eq!(curve.thinned(3), [(3, 2.0), (6, 5.0), (7, 7.0)]);
+        assert_eq!(curve.thinned(7).len(), 7);
+        assert_eq!(Curve::default().thinned(3), []);
     }
 }

@@ -17,6 +17,15 @@ pub enum Schedule {
 }
 
 impl Schedule {
+    /// Its name in pipelines and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Constant => "constant",
+            Self::Linear => "linear",
+            Self::Cosine => "cosine",
+        }
+    }
+
     /// By how much the learning rate of step `step` (counted from 0) is multiplied: `step / warmup` during the
     /// warm-up, so that the first step of a warm-up moves nothing; afterwards, with
     /// `p = (step - warmup) / (steps - warmup)`, 1, `1 - p` or `(1 + cos πp) / 2`.

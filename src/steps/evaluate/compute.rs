@@ -3,16 +3,17 @@
 
 use serde_json::Value;
 
-use super::Params;
 use super::result::Arm;
+use super::{Params, certificate};
 use crate::error::{Problem, Result};
 use crate::ml::adapters::Arm as Adapters;
 use crate::ml::config::ModelConfig;
 use crate::ml::generate::Stop;
 use crate::ml::models::Model;
 use crate::ml::{device, generate, score};
+use crate::report::evidence::{Certificate, Effect};
 use crate::step::Context;
-use crate::steps::base;
+use crate::steps::{base, facts};
 use crate::task::answer;
 use crate::task::encode::Encoder;
 
@@ -76,15 +77,36 @@ impl Engine {
         })
     }
 
-    /// Which arm it is: the adapter's step, or `base`.
-    pub fn arm(&self, cx: &Context) -> Arm {
+    /// Which arm it is: the adapter's step, or `base`; an adapter is tried on the first of the prompts.
+    pub fn arm(&self, cx: &Context, prompts: &[&str]) -> Result<Arm> {
         let adapter = cx.optional("adapter");
-        Arm {
+        let certificate = match adapter {
+            Some(_) => Some(self.certificate(cx, prompts)?),
+            None => None,
+        };
+        Ok(Arm {
+            training: adapter.map(|adapter| facts::training(&adapter.path)).transpose()?.flatten(),
+            selection: adapter.map(|adapter| facts::selection(&adapter.path)).transpose()?.flatten(),
+            certificate,
             name: adapter.map_or_else(|| "base".to_owned(), |adapter| adapter.name.clone()),
             coordinates: adapter.map(|adapter| adapter.coordinates.clone()).unwrap_or_default(),
             adapters: self.adapters.describe().into_iter().map(|adapter| self.spelled_out(adapter)).collect(),
             trainable_parameters: self.adapters.trainable_parameters(),
+        })
+    }
+
+    fn certificate(&self, cx: &Context, prompts: &[&str]) -> Result<Certificate> {
+        let mut ids = Vec::new();
+        for prompt in prompts.iter().take(certificate::INPUTS) {
+            let context = self.encoder.prompt(prompt)?;
+            let fitted = self.encoder.fit(&context, &[], self.longest).ok_or_else(|| self.too_long())?;
+            ids.push(wide(&fitted.ids));
         }
+        let certificate = certificate::certify(self.model.as_ref(), &self.adapters, &ids)?;
+        if certificate.state != Effect::Active {
+            cx.warn(format!("the adapter does nothing: {}", certificate::told(&certificate)));
+        }
+        Ok(certificate)
     }
 
     /// An adapter on all layers does not name them; how many these are, only the base knows.

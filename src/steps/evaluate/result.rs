@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::error::{Problem, Result};
 use crate::metric::Scores;
+use crate::report::evidence::{Certificate, Selection, Training};
 
 /// The only value of [`Metrics::format`].
 pub const FORMAT: &str = "pipe/metrics@2";
@@ -65,6 +66,12 @@ pub struct Arm {
     pub adapters: Vec<Value>,
     /// Weights that were trained.
     pub trainable_parameters: u64,
+    /// What its training was given; `None` for the base, and for adapters from elsewhere.
+    pub training: Option<Training>,
+    /// Among what it was chosen, if it was.
+    pub selection: Option<Selection>,
+    /// What it does to the base; `None` for the base.
+    pub certificate: Option<Certificate>,
 }
 
 /// A figure with its full name.

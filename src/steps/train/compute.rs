@@ -16,16 +16,20 @@ use crate::ml::train::arms::{Recipe, train_arm};
 use crate::ml::train::batch::{Length, Limits, Plan};
 use crate::ml::train::curve::Curve;
 use crate::ml::{device, weights};
+use crate::report::evidence::{CurvePoint, Training};
 use crate::step::{Artifact, Context};
-use crate::steps;
+use crate::steps::{self, facts};
 use crate::task::encode::Encoder;
+
+/// The most points of the curve that stand beside an adapter.
+const POINTS: usize = 200;
 
 /// See [`super::Train`].
 pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     device::use_threads(cx.threads());
     let base = cx.input("model")?.clone();
     let config = ModelConfig::read(&base.path)?;
-    let data = cx.input("data")?;
+    let data = &cx.input("data")?.clone();
     let tokens = Tokens::read(&data.path)?;
     same_tokenizer(&tokens, data, &base, &config)?;
 
@@ -45,6 +49,7 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     // Digest, not path or step name: the adapter says which base it is for, and its bytes do not depend on names.
     let fingerprint = weights::fingerprint(&base.path)?;
     arm.save(&folder, Base { name: base.digest.as_str(), fingerprint: Some(fingerprint.as_str()) })?;
+    facts::write_training(&folder, &training(params, data, &tokens, &curve))?;
     curve.write(&cx.output("curve.csv"))?;
     let summary = json!({
         "trainable_parameters": arm.trainable_parameters(),
@@ -61,6 +66,25 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     say(cx, &curve);
     cx.figure("trainable_parameters", arm.trainable_parameters() as f64);
     Ok(())
+}
+
+/// What the training was given, for everyone who will compare the adapter.
+fn training(params: &Params, data: &Artifact, tokens: &Tokens, curve: &Curve) -> Training {
+    Training {
+        rows: tokens.rows() as u64,
+        epochs: params.steps.is_none().then_some(params.epochs),
+        steps: curve.points.len() as u64,
+        batch_size: u64::from(params.batch_size) * u64::from(params.accumulation),
+        tokens: curve.tokens(),
+        target_tokens: curve.target_tokens(),
+        lr: params.lr,
+        schedule: params.schedule.name().to_owned(),
+        seed: params.seed,
+        data: data.digest.as_str().to_owned(),
+        first_loss: curve.first_loss(),
+        last_loss: curve.last_loss(),
+        curve: curve.thinned(POINTS).into_iter().map(|(step, loss)| CurvePoint { step, loss }).collect(),
+    }
 }
 
 /// Ids mean nothing under another tokenizer, and nothing would fail: so it is refused.

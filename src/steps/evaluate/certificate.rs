@@ -1,0 +1,96 @@
+//! Whether an adapter does anything: its weights at every site, and the logits of a few prompts with and without it.
+//! It does not know tasks or gold.
+
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
+use crate::ml::adapters::{Arm, Change};
+use crate::ml::models::{Input, Model};
+use crate::report::evidence::{Certificate, Effect, Probe, Site, Tensors};
+
+/// How many prompts are tried: the first of the task.
+pub const INPUTS: usize = 16;
+
+/// Tries an adapter on prompts. By these rules, the first that holds:
+/// - untrained: its weights change nothing at any site, whatever their scale (LoRA's B is 0, IA3's vectors are 1);
+/// - disabled: they would, but are scaled by 0 everywhere;
+/// - no effect: no logit at the end of any prompt changes by more than the rounding of the base's numbers,
+///   ε · max |logit|;
+/// - active.
+///
+/// That an adapter is not loaded is no state here: a tensor without a place, or a place without a tensor, is an error.
+pub fn certify(model: &dyn Model, arm: &Arm, prompts: &[Vec<i64>]) -> Result<Certificate> {
+    let changes = arm.changes(model)?;
+    let (probe, rounding) = tch::no_grad(|| probe(model, arm, prompts));
+    let all = |test: fn(&Change) -> bool| changes.iter().all(test);
+    let (state, reason) = if all(|change| change.seat.idle) {
+        (
+            Effect::Untrained,
+            "веса не меняют базовую модель ни в одном месте: они такие же, как в начале обучения".to_owned(),
+        )
+    } else if all(|change| change.seat.idle || change.seat.off) {
+        (Effect::Disabled, "веса обучены, но их множитель везде равен нулю".to_owned())
+    } else if probe.max_logit_change <= rounding {
+        let change = probe.max_logit_change;
+        (
+            Effect::NoEffect,
+            format!("веса отличны от нуля, но логиты не меняются больше чем на округление ({change:.1e})"),
+        )
+    } else {
+        let active = changes.iter().filter(|change| !change.seat.idle && !change.seat.off).count();
+        (Effect::Active, format!("меняет базовую модель в {active} из {} мест", changes.len()))
+    };
+    let placed = arm.parameters().len() as u64;
+    let site = |change: &Change| Site {
+        name: change.name.clone(),
+        kind: change.kind.to_owned(),
+        delta_norm: change.norms.map(|(delta, _)| delta),
+        weight_norm: change.norms.map(|(_, weight)| weight),
+    };
+    Ok(Certificate {
+        state,
+        reason,
+        tensors: Tensors { placed, expected: placed },
+        sites: changes.iter().map(site).collect(),
+        probe: Some(probe),
+    })
+}
+
+/// A certificate in a line of English.
+pub fn told(certificate: &Certificate) -> &'static str {
+    match certificate.state {
+        Effect::Untrained => "its weights are as before training",
+        Effect::NotLoaded => "it is not loaded",
+        Effect::Disabled => "its scale is zero everywhere",
+        Effect::NoEffect => "no logit changes beyond rounding",
+        Effect::Active => "it changes logits",
+    }
+}
+
+/// Logits at the end of each prompt with and without the adapter, and how far rounding alone may move them.
+fn probe(model: &dyn Model, arm: &Arm, prompts: &[Vec<i64>]) -> (Probe, f64) {
+    let none = Arm::none();
+    let mut probe =
+        Probe { inputs: prompts.len() as u64, max_logit_change: 0.0, mean_logit_change: 0.0, argmax_flips: 0 };
+    let mut largest = 0.0_f64;
+    let mut epsilon = f64::from(f32::EPSILON);
+    for prompt in prompts {
+        // Alone, so that neither padding nor neighbours have a part in it.
+        let ids = Tensor::from_slice(prompt).unsqueeze(0).to_device(model.device());
+        let logits = |arm: &Arm| {
+            let hidden = model.hidden(&Input { ids: &ids, mask: None, dropout: None }, arm, None);
+            (model.logits(&hidden.select(1, -1)).to_kind(Kind::Double), hidden.kind())
+        };
+        let ((base, kind), (adapted, _)) = (logits(&none), logits(arm));
+        if kind == Kind::BFloat16 {
+            epsilon = 0.5_f64.powi(7);
+        }
+        let change = (&adapted - &base).abs();
+        probe.max_logit_change = probe.max_logit_change.max(change.max().double_value(&[]));
+        probe.mean_logit_change += change.mean(Kind::Double).double_value(&[]) / prompts.len() as f64;
+        let best = |logits: &Tensor| logits.argmax(-1, false).int64_value(&[0]);
+        probe.argmax_flips += u64::from(best(&base) != best(&adapted));
+        largest = largest.max(base.abs().max().double_value(&[]));
+    }
+    (probe, epsilon * largest)
+}
