@@ -21,4 +21,6 @@ pub mod random;
 #[cfg(feature = "torch")]
 pub mod score;
 #[cfg(feature = "torch")]
+mod steady;
+#[cfg(feature = "torch")]
 pub mod weights;
