@@ -17,6 +17,8 @@ pub mod generate;
 #[cfg(feature = "torch")]
 pub mod linear;
 #[cfg(feature = "torch")]
+pub mod probe;
+#[cfg(feature = "torch")]
 pub mod random;
 #[cfg(feature = "torch")]
 pub mod score;
