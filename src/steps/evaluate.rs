@@ -6,6 +6,8 @@ pub mod certificate;
 #[cfg(feature = "torch")]
 mod compute;
 mod gold;
+#[cfg(feature = "torch")]
+pub(super) mod loaded;
 pub mod nerus;
 pub mod result;
 pub mod terra;
@@ -270,7 +272,7 @@ fn answer_nerus(_: &Params, _: &mut Context, _: &[nerus::Item], _: About) -> Res
 
 /// Writes the result of TERRa and records its figures.
 pub fn write_terra(cx: &mut Context, records: &[terra::Record], arm: Arm, about: About) -> Result<()> {
-    let folder = fresh(cx)?;
+    let folder = fresh(cx, FOLDER)?;
     terra::write(&folder, records)?;
     finish(
         cx,
@@ -295,7 +297,7 @@ pub fn write_terra(cx: &mut Context, records: &[terra::Record], arm: Arm, about:
 
 /// Writes the result of Nerus and records its figures.
 pub fn write_nerus(cx: &mut Context, records: &[nerus::Record], arm: Arm, about: About) -> Result<()> {
-    let folder = fresh(cx)?;
+    let folder = fresh(cx, FOLDER)?;
     nerus::write(&folder, records)?;
     finish(
         cx,
@@ -319,18 +321,20 @@ pub fn write_nerus(cx: &mut Context, records: &[nerus::Record], arm: Arm, about:
 }
 
 /// What the result is made from, by content.
-fn inputs(cx: &Context) -> BTreeMap<String, String> {
-    let ports = ["model", "data", "adapter"].into_iter();
+pub(super) fn inputs(cx: &Context) -> BTreeMap<String, String> {
+    let ports = ["model", "data", "text", "adapter"].into_iter();
     ports.filter_map(|port| Some((port.to_owned(), cx.optional(port)?.digest.as_str().to_owned()))).collect()
 }
 
-fn fresh(cx: &Context) -> Result<std::path::PathBuf> {
-    let folder = cx.output(FOLDER);
+/// The result's folder, made.
+pub(super) fn fresh(cx: &Context, folder: &str) -> Result<std::path::PathBuf> {
+    let folder = cx.output(folder);
     fs::create_dir_all(&folder).map_err(|e| Problem::io("create", &folder, &e))?;
     Ok(folder)
 }
 
-fn finish(cx: &mut Context, folder: &FilePath, metrics: Metrics) -> Result<()> {
+/// Writes metrics and certificate, and records the figures.
+pub(super) fn finish(cx: &mut Context, folder: &FilePath, metrics: Metrics) -> Result<()> {
     metrics.write(folder)?;
     if let Some(certificate) = &metrics.arm.certificate {
         json::write(&folder.join("certificate.json"), certificate)?;

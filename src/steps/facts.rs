@@ -15,10 +15,11 @@ use crate::report::evidence::{Selection, Training};
 const MOST_BYTES: u64 = 4 << 20;
 
 /// A file of facts: its name, and the format that stands in it.
-struct File(&'static str, &'static str);
+pub struct File(pub &'static str, &'static str);
 
 const TRAINING: File = File("pipe_training.json", "pipe training 1");
-const SELECTION: File = File("pipe_selection.json", "pipe selection 1");
+/// Among what an adapter was chosen.
+pub const SELECTION: File = File("pipe_selection.json", "pipe selection 1");
 
 #[derive(Serialize, Deserialize)]
 struct Document<T> {

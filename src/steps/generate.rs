@@ -27,6 +27,10 @@ pub struct Params {
     #[serde(default = "text_bytes")]
     #[schemars(range(min = 1000, max = 100_000_000))]
     pub text_bytes: usize,
+    /// Bytes of text to hold out, at least, before lines that `text` has as well are left out.
+    #[serde(default = "held_text_bytes")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub held_text_bytes: usize,
     /// Documents of the Nerus train split (3 to 8 sentences each).
     #[serde(default = "nerus_train")]
     #[schemars(range(min = 1, max = 20_000))]
@@ -60,6 +64,9 @@ pub struct Params {
 fn text_bytes() -> usize {
     400_000
 }
+fn held_text_bytes() -> usize {
+    40_000
+}
 fn nerus_train() -> usize {
     400
 }
@@ -90,13 +97,15 @@ impl Kind for Generate {
     const NAME: &'static str = "generate";
     // 1: first version.
     // 2: more kinds of sentences and events for the base's domain; premises of one event; more negations.
-    const VERSION: u32 = 2;
+    // 3: text to hold out.
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str =
         "Makes Russian data from a seed: documents with entities, premise–hypothesis pairs, and plain text";
     const EXAMPLE: &'static str = "data:\n  uses: generate\n  with:\n    seed: 1\n    nerus_train: 400\n";
     const INPUTS: &'static [Input] = &[];
     const OUTPUTS: &'static [Output] = &[
         output("text", "text.txt", "Plain text, one paragraph a line"),
+        output("held_text", "held_text.txt", "Plain text of the same kind that is not in `text`"),
         output("base_terra", "base_terra.jsonl", "Pairs of another domain than the splits, for the base"),
         output("base_nerus", "base_nerus.conllu", "Documents of another domain than the splits, for the base"),
         output("nerus_train", "nerus_train.conllu", "News with entities to train on"),
@@ -134,7 +143,13 @@ impl Kind for Generate {
             cx.check_cancelled()?;
             if name == "nerus_test" {
                 let unseen = made.iter().flatten().map(Sentence::text).collect();
-                write(cx, "text.txt", &prose::text(&mut cx.rng(params.seed, "text"), params.text_bytes, &unseen))?;
+                let text = prose::text(&mut cx.rng(params.seed, "text"), params.text_bytes, &unseen);
+                let held = prose::text(&mut cx.rng(params.seed, "held_text"), params.held_text_bytes, &unseen);
+                let known: BTreeSet<&str> = text.lines().collect();
+                let held: String =
+                    held.lines().filter(|line| !known.contains(line)).map(|line| format!("{line}\n")).collect();
+                write(cx, "text.txt", &text)?;
+                write(cx, "held_text.txt", &held)?;
             }
         }
         Ok(())

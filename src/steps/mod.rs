@@ -6,8 +6,10 @@ pub mod compare;
 pub mod download;
 pub mod evaluate;
 pub mod generate;
+pub mod perplexity;
 pub mod pretrain;
 pub mod render;
+pub mod select;
 pub mod shortcuts;
 pub mod split;
 pub mod tokenize;
@@ -39,6 +41,8 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &kind::<tokenize::Tokenize>(),
     &kind::<train::Train>(),
     &kind::<evaluate::Evaluate>(),
+    &kind::<select::Select>(),
+    &kind::<perplexity::Perplexity>(),
     &kind::<shortcuts::Shortcuts>(),
     &kind::<compare::Compare>(),
     &kind::<render::Render>(),

@@ -16,7 +16,7 @@ use super::optimiser::optimised;
 #[cfg(not(feature = "torch"))]
 use super::without_torch as compute;
 use crate::error::{Path, Problem, Result};
-use crate::ml::adapters::{AdapterParams, parameter_count};
+use crate::ml::adapters::{AdapterParams, matching, parameter_count};
 use crate::ml::config::ModelConfig;
 use crate::ml::device::Dtype;
 use crate::step::{Arity, Context, Input, Kind, Machine, Outlook, Output, Share};
@@ -31,6 +31,10 @@ optimised! {
 pub struct Params {
     /// The adapters: `lora`, `ia3`, `mlp`, or `mlp` with one of the others.
     pub adapter: AdapterParams,
+    /// Another adapter whose number of parameters this one shall have: `rank` or `hidden_size` is then solved for, to
+    /// the nearest, and what stands there is not used.
+    #[serde(default)]
+    pub match_parameters: Option<AdapterParams>,
     /// How many times every row is seen; not used where `steps` is given.
     #[serde(default = "defaults::epochs")]
     #[schemars(range(min = 1, max = 10_000))]
@@ -62,6 +66,16 @@ pub struct Params {
     #[serde(default)]
     pub dtype: Dtype,
 }
+}
+
+impl Params {
+    /// The adapter in its size on a base of this shape.
+    fn adapter_for(&self, config: &ModelConfig) -> Result<AdapterParams> {
+        match &self.match_parameters {
+            Some(other) => matching::matched(&self.adapter, other, config),
+            None => Ok(self.adapter.clone()),
+        }
+    }
 }
 
 mod defaults {
@@ -120,6 +134,10 @@ impl Kind for Train {
 
     fn check(params: &Params) -> Vec<Problem> {
         let mut problems = params.adapter.check(&Path::root().key("adapter"));
+        if let Some(other) = &params.match_parameters {
+            problems.extend(other.check(&Path::root().key("match_parameters")));
+            problems.extend(matching::problem(&params.adapter));
+        }
         let (length, what) = match params.schedule_steps {
             Some(steps) => (Some(steps), "schedule"),
             None => (params.steps, "run"),
@@ -139,7 +157,7 @@ impl Kind for Train {
         let Some(config) = base.and_then(|config| ModelConfig::from_value(config).ok()) else {
             return Outlook::default();
         };
-        match parameter_count(&params.adapter, &config) {
+        match params.adapter_for(&config).and_then(|adapter| parameter_count(&adapter, &config)) {
             Ok(count) => {
                 Outlook { facts: BTreeMap::from([("trainable_parameters".to_owned(), count)]), ..Outlook::default() }
             }

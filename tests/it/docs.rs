@@ -188,7 +188,7 @@ fn pipelines_write_what_they_share_the_same() {
         assert_eq!(value, &ablation["params"][name], "the parameter `{name}`");
     }
     // In the ablation these have cells.
-    let own = ["lora", "mlp", "terra", "nerus", "comparison"];
+    let own = ["lora", "mlp", "terra", "nerus", "text", "comparison"];
     for (name, step) in comparison["steps"].as_object().expect("steps") {
         assert!(own.contains(&name.as_str()) || *step == ablation["steps"][name], "the step `{name}`");
     }

@@ -11,6 +11,7 @@ mod cache;
 mod certificate;
 #[cfg(unix)]
 mod command;
+mod compare;
 mod corpus;
 mod data_steps;
 mod docs;

@@ -2,6 +2,7 @@
 //! It does not know architectures: a site's name, width and layer are all it sees.
 
 mod count;
+pub mod matching;
 mod non_linearity;
 pub mod params;
 pub mod targets;

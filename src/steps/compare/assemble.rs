@@ -55,7 +55,7 @@ pub fn assemble(params: &Params, all: &[Labelled], shortcuts: &[Shortcuts]) -> R
 fn provenance(all: &[Labelled]) -> Provenance {
     let mut known = Provenance::default();
     for metrics in all.iter().map(|one| &one.result.metrics) {
-        for (port, name) in [("model", "model"), ("data", metrics.task.as_str())] {
+        for (port, name) in [("model", "model"), ("data", metrics.task.as_str()), ("text", metrics.task.as_str())] {
             known.data.extend(metrics.inputs.get(port).map(|digest| (name.to_owned(), digest.clone())));
         }
         known.environment.extend(metrics.environment.clone());
@@ -114,7 +114,7 @@ fn task(
         shortcuts: Vec::new(),
         leaks: None,
         variants: Vec::new(),
-        findings: findings(&main),
+        findings: findings(arms, &main),
         examples: examples::examples(&arms.arms, &by_arm),
     };
     for (name, results) in &by_arm {
@@ -240,9 +240,25 @@ fn subset(task: &Task, results: &Results, ids: &std::collections::BTreeSet<Strin
     figures
 }
 
-/// What was found about the data; every arm saw the same.
-fn findings(results: &[&Labelled]) -> Vec<Finding> {
+/// What was found about the data; every arm saw the same. An arm that was chosen on these very data is ahead of others
+/// by that alone.
+fn findings(arms: &Arms, results: &[&Labelled]) -> Vec<Finding> {
     let mut all: Vec<Finding> = Vec::new();
+    for one in results {
+        let metrics = &one.result.metrics;
+        let Some(selection) = &metrics.arm.selection else { continue };
+        if metrics.inputs.get("data") == Some(&selection.split) {
+            let (name, _) = arms.member(&metrics.arm.name);
+            let title = arms.arms.iter().find(|arm| arm.name == name).map_or(name, |arm| arm.title.as_str());
+            all.push(Finding {
+                code: "chosen_on_test".to_owned(),
+                severity: "warning".to_owned(),
+                count: metrics.n,
+                text: format!("{title}: настройки выбраны на этих же данных, поэтому его результат завышен"),
+                examples: Vec::new(),
+            });
+        }
+    }
     for finding in results.iter().flat_map(|one| &one.result.metrics.findings) {
         if !all.contains(finding) {
             all.push(finding.clone());

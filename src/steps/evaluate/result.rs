@@ -20,7 +20,7 @@ pub const FORMAT: &str = "pipe/metrics@2";
 pub struct Metrics {
     /// Always [`FORMAT`].
     pub format: String,
-    /// `terra` or `nerus`.
+    /// `terra`, `nerus` or `text`.
     pub task: String,
     /// True if a generator made the data.
     pub generated: bool,
@@ -79,11 +79,11 @@ pub struct Arm {
 /// A figure with its full name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metric {
-    /// `accuracy`, `precision`, `recall` or `f1`.
+    /// `accuracy`, `precision`, `recall` or `f1`; of text `loss` and `perplexity`.
     pub name: String,
     /// `macro`, `micro`, `macro_types` or `mean_documents`; none where there is nothing to average.
     pub average: Option<String>,
-    /// The figure, 0..=1.
+    /// The figure: 0..=1, but for `loss` (nats per id) and `perplexity`.
     pub value: f64,
 }
 

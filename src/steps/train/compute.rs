@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Params;
 use super::listener::Listener;
 use crate::error::{Problem, Result};
-use crate::ml::adapters::{Arm, Base};
+use crate::ml::adapters::{AdapterParams, Arm, Base, parameter_count};
 use crate::ml::config::ModelConfig;
 use crate::ml::tokens::Tokens;
 use crate::ml::train::arms::{Recipe, train_arm};
@@ -37,7 +37,13 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
         let options: Vec<String> = config.dropout.iter().map(|(name, share)| format!("`{name}` {share}")).collect();
         cx.note(format!("the base is frozen: its own dropout ({}) is not applied", options.join(", ")));
     }
-    let arm = Arm::init(&params.adapter, model.as_ref(), &mut cx.rng(params.seed, "adapter"))?;
+    let adapter = params.adapter_for(&config)?;
+    let arm = Arm::init(&adapter, model.as_ref(), &mut cx.rng(params.seed, "adapter"))?;
+
+    if let Some(other) = &params.match_parameters {
+        let (own, wanted) = (arm.trainable_parameters(), parameter_count(other, &config)?);
+        cx.note(format!("{} parameters for {wanted}: {}", own, size(&adapter)));
+    }
 
     let plan = plan(params, cx, &tokens)?;
     let recipe = recipe(params, plan.steps.len() as u64);
@@ -65,6 +71,15 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     say(cx, &curve);
     cx.figure("trainable_parameters", arm.trainable_parameters() as f64);
     Ok(())
+}
+
+/// The size that was solved for.
+fn size(adapter: &AdapterParams) -> String {
+    match (&adapter.lora, &adapter.mlp) {
+        (Some(lora), _) => format!("rank {}", lora.rank),
+        (None, Some(mlp)) => format!("hidden_size {}", mlp.hidden_size),
+        (None, None) => String::new(),
+    }
 }
 
 /// What the training was given, for everyone who will compare the adapter.

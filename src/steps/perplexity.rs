@@ -1,0 +1,108 @@
+//! `perplexity`: how well a model, bare or with an adapter, still foresees running text: what adapters make it forget.
+//! It does not know tasks: text is only read, and the loss of each block kept.
+
+#[cfg(feature = "torch")]
+mod compute;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::ml::device::Dtype;
+use crate::step::{Arity, Context, Input, Kind, Machine, Output, Share};
+
+/// The step kind.
+pub struct Perplexity;
+
+/// What to read, and how.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// The ids of a block: what stands before it is not seen, and its first id is not foreseen.
+    #[serde(default = "block")]
+    #[schemars(range(min = 2, max = 32_768))]
+    pub block: u32,
+    /// Only the first so many documents: files of a folder, or lines of a file.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub limit: Option<u64>,
+    /// Only the first so many ids of each document.
+    #[serde(default)]
+    #[schemars(range(min = 2))]
+    pub per_document: Option<u64>,
+    /// The most ids, padding included, that go through the model at once. More is faster and takes more memory.
+    #[serde(default = "batch_tokens")]
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub batch_tokens: u32,
+    /// The precision of the base: `auto`, `f32` or `bf16`.
+    #[serde(default)]
+    pub dtype: Dtype,
+}
+
+fn block() -> u32 {
+    256
+}
+fn batch_tokens() -> u32 {
+    4096
+}
+
+const FOLDER: &str = "result";
+
+impl Kind for Perplexity {
+    const NAME: &'static str = "perplexity";
+    /// 1: the loss of blocks, in nats per id.
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "Measures the loss of a model, bare or with an adapter, on running text";
+    const EXAMPLE: &'static str = "lora_text:\n  uses: perplexity\n  in: { model: base, adapter: lora, text: held_text }\n  with: { block: 256 }\n";
+    const INPUTS: &'static [Input] = &[
+        Input {
+            name: "model",
+            arity: Arity::One,
+            named: false,
+            doc: "The base: a folder in Hugging Face's layout with its tokenizer",
+        },
+        Input {
+            name: "text",
+            arity: Arity::One,
+            named: false,
+            doc: "Text that nothing was trained on: a file, whose lines are documents, or a folder of files, which are documents",
+        },
+        Input {
+            name: "adapter",
+            arity: Arity::Optional,
+            named: true,
+            doc: "The adapter of this arm; without it the base alone is measured",
+        },
+    ];
+    const OUTPUTS: &'static [Output] = &[Output {
+        name: "result",
+        file: FOLDER,
+        doc: "A folder with metrics.json, records.csv and, of an adapter, certificate.json, as `evaluate` writes them",
+    }];
+    type Params = Params;
+    const TORCH: bool = true;
+
+    fn environment(_params: &Params, machine: &Machine) -> BTreeMap<String, String> {
+        machine.torch_environment()
+    }
+
+    fn share(_params: &Params) -> Share {
+        Share::Half
+    }
+
+    fn run(params: &Params, cx: &mut Context) -> Result<()> {
+        run(params, cx)
+    }
+}
+
+#[cfg(feature = "torch")]
+fn run(params: &Params, cx: &mut Context) -> Result<()> {
+    compute::run(params, cx)
+}
+
+#[cfg(not(feature = "torch"))]
+fn run(_: &Params, _: &mut Context) -> Result<()> {
+    Err(super::without_torch::problem())
+}
