@@ -84,6 +84,7 @@ pub fn decision(comparison: &Comparison) -> Option<Decision> {
             points.push(line);
         }
     }
+    points.extend(outdone(deciding, &candidates));
     points.extend(cautions(comparison, &candidates));
     Some(Decision { text, points, arms: candidates.iter().map(|arm| arm.name.clone()).collect() })
 }
@@ -122,6 +123,27 @@ fn undetected(task: &Task) -> Option<String> {
     let found: Vec<f64> = task.tests.iter().filter(|test| test.against == BASE).filter_map(smallest).collect();
     let most = found.into_iter().reduce(f64::max)?;
     Some(format!("разницу долей правильных ответов меньше {most:.3} при этом числе примеров обычно не обнаружить"))
+}
+
+/// Rules without a model that reach more than an arm.
+fn outdone(task: &Task, arms: &[&Arm]) -> Vec<String> {
+    let value = |arm: &Arm| task.figure(&arm.name, &task.metric);
+    let ahead = |arm: &&&Arm, rule: f64| value(arm).is_some_and(|value| value <= rule);
+    let told = |shortcut: &super::evidence::Shortcut| {
+        let rule = *shortcut.figures.get(&task.metric)?;
+        let behind: Vec<&Arm> = arms.iter().filter(|arm| ahead(arm, rule)).copied().collect();
+        (!behind.is_empty()).then(|| {
+            format!(
+                "на датасете {} правило без модели («{}») даёт {} {}: не меньше, чем {}",
+                task.title,
+                shortcut.title,
+                wording::metric(&task.metric),
+                super::delta::figure(rule),
+                titles(&behind)
+            )
+        })
+    };
+    task.shortcuts.iter().filter_map(told).collect()
 }
 
 /// Arms that were chosen among different numbers of trials.

@@ -72,7 +72,7 @@ fn of_task(comparison: &Comparison, task: &Task, settings: &Settings) -> Vec<Str
         let title = &comparison.arms.iter().find(|arm| arm.name == test.arm)?.title;
         let least = pair.detectable.map_or_else(|| "нет".to_owned(), |least| format!("{least:.3}"));
         Some(format!(
-            "{title}: исправлено {}, испорчено {}; точный критерий Макнемара p = {}; обнаружимая разница {least}",
+            "{title}: исправлено {}, испорчено {}; точный критерий Макнемара p {}; обнаружимая разница {least}",
             pair.fixed,
             pair.broken,
             verdicts::p_value(pair.exact_p)
@@ -87,7 +87,7 @@ fn of_task(comparison: &Comparison, task: &Task, settings: &Settings) -> Vec<Str
     if let Some(leaks) = &task.leaks {
         let what = if leaks.what == "premise" { "посылка" } else { "предложение" };
         lines.push(format!("{what} есть и в обучающих данных: {} из {}", leaks.shared, leaks.total));
-        for arm in shown(comparison) {
+        for arm in shown(comparison).filter(|_| leaks.shared > 0) {
             if let Some(found) = leaks.leak_free.get(&arm.name).filter(|found| !found.is_empty()) {
                 let rest = leaks.total - leaks.shared;
                 lines.push(format!("{} на остальных {rest}: {}", arm.title, figures(found, task)));

@@ -70,25 +70,30 @@ impl<'a> Standing<'a> {
         let winner = unbeaten.iter().copied().find(|arm| beats_all(arm));
         Self { ranked, better, worse, unbeaten, winner }
     }
+
+    /// True if the arm is shown to be as good as the base.
+    fn is_kept(&self, task: &Task, arm: &Arm) -> bool {
+        beside(task, &arm.name, BASE).is_some_and(|test| test.verdict == Verdict::Equivalent)
+    }
 }
 
 /// `F1 +0.0512 [+0.0101; +0.0934], p = 0.012 (Холм 0.024) — лучше`.
 pub fn told(task: &Task, test: &Test) -> String {
     format!(
-        "{} {} [{}; {}], p = {} (Холм {}) — {}",
+        "{} {} [{}; {}], p {} (Холм {}) — {}",
         wording::metric(&task.metric),
         signed(test.difference, 4),
         signed(test.interval.low, 4),
         signed(test.interval.high, 4),
         p_value(test.p),
-        p_value(test.p_holm),
+        p_value(test.p_holm).trim_start_matches("= "),
         word(test.verdict)
     )
 }
 
-/// `0.012`, or `< 0.001`.
+/// `= 0.012`, or `< 0.001`.
 pub fn p_value(p: f64) -> String {
-    if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
+    if p < 0.001 { "< 0.001".to_owned() } else { format!("= {p:.3}") }
 }
 
 /// The conclusion about a task: who is better than the base, and whether one of them is better than all.
@@ -115,7 +120,17 @@ pub fn conclusion(comparison: &Comparison, task: &Task) -> String {
             format!("{place} ни для одного адаптера не показано, что он лучше базовой модели по {metric}{losses}.")
         }
         (0, _) => match standing.worse.as_slice() {
-            [] => format!("{place} ухудшения по {metric} ни для одного адаптера не показано."),
+            [] => {
+                let kept: Vec<&Arm> =
+                    standing.ranked.iter().copied().filter(|arm| standing.is_kept(task, arm)).collect();
+                let margin = task.tests.first().map_or(0.0, |test| test.equivalence.margin);
+                let kept = match kept.as_slice() {
+                    [] => format!("; что разница меньше {margin}, не показано тоже"),
+                    kept if kept.len() == standing.ranked.len() => format!("; разница меньше {margin}"),
+                    kept => format!("; разница меньше {margin} показана для {}", names(kept)),
+                };
+                format!("{place} ухудшения по {metric} ни для одного адаптера не показано{kept}.")
+            }
             worse => format!("{place} хуже базовой модели по {metric}: {}.", names(worse)),
         },
         (_, 0 | 1) => format!("{place} лучше базовой модели по {metric}: {}{losses}.", names(&standing.better)),
