@@ -4,6 +4,7 @@
 mod adapters;
 mod examples;
 mod spans;
+mod summary;
 mod table;
 mod tasks;
 
@@ -26,6 +27,8 @@ pub struct Page {
     pub title: String,
     /// What was compared, in a line: tasks with their sizes.
     pub subtitle: String,
+    /// The verdicts at a glance; none without tests.
+    pub overview: Option<Table>,
     /// What each adapter does; none where that is not known.
     pub certificates: Option<Certificates>,
     /// What each training was given; none where that is not known.
@@ -43,6 +46,7 @@ pub fn page(comparison: &Comparison) -> Page {
     Page {
         title: title(comparison),
         subtitle: subtitle(comparison),
+        overview: summary::overview(comparison),
         certificates: adapters::certificates(comparison),
         budgets: adapters::budgets(comparison),
         tasks: comparison.tasks.iter().map(|task| tasks::task(comparison, task)).collect(),

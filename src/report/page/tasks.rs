@@ -260,7 +260,8 @@ fn test_table(caption: String, tests: Vec<(String, Test, bool)>, plot: Option<&P
     })
 }
 
-fn verdict(test: &Test) -> Cell {
+/// The word of a verdict with its sign.
+pub fn verdict(test: &Test) -> Cell {
     use crate::report::evidence::Verdict;
     let sign = match test.verdict {
         Verdict::Better => "▲",
