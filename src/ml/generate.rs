@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::adapters::Arm;
 use super::models::{Input, KvCache, Model, check_ids, check_length};
+use super::steady::Steady;
 use crate::error::{Problem, Result};
 
 /// What came after a prompt.
@@ -17,7 +18,8 @@ pub struct Generated {
 }
 
 /// The likeliest next id after each prompt, again and again, until a stop id or the limit. The answers stand in the
-/// order of the prompts; an empty one is an error. At most `batch_tokens` ids are in the model at once, those to come
+/// order of the prompts; an empty one is an error. On the CPU in f32 an answer does not depend on the other prompts nor on
+/// `batch_tokens`; see [`super::steady`]. At most `batch_tokens` ids are in the model at once, those to come
 /// counted in (but at least one row). `on_progress` is told how many prompts are finished; its error ends
 /// the generation.
 pub fn greedy(
@@ -62,15 +64,17 @@ pub fn greedy_until(
     // Prompts of like length together: less padding. The sort is stable, so batches do not depend on chance.
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by_key(|&i| prompts[i].len());
+    let steady = Steady::of(model, max_new_tokens);
     let mut from = 0;
     while from < order.len() {
         let mut to = from + 1;
         while to < order.len()
+            && steady.together(prompts[order[from]].len(), prompts[order[to]].len())
             && (to + 1 - from).saturating_mul(prompts[order[to]].len().saturating_add(max_new_tokens)) <= batch_tokens
         {
             to += 1;
         }
-        let limits = Limits { max_new_tokens, stop };
+        let limits = Limits { max_new_tokens, stop, steady };
         let mut alive = || on_progress(from);
         tch::no_grad(|| one_batch(model, arm, prompts, &order[from..to], &limits, &mut answers, &mut alive))?;
         on_progress(to)?;
@@ -83,6 +87,7 @@ pub fn greedy_until(
 struct Limits<'a> {
     max_new_tokens: usize,
     stop: &'a Stop<'a>,
+    steady: Steady,
 }
 
 fn one_batch(
@@ -95,16 +100,20 @@ fn one_batch(
     alive: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
     let device = model.device();
-    let width = batch.iter().map(|&i| prompts[i].len()).max().unwrap_or(0);
-    let ragged = batch.iter().any(|&i| prompts[i].len() != width);
+    let steady = limits.steady;
+    let width = steady.length(batch.iter().map(|&i| prompts[i].len()).max().unwrap_or(0));
+    // Another kernel reads a mask: if one row has one, all have it.
+    let ragged = steady.holds() || batch.iter().any(|&i| prompts[i].len() != width);
+    let count = steady.sequences(batch.len(), 1);
     let (mut ids, mut real) = (Vec::new(), Vec::new());
-    for &i in batch {
+    // What fills the batch says what the first row says, and nobody listens.
+    for &i in batch.iter().chain(std::iter::repeat_n(&batch[0], count - batch.len())) {
         let padding = width - prompts[i].len();
         // Padding stands on the left, so that every row's next id comes at the same position. Any id does.
         ids.extend(std::iter::repeat_n(0, padding).chain(prompts[i].iter().copied()));
         real.extend((0..width).map(|t| t >= padding));
     }
-    let shape = [batch.len() as i64, width as i64];
+    let shape = [count as i64, width as i64];
     let mut ids = Tensor::from_slice(&ids).view(shape).to_device(device);
     let mut mask = Tensor::from_slice(&real).view(shape).to_device(device);
     let mut rows: Vec<usize> = batch.to_vec();
@@ -135,13 +144,14 @@ fn one_batch(
         }
         ids = next.unsqueeze(1);
         if kept.len() < rows.len() {
+            rows = kept.iter().map(|&at| rows[at as usize]).collect();
+            kept.resize(steady.sequences(kept.len(), 1), kept[0]);
             let keep = Tensor::from_slice(&kept).to_device(device);
             ids = ids.index_select(0, &keep);
             mask = mask.index_select(0, &keep);
             cache.keep(&keep);
-            rows = kept.iter().map(|&at| rows[at as usize]).collect();
         }
-        let one = Tensor::ones([rows.len() as i64, 1], (Kind::Bool, device));
+        let one = Tensor::ones([mask.size()[0], 1], (Kind::Bool, device));
         mask = Tensor::cat(&[&mask, &one], 1);
     }
     Ok(())

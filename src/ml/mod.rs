@@ -17,8 +17,12 @@ pub mod generate;
 #[cfg(feature = "torch")]
 pub mod linear;
 #[cfg(feature = "torch")]
+pub mod probe;
+#[cfg(feature = "torch")]
 pub mod random;
 #[cfg(feature = "torch")]
 pub mod score;
+#[cfg(feature = "torch")]
+mod steady;
 #[cfg(feature = "torch")]
 pub mod weights;

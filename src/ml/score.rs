@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 
 use super::adapters::Arm;
 use super::models::{Input, Model, check_ids, check_length};
+use super::steady::Steady;
 use crate::error::{Problem, Result};
 
 /// How likely a continuation is.
@@ -47,13 +48,17 @@ pub fn log_likelihoods(
     let mut rows: Vec<(Vec<i64>, Vec<usize>)> = readers.into_iter().collect();
     rows.sort_by_key(|(read, _)| read.len());
     let mut scores = vec![Score { sum: 0.0, tokens: Vec::new(), is_greedy: false }; items.len()];
+    let steady = Steady::of(model, 0);
     let (mut from, mut finished) = (0, 0);
     while from < rows.len() {
         let mut to = from + 1;
-        while to < rows.len() && (to + 1 - from) * rows[to].0.len() <= batch_tokens {
+        while to < rows.len()
+            && steady.together(rows[from].0.len(), rows[to].0.len())
+            && (to + 1 - from) * steady.length(rows[to].0.len()) <= batch_tokens
+        {
             to += 1;
         }
-        tch::no_grad(|| one_batch(model, arm, items, &rows[from..to], &mut scores))?;
+        tch::no_grad(|| one_batch(model, arm, items, &rows[from..to], steady, &mut scores))?;
         finished += rows[from..to].iter().map(|(_, readers)| readers.len()).sum::<usize>();
         on_progress(finished)?;
         from = to;
@@ -66,11 +71,13 @@ fn one_batch(
     arm: &Arm,
     items: &[(Vec<i64>, Vec<i64>)],
     rows: &[(Vec<i64>, Vec<usize>)],
+    steady: Steady,
     scores: &mut [Score],
 ) -> Result<()> {
     let device = model.device();
-    let width = rows.iter().map(|(read, _)| read.len()).max().unwrap_or(0);
-    let mut ids = Vec::with_capacity(rows.len() * width);
+    let width = steady.length(rows.iter().map(|(read, _)| read.len()).max().unwrap_or(0));
+    let count = steady.sequences(rows.len(), width);
+    let mut ids = Vec::with_capacity(count * width);
     // Positions in [B · T] whose next id is scored, those ids, and whose they are.
     let (mut positions, mut targets, mut owners) = (Vec::new(), Vec::new(), Vec::new());
     for (b, (read, readers)) in rows.iter().enumerate() {
@@ -87,18 +94,23 @@ fn one_batch(
             }
         }
     }
-    let ids = Tensor::from_slice(&ids).view([rows.len() as i64, width as i64]).to_device(device);
+    // What fills the batch, and the positions below, is read by nobody.
+    ids.resize(count * width, 0);
+    let wanted = positions.len();
+    positions.resize(steady.rows(wanted), positions[0]);
+    targets.resize(positions.len(), targets[0]);
+    let ids = Tensor::from_slice(&ids).view([count as i64, width as i64]).to_device(device);
     let hidden = model.hidden(&Input { ids: &ids, mask: None, dropout: None }, arm, None);
     let positions = Tensor::from_slice(&positions).to_device(device);
-    let wanted = hidden.flatten(0, 1).index_select(0, &positions); // [N, H]
-    let log_p = model.logits(&wanted).log_softmax(-1, Kind::Float); // [N, V]
+    let ends = hidden.flatten(0, 1).index_select(0, &positions); // [N, H]
+    let log_p = model.logits(&ends).log_softmax(-1, Kind::Float); // [N, V]
     let best = log_p.argmax(-1, false);
     let target = Tensor::from_slice(&targets).to_device(device);
     let picked = log_p.gather(1, &target.unsqueeze(1), false).squeeze_dim(1).to_kind(Kind::Double);
     let unreadable = |e| Problem::new(format!("cannot read the log-likelihoods: {e}"));
     let picked = Vec::<f64>::try_from(picked).map_err(unreadable)?;
     let best = Vec::<i64>::try_from(best).map_err(unreadable)?;
-    if picked.iter().any(|p| p.is_nan()) {
+    if picked[..wanted].iter().any(|p| p.is_nan()) {
         return Err(Problem::new("the model's log-likelihoods are not numbers")
             .help("its weights or its adapter's hold NaN or infinity, or overflow"));
     }

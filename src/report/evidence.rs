@@ -277,7 +277,7 @@ pub struct Shortcut {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Leaks {
-    /// `premise` or `document`.
+    /// `premise` or `sentence`.
     pub what: String,
     /// Items that share one with the training data.
     pub shared: u64,

@@ -85,7 +85,7 @@ fn of_task(comparison: &Comparison, task: &Task, settings: &Settings) -> Vec<Str
         lines.push(format!("без модели, {}: {}", shortcut.title, figures(&shortcut.figures, task)));
     }
     if let Some(leaks) = &task.leaks {
-        let what = if leaks.what == "document" { "документ" } else { "посылка" };
+        let what = if leaks.what == "premise" { "посылка" } else { "предложение" };
         lines.push(format!("{what} есть и в обучающих данных: {} из {}", leaks.shared, leaks.total));
         for arm in shown(comparison) {
             if let Some(found) = leaks.leak_free.get(&arm.name).filter(|found| !found.is_empty()) {

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::json;
 use crate::error::{Path, Problem, Result};
 use crate::report::comparison::{Comparison, Role};
 use crate::report::evidence::Settings;
@@ -165,7 +166,7 @@ impl Kind for Compare {
                 }
             }
         }
-        let text = to_json(&comparison)?;
+        let text = json::text(&comparison)?;
         // What was assembled from outside data must hold what every reader of a comparison relies on.
         Comparison::read(&text, "comparison.json")?;
         let view = view(&comparison);
@@ -176,7 +177,7 @@ impl Kind for Compare {
             "recommendations": view.recommendations,
         });
         write(cx, "comparison.json", &text)?;
-        write(cx, "conclusions.json", &to_json(&conclusions)?)?;
+        write(cx, "conclusions.json", &json::text(&conclusions)?)?;
         write(cx, "differences.csv", &export::differences(&comparison)?)?;
         write(cx, "grid.csv", &export::grid(&comparison)?)
     }
@@ -186,11 +187,6 @@ impl Kind for Compare {
 struct Labelled {
     result: Evaluated,
     label: String,
-}
-
-fn to_json<T: Serialize>(value: &T) -> Result<String> {
-    let text = serde_json::to_string_pretty(value);
-    text.map(|text| text + "\n").map_err(|error| Problem::new(format!("cannot write JSON: {error}")))
 }
 
 fn write(cx: &Context, file: &str, text: &str) -> Result<()> {

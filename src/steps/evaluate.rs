@@ -5,11 +5,12 @@
 pub mod certificate;
 #[cfg(feature = "torch")]
 mod compute;
+mod gold;
 pub mod nerus;
 pub mod result;
 pub mod terra;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path as FilePath;
 
@@ -17,11 +18,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::json;
 use super::prompted::prompted;
 use crate::error::{Path, Problem, Result};
 use crate::ml::device::Dtype;
+use crate::report::evidence::Finding;
 use crate::step::{Arity, Context, Input, Kind, Machine, Output, Share};
 use crate::task::Task;
+use crate::task::gate::Code;
 use result::{Arm, Asked, FORMAT, Metrics};
 
 /// See the module.
@@ -60,6 +64,15 @@ pub struct Params {
     /// The precision of the base: `auto`, `f32` or `bf16`.
     #[serde(default)]
     pub dtype: Dtype,
+    /// How many rows or sentences there must be, `limit` counted in: another number is an error, as of a file that was
+    /// cut short.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub items: Option<u64>,
+    /// Flaws of the data that are meant so: they are told and stand in the report instead of stopping the run.
+    /// `polarity`: labels that look turned round. `training_items`: items of the training data.
+    #[serde(default)]
+    pub allow: BTreeSet<Code>,
 }
 }
 
@@ -81,7 +94,6 @@ impl Params {
     }
 
     /// How the items are asked about.
-    #[cfg_attr(not(feature = "torch"), expect(dead_code))]
     fn asked(&self) -> Asked {
         let answers = &self.answers;
         let answers: &[(&str, &str)] = match self.task {
@@ -111,7 +123,8 @@ impl Kind for Evaluate {
     /// 1: TERRa by log-likelihood or generation, Nerus by greedy generation.
     /// 2: the layers of an adapter that is on all of them are named.
     /// 3: answers to Nerus end with their line; generation_config.json and the tokenizer say what ends an answer, too.
-    /// 4: records with the texts, and how items were asked about.
+    /// 4: records with the texts, how items were asked about, certificates, findings; scores that do not depend on
+    /// batches.
     const VERSION: u32 = 4;
     const SUMMARY: &'static str = "Answers a task with a model, bare or with an adapter, and scores the answers";
     const EXAMPLE: &'static str = "lora_terra:\n  uses: evaluate\n  in: { model: base, adapter: lora, data: terra_val }\n  with: { task: terra }\n";
@@ -128,6 +141,12 @@ impl Kind for Evaluate {
             arity: Arity::Optional,
             named: true,
             doc: "The adapter of this arm; without it the base alone is evaluated",
+        },
+        Input {
+            name: "train",
+            arity: Arity::Any,
+            named: false,
+            doc: "Data of the same kind that base or adapters were trained on: no item may stand in it",
         },
     ];
     const OUTPUTS: &'static [Output] = &[Output {
@@ -175,19 +194,35 @@ impl Kind for Evaluate {
         match params.task {
             Task::Terra => {
                 let items = terra::items(&data.path, &data.label(), params.limit(), &prompt)?;
-                let generated = items.iter().any(|item| item.row.row.generated);
-                answer_terra(params, cx, &items, generated)
+                let about = About {
+                    generated: items.iter().any(|item| item.row.row.generated),
+                    asked: params.asked(),
+                    findings: gold::terra(params, cx, &items)?,
+                };
+                answer_terra(params, cx, &items, about)
             }
             Task::Nerus => {
                 let (items, generated) = nerus::items(&data.path, &data.label(), params.limit(), &prompt)?;
-                answer_nerus(params, cx, &items, generated)
+                let about = About { generated, asked: params.asked(), findings: gold::nerus(params, cx, &items)? };
+                answer_nerus(params, cx, &items, about)
             }
         }
     }
 }
 
+/// What is known of the items before they are answered.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// True if a generator made them.
+    pub generated: bool,
+    /// How they are asked about.
+    pub asked: Asked,
+    /// What was found about them.
+    pub findings: Vec<Finding>,
+}
+
 #[cfg(feature = "torch")]
-fn answer_terra(params: &Params, cx: &mut Context, items: &[terra::Item], generated: bool) -> Result<()> {
+fn answer_terra(params: &Params, cx: &mut Context, items: &[terra::Item], about: About) -> Result<()> {
     let engine = compute::Engine::load(params, cx)?;
     let prompts: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();
     let arm = engine.arm(cx, &prompts)?;
@@ -207,11 +242,11 @@ fn answer_terra(params: &Params, cx: &mut Context, items: &[terra::Item], genera
             read.map(|(item, said)| terra::Record::said(item, said.words, said.stopped, &params.answers)).collect()
         }
     };
-    write_terra(cx, &records, arm, generated, params.asked())
+    write_terra(cx, &records, arm, about)
 }
 
 #[cfg(feature = "torch")]
-fn answer_nerus(params: &Params, cx: &mut Context, items: &[nerus::Item], generated: bool) -> Result<()> {
+fn answer_nerus(params: &Params, cx: &mut Context, items: &[nerus::Item], about: About) -> Result<()> {
     let engine = compute::Engine::load(params, cx)?;
     let prompts: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();
     let arm = engine.arm(cx, &prompts)?;
@@ -220,21 +255,21 @@ fn answer_nerus(params: &Params, cx: &mut Context, items: &[nerus::Item], genera
     let read = items.iter().zip(said);
     let records: Vec<nerus::Record> =
         read.map(|(item, said)| nerus::Record::read(item, said.words, said.stopped, none)).collect();
-    write_nerus(cx, &records, arm, generated, params.asked())
+    write_nerus(cx, &records, arm, about)
 }
 
 #[cfg(not(feature = "torch"))]
-fn answer_terra(_: &Params, _: &mut Context, _: &[terra::Item], _: bool) -> Result<()> {
+fn answer_terra(_: &Params, _: &mut Context, _: &[terra::Item], _: About) -> Result<()> {
     Err(super::without_torch::problem())
 }
 
 #[cfg(not(feature = "torch"))]
-fn answer_nerus(_: &Params, _: &mut Context, _: &[nerus::Item], _: bool) -> Result<()> {
+fn answer_nerus(_: &Params, _: &mut Context, _: &[nerus::Item], _: About) -> Result<()> {
     Err(super::without_torch::problem())
 }
 
 /// Writes the result of TERRa and records its figures.
-pub fn write_terra(cx: &mut Context, records: &[terra::Record], arm: Arm, generated: bool, asked: Asked) -> Result<()> {
+pub fn write_terra(cx: &mut Context, records: &[terra::Record], arm: Arm, about: About) -> Result<()> {
     let folder = fresh(cx)?;
     terra::write(&folder, records)?;
     finish(
@@ -243,14 +278,15 @@ pub fn write_terra(cx: &mut Context, records: &[terra::Record], arm: Arm, genera
         Metrics {
             format: FORMAT.to_owned(),
             task: Task::Terra.name().to_owned(),
-            generated,
+            generated: about.generated,
             arm,
             n: records.len() as u64,
             classes: terra::classes(records),
             documents: None,
             metrics: terra::metrics(records),
             parse: terra::parse(records),
-            asked,
+            asked: about.asked,
+            findings: about.findings,
             inputs: inputs(cx),
             environment: cx.machine().torch_environment(),
         },
@@ -258,7 +294,7 @@ pub fn write_terra(cx: &mut Context, records: &[terra::Record], arm: Arm, genera
 }
 
 /// Writes the result of Nerus and records its figures.
-pub fn write_nerus(cx: &mut Context, records: &[nerus::Record], arm: Arm, generated: bool, asked: Asked) -> Result<()> {
+pub fn write_nerus(cx: &mut Context, records: &[nerus::Record], arm: Arm, about: About) -> Result<()> {
     let folder = fresh(cx)?;
     nerus::write(&folder, records)?;
     finish(
@@ -267,14 +303,15 @@ pub fn write_nerus(cx: &mut Context, records: &[nerus::Record], arm: Arm, genera
         Metrics {
             format: FORMAT.to_owned(),
             task: Task::Nerus.name().to_owned(),
-            generated,
+            generated: about.generated,
             arm,
             n: records.len() as u64,
             classes: nerus::classes(records),
             documents: Some(nerus::documents(records)),
             metrics: nerus::metrics(records),
             parse: nerus::parse(records),
-            asked,
+            asked: about.asked,
+            findings: about.findings,
             inputs: inputs(cx),
             environment: cx.machine().torch_environment(),
         },
@@ -296,10 +333,7 @@ fn fresh(cx: &Context) -> Result<std::path::PathBuf> {
 fn finish(cx: &mut Context, folder: &FilePath, metrics: Metrics) -> Result<()> {
     metrics.write(folder)?;
     if let Some(certificate) = &metrics.arm.certificate {
-        let text = serde_json::to_string_pretty(certificate);
-        let text = text.map_err(|e| Problem::new(format!("cannot write certificate.json: {e}")))?;
-        let path = folder.join("certificate.json");
-        fs::write(&path, text + "\n").map_err(|e| Problem::io("write", &path, &e))?;
+        json::write(&folder.join("certificate.json"), certificate)?;
     }
     for metric in &metrics.metrics {
         let average = metric.average.as_ref().map(|average| format!(".{average}")).unwrap_or_default();

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::json;
 use crate::error::{Problem, Result};
 use crate::report::evidence::{Selection, Training};
 
@@ -47,10 +48,7 @@ pub fn selection(folder: &Path) -> Result<Option<Selection>> {
 }
 
 fn write<T: Serialize>(folder: &Path, File(name, format): &File, facts: &T) -> Result<()> {
-    let path = folder.join(name);
-    let document = serde_json::to_value(Document { format: (*format).to_owned(), facts })
-        .map_err(|e| Problem::new(format!("cannot write {name}: {e}")))?;
-    fs::write(&path, format!("{document:#}\n")).map_err(|e| Problem::io("write", &path, &e))
+    json::write(&folder.join(name), &Document { format: (*format).to_owned(), facts })
 }
 
 fn read<T: DeserializeOwned>(folder: &Path, File(name, format): &File) -> Result<Option<T>> {

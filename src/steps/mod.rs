@@ -8,6 +8,7 @@ pub mod evaluate;
 pub mod generate;
 pub mod pretrain;
 pub mod render;
+pub mod shortcuts;
 pub mod split;
 pub mod tokenize;
 pub mod tokenizer;
@@ -16,6 +17,7 @@ pub mod train;
 #[cfg(feature = "torch")]
 mod base;
 pub mod facts;
+mod json;
 mod optimiser;
 mod prompted;
 #[cfg(not(feature = "torch"))]
@@ -37,6 +39,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &kind::<tokenize::Tokenize>(),
     &kind::<train::Train>(),
     &kind::<evaluate::Evaluate>(),
+    &kind::<shortcuts::Shortcuts>(),
     &kind::<compare::Compare>(),
     &kind::<render::Render>(),
     &kind::<command::Command>(),

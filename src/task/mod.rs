@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod encode;
+pub mod gate;
 pub mod lines;
 pub mod nerus;
 pub mod prompt;

@@ -7,7 +7,7 @@ use std::path::Path;
 use pipe::error::Result;
 use pipe::metric::classification::classification;
 use pipe::metric::{Counts, Scores};
-use pipe::steps::evaluate::result::{Arm, Asked, Metrics};
+use pipe::steps::evaluate::result::{Arm, Metrics};
 use pipe::steps::evaluate::{self, nerus, terra};
 use pipe::task::Task;
 use pipe::task::prompt::{Answers, Prompt};
@@ -26,6 +26,10 @@ fn base() -> Arm {
         selection: None,
         certificate: None,
     }
+}
+
+fn about(generated: bool) -> evaluate::About {
+    evaluate::About { generated, ..evaluate::About::default() }
 }
 
 fn prompt(task: Task) -> Prompt {
@@ -86,7 +90,7 @@ fn nerus_figures_come_out_of_the_records_alone() {
             nerus::Record::read(item, answer, stopped, " нет")
         })
         .collect();
-    let (ran, metrics, lines) = ran(|cx| evaluate::write_nerus(cx, &records, base(), generated, Asked::default()));
+    let (ran, metrics, lines) = ran(|cx| evaluate::write_nerus(cx, &records, base(), about(generated)));
     assert_eq!((metrics.n, metrics.documents), (117, Some(10)));
     assert_eq!(metrics.classes, BTreeMap::from([("LOC".into(), 56), ("ORG".into(), 50), ("PER".into(), 43)]));
 
@@ -143,7 +147,7 @@ fn terra_figures_come_out_of_the_records_alone() {
     let scored = |i: usize, item| terra::Record::scored(item, [-0.1 - (i % 7) as f64 / 3.0, -1.0 / 3.0]);
     let records: Vec<terra::Record> =
         items.iter().enumerate().map(|(i, item)| scored(i, item)).collect::<Result<_>>().expect("numbers");
-    let (ran, metrics, lines) = ran(|cx| evaluate::write_terra(cx, &records, base(), false, Asked::default()));
+    let (ran, metrics, lines) = ran(|cx| evaluate::write_terra(cx, &records, base(), about(false)));
     assert_eq!(metrics.classes, BTreeMap::from([("entailment".into(), 153), ("not_entailment".into(), 154)]));
 
     let (gold, answers): (Vec<&str>, Vec<&str>) = lines
@@ -182,7 +186,7 @@ fn generated_labels_are_recorded_with_their_words() {
         .zip(said)
         .map(|(item, (words, stopped))| terra::Record::said(item, words.to_owned(), stopped, &Answers::default()))
         .collect();
-    let (_, metrics, lines) = ran(|cx| evaluate::write_terra(cx, &records, base(), true, Asked::default()));
+    let (_, metrics, lines) = ran(|cx| evaluate::write_terra(cx, &records, base(), about(true)));
     assert_eq!(value(&metrics, "accuracy", None), 0.5);
     assert_eq!((metrics.parse.valid, metrics.parse.unparsed, metrics.parse.truncated), (2, 1, 1));
     let column = |name: &str| lines.iter().map(|line| line[name].as_str()).collect::<Vec<_>>();

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use pipe::ml::models::load;
 use serde_json::{Value, json};
+use tch::{Device, Kind};
 
 use crate::data_steps::{Ran, artifact, project, run, told};
 use crate::golden_metrics::{cases, read};
+use crate::ml_laws::trained;
 use crate::support;
 
 /// The golden model with its tokenizer, in one folder as `evaluate` takes it.
@@ -34,6 +37,12 @@ impl Golden {
         Some(Self { case, root })
     }
 
+    /// Puts adapters that change something before the model.
+    fn adapt(&self, yaml: &str) {
+        let model = load(&self.root.path().join("model"), Device::Cpu, Kind::Float).expect("the golden model");
+        trained(yaml, model.as_ref()).save(&self.root.path().join("adapter"), "base").expect("written");
+    }
+
     /// Evaluates TERRa on rows with these premises and labels in turn.
     fn evaluate(&self, premises: &[&str], with: Value) -> Result<Ran, Vec<pipe::error::Problem>> {
         let row = |(i, premise): (usize, &&str)| {
@@ -42,10 +51,14 @@ impl Golden {
         };
         let data = self.root.path().join("val");
         fs::write(&data, premises.iter().enumerate().map(row).collect::<String>()).expect("written");
-        let inputs = vec![
+        let mut inputs = vec![
             ("model", vec![artifact(&self.root.path().join("model"), "base")]),
             ("data", vec![artifact(&data, "val")]),
         ];
+        let adapter = self.root.path().join("adapter");
+        if adapter.exists() {
+            inputs.push(("adapter", vec![artifact(&adapter, "arm")]));
+        }
         let mut params = json!({ "task": "terra", "prompt": "{{ premise }}", "dtype": "f32" });
         params.as_object_mut().expect("a map").extend(with.as_object().expect("a map").clone());
         run("evaluate", params, inputs, self.root.path())
@@ -130,6 +143,9 @@ fn the_base_is_an_arm_of_its_own() {
     assert_eq!(metrics["n"], 2);
 }
 
+const BOTH: &str = "{ lora: { rank: 3, alpha: 7, dropout: 0.1, target_modules: [q_proj, v_proj] },
+    mlp: { hidden_size: 5, layers: [0], dropout: 0.1 } }";
+
 /// Evaluating an arm with another batch size or in another order gives the same records, bit for bit on the CPU in f32.
 #[test]
 fn records_do_not_depend_on_batches_or_order() {
@@ -138,7 +154,10 @@ fn records_do_not_depend_on_batches_or_order() {
     let premises: Vec<&str> = premises.iter().map(String::as_str).collect();
     // Two rows of each label, whatever the order: the label goes with the place.
     let turned: Vec<&str> = premises.iter().rev().copied().collect();
-    for mode in ["loglik", "generate"] {
+    for (mode, adapter) in [("loglik", ""), ("generate", ""), ("loglik", BOTH), ("generate", BOTH)] {
+        if !adapter.is_empty() {
+            golden.adapt(adapter);
+        }
         let with = |batch: u64| json!({ "mode": mode, "max_new_tokens": 6, "batch_tokens": batch });
         let said = |premises: &[&str], batch: u64| -> BTreeMap<String, [String; 3]> {
             let ran = golden.evaluate(premises, with(batch)).unwrap_or_else(|p| panic!("{p:?}"));

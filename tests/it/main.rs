@@ -22,6 +22,7 @@ mod export;
 #[cfg(all(unix, not(feature = "torch")))]
 mod front;
 mod fuzzing;
+mod gold;
 mod golden_metrics;
 #[cfg(feature = "torch")]
 mod golden_models;

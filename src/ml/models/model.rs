@@ -1,7 +1,7 @@
 //! What every decoder offers: its sites, hidden states and logits.
 //! It does not know how they are computed, nor adapters beyond the `Arm` that it hands on to its sites.
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::ml::adapters::Arm;
 use crate::ml::config::ModelConfig;
@@ -100,4 +100,6 @@ pub trait Model: Send {
     fn weights(&self) -> Tensors;
     /// The device of its weights.
     fn device(&self) -> Device;
+    /// The dtype of its weights.
+    fn kind(&self) -> Kind;
 }

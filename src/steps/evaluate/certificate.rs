@@ -1,11 +1,10 @@
 //! Whether an adapter does anything: its weights at every site, and the logits of a few prompts with and without it.
 //! It does not know tasks or gold.
 
-use tch::{Kind, Tensor};
-
 use crate::error::Result;
 use crate::ml::adapters::{Arm, Change};
-use crate::ml::models::{Input, Model};
+use crate::ml::models::Model;
+use crate::ml::probe::probe;
 use crate::report::evidence::{Certificate, Effect, Probe, Site, Tensors};
 
 /// How many prompts are tried: the first of the task.
@@ -21,7 +20,7 @@ pub const INPUTS: usize = 16;
 /// That an adapter is not loaded is no state here: a tensor without a place, or a place without a tensor, is an error.
 pub fn certify(model: &dyn Model, arm: &Arm, prompts: &[Vec<i64>]) -> Result<Certificate> {
     let changes = arm.changes(model)?;
-    let (probe, rounding) = tch::no_grad(|| probe(model, arm, prompts));
+    let shift = probe(model, arm, prompts);
     let all = |test: fn(&Change) -> bool| changes.iter().all(test);
     let (state, reason) = if all(|change| change.seat.idle) {
         (
@@ -30,8 +29,8 @@ pub fn certify(model: &dyn Model, arm: &Arm, prompts: &[Vec<i64>]) -> Result<Cer
         )
     } else if all(|change| change.seat.idle || change.seat.off) {
         (Effect::Disabled, "веса обучены, но их множитель везде равен нулю".to_owned())
-    } else if probe.max_logit_change <= rounding {
-        let change = probe.max_logit_change;
+    } else if shift.most <= shift.rounding {
+        let change = shift.most;
         (
             Effect::NoEffect,
             format!("веса отличны от нуля, но логиты не меняются больше чем на округление ({change:.1e})"),
@@ -52,7 +51,12 @@ pub fn certify(model: &dyn Model, arm: &Arm, prompts: &[Vec<i64>]) -> Result<Cer
         reason,
         tensors: Tensors { placed, expected: placed },
         sites: changes.iter().map(site).collect(),
-        probe: Some(probe),
+        probe: Some(Probe {
+            inputs: prompts.len() as u64,
+            max_logit_change: shift.most,
+            mean_logit_change: shift.mean,
+            argmax_flips: shift.flips,
+        }),
     })
 }
 
@@ -65,32 +69,4 @@ pub fn told(certificate: &Certificate) -> &'static str {
         Effect::NoEffect => "no logit changes beyond rounding",
         Effect::Active => "it changes logits",
     }
-}
-
-/// Logits at the end of each prompt with and without the adapter, and how far rounding alone may move them.
-fn probe(model: &dyn Model, arm: &Arm, prompts: &[Vec<i64>]) -> (Probe, f64) {
-    let none = Arm::none();
-    let mut probe =
-        Probe { inputs: prompts.len() as u64, max_logit_change: 0.0, mean_logit_change: 0.0, argmax_flips: 0 };
-    let mut largest = 0.0_f64;
-    let mut epsilon = f64::from(f32::EPSILON);
-    for prompt in prompts {
-        // Alone, so that neither padding nor neighbours have a part in it.
-        let ids = Tensor::from_slice(prompt).unsqueeze(0).to_device(model.device());
-        let logits = |arm: &Arm| {
-            let hidden = model.hidden(&Input { ids: &ids, mask: None, dropout: None }, arm, None);
-            (model.logits(&hidden.select(1, -1)).to_kind(Kind::Double), hidden.kind())
-        };
-        let ((base, kind), (adapted, _)) = (logits(&none), logits(arm));
-        if kind == Kind::BFloat16 {
-            epsilon = 0.5_f64.powi(7);
-        }
-        let change = (&adapted - &base).abs();
-        probe.max_logit_change = probe.max_logit_change.max(change.max().double_value(&[]));
-        probe.mean_logit_change += change.mean(Kind::Double).double_value(&[]) / prompts.len() as f64;
-        let best = |logits: &Tensor| logits.argmax(-1, false).int64_value(&[0]);
-        probe.argmax_flips += u64::from(best(&base) != best(&adapted));
-        largest = largest.max(base.abs().max().double_value(&[]));
-    }
-    (probe, epsilon * largest)
 }

@@ -2,7 +2,6 @@
 //! It does not know how answers come about.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +9,8 @@ use serde_json::Value;
 
 use crate::error::{Problem, Result};
 use crate::metric::Scores;
-use crate::report::evidence::{Certificate, Selection, Training};
+use crate::report::evidence::{Certificate, Finding, Selection, Training};
+use crate::steps::json;
 
 /// The only value of [`Metrics::format`].
 pub const FORMAT: &str = "pipe/metrics@2";
@@ -38,6 +38,8 @@ pub struct Metrics {
     pub parse: Parse,
     /// How the items were asked about.
     pub asked: Asked,
+    /// What was found about the data.
+    pub findings: Vec<Finding>,
     /// Content digests of the inputs by port.
     pub inputs: BTreeMap<String, String>,
     /// What of the machine may change the answers.
@@ -112,11 +114,7 @@ pub fn averaged(average: &str, scores: Scores) -> [Metric; 3] {
 impl Metrics {
     /// Writes `metrics.json`.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let path = folder.join("metrics.json");
-        let mut text = serde_json::to_string_pretty(self)
-            .map_err(|e| Problem::new(format!("cannot write {}: {e}", path.display())))?;
-        text.push('\n');
-        fs::write(&path, text).map_err(|e| Problem::io("write", &path, &e))
+        json::write(&folder.join("metrics.json"), self)
     }
 }
 

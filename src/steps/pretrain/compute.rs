@@ -13,7 +13,8 @@ use crate::ml::train::base::{BYTES_PER_WEIGHT, Diet, train_base};
 use crate::ml::train::batch::{Length, Limits, Plan};
 use crate::ml::{device, memory, models, shapes, weights};
 use crate::step::{Artifact, Context};
-use crate::steps::train::compute::{say, write_json};
+use crate::steps::json;
+use crate::steps::train::compute::say;
 use crate::steps::train::listener::Listener;
 use crate::task::encode::{Encoder, files};
 
@@ -33,7 +34,7 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
 
     let folder = cx.output("model");
     fs::create_dir_all(&folder).map_err(|e| Problem::io("create", &folder, &e))?;
-    write_json(&folder.join("config.json"), &config.to_value())?;
+    json::write(&folder.join("config.json"), &config.to_value())?;
     let tensors: Vec<_> = model.weights().into_iter().collect();
     weights::write_file(&folder.join("model.safetensors"), &tensors)?;
     files::copy(&tokenizer.path, &tokenizer.label(), &folder)?;
@@ -53,7 +54,7 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
         "last_loss": curve.last_loss(),
         "dtype": "f32",
     });
-    write_json(&cx.output("summary.json"), &summary)?;
+    json::write(&cx.output("summary.json"), &summary)?;
     say(cx, &curve);
     cx.figure("parameters", parameters as f64);
     Ok(())

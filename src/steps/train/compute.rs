@@ -2,7 +2,6 @@
 //! It does not know the pipeline language.
 
 use std::fs;
-use std::path::Path as FilePath;
 
 use serde_json::json;
 
@@ -18,7 +17,7 @@ use crate::ml::train::curve::Curve;
 use crate::ml::{device, weights};
 use crate::report::evidence::{CurvePoint, Training};
 use crate::step::{Artifact, Context};
-use crate::steps::{self, facts};
+use crate::steps::{self, facts, json};
 use crate::task::encode::Encoder;
 
 /// The most points of the curve that stand beside an adapter.
@@ -62,7 +61,7 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
         "last_loss": curve.last_loss(),
         "dtype": precision.name(),
     });
-    write_json(&cx.output("summary.json"), &summary)?;
+    json::write(&cx.output("summary.json"), &summary)?;
     say(cx, &curve);
     cx.figure("trainable_parameters", arm.trainable_parameters() as f64);
     Ok(())
@@ -125,9 +124,4 @@ pub fn say(cx: &mut Context, curve: &Curve) {
             cx.figure(name, loss);
         }
     }
-}
-
-/// Writes pretty JSON with a line end.
-pub fn write_json(path: &FilePath, value: &serde_json::Value) -> Result<()> {
-    fs::write(path, format!("{value:#}\n")).map_err(|e| Problem::io("write", path, &e))
 }

@@ -175,4 +175,8 @@ impl Model for Decoder {
     fn device(&self) -> Device {
         self.embedding.device()
     }
+
+    fn kind(&self) -> Kind {
+        self.embedding.kind()
+    }
 }

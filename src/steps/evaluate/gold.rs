@@ -1,0 +1,60 @@
+//! The gold gate: what is wrong with the data stops the run, or becomes a finding that reaches the report.
+//! It does not know how flaws are found.
+
+use super::{Params, nerus, terra};
+use crate::error::{Problem, Result};
+use crate::report::evidence::Finding;
+use crate::step::Context;
+use crate::task::gate::{self, Flaw};
+use crate::task::terra::labelled;
+
+/// Looks at rows of TERRa, and at the training data of the input `train`.
+pub fn terra(params: &Params, cx: &Context, items: &[terra::Item]) -> Result<Vec<Finding>> {
+    let mut train = Vec::new();
+    for artifact in cx.inputs("train") {
+        train.extend(labelled(&artifact.path, &artifact.label(), None)?);
+    }
+    let rows: Vec<_> = items.iter().map(|item| item.row.clone()).collect();
+    judge(params, cx, items.len(), gate::terra::flaws(&rows, &train))
+}
+
+/// Looks at sentences of Nerus, and at the training data of the input `train`.
+pub fn nerus(params: &Params, cx: &Context, items: &[nerus::Item]) -> Result<Vec<Finding>> {
+    let mut train = gate::nerus::Texts::default();
+    for artifact in cx.inputs("train") {
+        train.read(&artifact.path, &artifact.label())?;
+    }
+    let of = |item: &nerus::Item| (item.document.clone(), item.sentence.id.clone(), item.sentence.text.clone());
+    let owned: Vec<_> = items.iter().map(of).collect();
+    let items: Vec<gate::nerus::Item> =
+        owned.iter().map(|(document, id, text)| gate::nerus::Item { document, id, text }).collect();
+    judge(params, cx, items.len(), gate::nerus::flaws(&items, &train))
+}
+
+/// The first flaw that misleads and is not allowed is an error; all others are told and kept.
+fn judge(params: &Params, cx: &Context, n: usize, flaws: Vec<Flaw>) -> Result<Vec<Finding>> {
+    let data = cx.input("data")?.label();
+    if let Some(wanted) = params.items.filter(|wanted| *wanted != n as u64) {
+        return Err(Problem::new(format!("{data} has {n} items, and `items` says {wanted}"))
+            .help("was the file cut short, or is it another one?"));
+    }
+    if let Some(flaw) = flaws.iter().find(|flaw| flaw.misleads && !params.allow.contains(&flaw.code)) {
+        let ids = if flaw.examples.is_empty() { String::new() } else { format!(": {}", flaw.examples.join(", ")) };
+        return Err(Problem::new(format!("{data}: {}{ids}", flaw.what)).help(format!(
+            "{}; where it is meant so, `allow: [{}]`",
+            flaw.help,
+            flaw.code.name()
+        )));
+    }
+    let finding = |flaw: Flaw| {
+        cx.warn(format!("{data}: {}", flaw.what));
+        Finding {
+            code: flaw.code.name().to_owned(),
+            severity: "warning".to_owned(),
+            count: flaw.count,
+            text: flaw.text,
+            examples: flaw.examples,
+        }
+    };
+    Ok(flaws.into_iter().map(finding).collect())
+}
