@@ -13,6 +13,17 @@ pub fn enumerate<S: AsRef<str>>(names: &[S], and: &str) -> String {
     }
 }
 
+/// The first of many names, and how many more there are; a few names all.
+pub fn few<S: AsRef<str>>(names: &[S]) -> String {
+    const ALL: usize = 6;
+    const FIRST: usize = 4;
+    if names.len() <= ALL {
+        return enumerate(names, "и");
+    }
+    let first: Vec<&str> = names.iter().take(FIRST).map(AsRef::as_ref).collect();
+    format!("{} и ещё {}", first.join(", "), names.len() - FIRST)
+}
+
 /// A title on one line: control characters, line breaks among them, become spaces.
 pub fn one_line(text: &str) -> String {
     let is_break = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
@@ -85,6 +96,13 @@ mod tests {
         assert_eq!(enumerate::<&str>(&[], "и"), "");
         assert_eq!(enumerate(&["A"], "и"), "A");
         assert_eq!(enumerate(&["A", "B", "C"], "И"), "A, B И C");
+    }
+
+    #[test]
+    fn many_names_are_counted() {
+        let names: Vec<String> = (1..=7).map(|i| i.to_string()).collect();
+        assert_eq!(few(&names), "1, 2, 3, 4 и ещё 3");
+        assert_eq!(few(&names[..6]), "1, 2, 3, 4, 5 и 6");
     }
 
     #[test]

@@ -325,20 +325,25 @@ fn agree(cells: &[(Vec<String>, String)], rows: &[csv::StringRecord]) {
 fn tables_say_what_plots_csv_says() {
     let data = builder::full();
     let page = rendered(&data);
-    let cells: Vec<(Vec<String>, String)> = page
-        .split("<td ")
-        .skip(1)
-        .filter(|cell| cell.split('>').next().unwrap().contains("data-chart"))
-        .map(|cell| {
-            let (tag, rest) = cell.split_once('>').unwrap();
-            let value = |name: &str| {
-                let after = tag.split_once(&format!("{name}=\"")).unwrap().1;
-                after.split('"').next().unwrap().to_owned()
-            };
-            let text = rest.strip_prefix("<span>").unwrap().split('<').next().unwrap().to_owned();
-            (["data-chart", "data-series", "data-x", "data-field"].map(value).to_vec(), text)
-        })
-        .collect();
+    let mut cells: Vec<(Vec<String>, String)> = Vec::new();
+    for cell in page.split("<td ").skip(1).filter(|cell| cell.split('>').next().unwrap().contains("data-chart")) {
+        let (tag, rest) = cell.split_once('>').unwrap();
+        let attribute = |name: &str| {
+            let after = tag.split_once(&format!("{name}=\"")).unwrap().1;
+            after.split('"').next().unwrap().to_owned()
+        };
+        let at = |field: &str| {
+            let place = ["data-chart", "data-series", "data-x"].map(attribute);
+            place.into_iter().chain([field.to_owned()]).collect::<Vec<_>>()
+        };
+        let inside = |from: &str| rest.split_once(from).unwrap().1.split('<').next().unwrap().to_owned();
+        cells.push((at("y"), inside("<span>")));
+        if attribute("data-field") == "interval" {
+            let interval = inside("<small>");
+            let (low, high) = interval.trim_matches(['[', ']']).split_once("; ").expect("an interval");
+            cells.extend([(at("low"), low.to_owned()), (at("high"), high.to_owned())]);
+        }
+    }
     agree(&cells, &csv(&data));
 }
 

@@ -151,7 +151,7 @@ fn note(plot: &Plot, shown: &[&Series], total: usize) -> String {
     if total > shown.len() {
         notes.push(format!("показаны первые {MOST}, ещё {} — в plots.csv", total - shown.len()));
     }
-    notes.join("; ")
+    super::svg::sentence(&notes.join("; "))
 }
 
 fn described(plot: &Plot, shown: &[&Series]) -> String {

@@ -19,7 +19,7 @@ const FOOT: f64 = 44.0;
 /// Pixels for a row's title on the narrowest screen, beside the word of its verdict.
 const TITLE: f64 = 215.0;
 /// The field's left edge and its width, as shares.
-const FIELD: (f64, f64) = (0.04, 0.92);
+const FIELD: (f64, f64) = (0.07, 0.86);
 
 /// Draws it; of many rows, those with the largest gain.
 pub fn draw(plot: &Plot) -> Chart {
@@ -88,7 +88,7 @@ pub fn draw(plot: &Plot) -> Chart {
         svg: frame(&plot.id, &plot.title, &told.join("; "), bottom + FOOT, &body),
         least_width: 300,
         legend: Vec::new(),
-        note: notes.join("; "),
+        note: super::svg::sentence(&notes.join("; ")),
     }
 }
 

@@ -82,7 +82,7 @@ pub fn draw(plot: &Plot) -> Chart {
         svg: frame(&plot.id, &plot.title, &described(rows), HEAD + ROW * rows.len() as f64 + 4.0, &body),
         least_width,
         legend: Vec::new(),
-        note,
+        note: super::svg::sentence(&note),
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Mark, Plot, Series, Shape};
 use crate::report::comparison::{Arm, BASE, Comparison, Task};
 use crate::report::evidence::Training;
-use crate::report::wording;
+use crate::report::{title, wording};
 
 /// Everything, in the order of the page.
 pub fn plots(comparison: &Comparison) -> Vec<Plot> {
@@ -156,6 +156,13 @@ impl<'a> Grid<'a> {
         values
     }
 
+    /// Its name for people: what its cells' titles begin with, before the coordinates.
+    fn title(&self) -> String {
+        let title = self.arms.first().map_or("", |arm| arm.title.as_str());
+        let before = title.split_once('=').and_then(|(before, _)| before.rsplit_once(' ')).map(|(before, _)| before);
+        before.filter(|before| !before.is_empty()).unwrap_or(self.step).to_owned()
+    }
+
     fn plot(&self, shape: Shape, id: String, title: String, x: &str, rows: &str, series: Vec<Series>) -> Plot {
         Plot {
             id,
@@ -210,8 +217,9 @@ impl<'a> Grid<'a> {
                 (format!(".{slice}"), format!(", {slice}"))
             };
             let title = format!(
-                "{}: {} по осям {} и {}{words}",
+                "{}, {}: {} по осям {} и {}{words}",
                 self.task.title,
+                self.title(),
                 wording::metric(&self.task.metric),
                 super::axis(columns),
                 super::axis(rows)
@@ -224,19 +232,30 @@ impl<'a> Grid<'a> {
 
     /// A line for each rest of the coordinates over an axis of numbers.
     fn line(&self, axis: &str, comparison: &Comparison) -> Option<Plot> {
-        let mut lines: BTreeMap<String, Vec<Mark>> = BTreeMap::new();
-        for arm in self.arms {
+        let mut series: Vec<Series> = Vec::new();
+        let mut arms: Vec<&Arm> = self.arms.to_vec();
+        // Lines in the order of the other axes, numbers by size.
+        let others: Vec<&String> = self.axes().into_iter().filter(|other| *other != axis).collect();
+        arms.sort_by_key(|arm| {
+            let place = |other: &&String| {
+                self.values(other).iter().position(|value| arm.coordinates.get(*other) == Some(*value))
+            };
+            others.iter().map(place).collect::<Vec<_>>()
+        });
+        for arm in arms {
             let Some(at) = arm.coordinates.get(axis).and_then(Value::as_f64) else { continue };
-            lines.entry(rest(arm, &[axis])).or_default().extend(self.mark(arm, axis, at));
+            let rest = rest(arm, &[axis]);
+            let (name, title) =
+                if rest.is_empty() { (self.step.to_owned(), self.title()) } else { (rest, told_rest(arm, &[axis])) };
+            let marks = self.mark(arm, axis, at);
+            match series.iter_mut().find(|series| series.name == name) {
+                Some(known) => known.marks.extend(marks),
+                None => series.push(Series { name, title, marks: marks.into_iter().collect() }),
+            }
         }
-        let series: Vec<Series> = lines
-            .into_iter()
-            .map(|(name, mut marks)| {
-                marks.sort_by(|a, b| a.at.total_cmp(&b.at));
-                let title = if name.is_empty() { self.step.to_owned() } else { name.clone() };
-                Series { title, name: if name.is_empty() { self.step.to_owned() } else { name }, marks }
-            })
-            .collect();
+        for one in &mut series {
+            one.marks.sort_by(|a, b| a.at.total_cmp(&b.at));
+        }
         let values: BTreeSet<&str> = series.iter().flat_map(|s| &s.marks).map(|mark| mark.x.as_str()).collect();
         if values.len() < 2 {
             return None;
@@ -253,6 +272,13 @@ fn rest(arm: &Arm, without: &[&str]) -> String {
     let others = arm.coordinates.iter().filter(|(axis, _)| !without.contains(&axis.as_str()));
     let parts: Vec<String> =
         others.map(|(axis, value)| format!("{}={}", axis.rsplit('.').next().unwrap_or(axis), plain(value))).collect();
+    wording::one_line(&parts.join(", "))
+}
+
+/// The same as papers write it: `α=8, r=4`.
+fn told_rest(arm: &Arm, without: &[&str]) -> String {
+    let others = arm.coordinates.iter().filter(|(axis, _)| !without.contains(&axis.as_str()));
+    let parts: Vec<String> = others.map(|(axis, value)| format!("{}={}", title::short(axis), plain(value))).collect();
     wording::one_line(&parts.join(", "))
 }
 

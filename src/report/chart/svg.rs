@@ -72,6 +72,12 @@ pub fn minus(text: &str) -> String {
     text.replace('-', "−")
 }
 
+/// A remark as a sentence: with a capital and a full stop; nothing stays nothing.
+pub fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), chars.as_str()))
+}
+
 /// The element around a picture: read by its title and description, as one image.
 pub fn frame(id: &str, title: &str, description: &str, height: f64, body: &str) -> String {
     // An id that holds nothing but these needs no quoting anywhere.

@@ -44,6 +44,8 @@ pub struct Budgets {
     pub table: Table,
     /// What is not the same for all, each in a line.
     pub unequal: Vec<String>,
+    /// What is the same for all, where that is said once; may be empty.
+    pub shared: String,
     /// True if something was compared and all of it is the same.
     pub equal: bool,
     /// How each was chosen among trials.
@@ -236,37 +238,68 @@ fn trials(arm: &Arm) -> u64 {
     arm.selection.as_ref().map_or(1, |selection| selection.trials)
 }
 
+/// Adapters whose equal values are still shown side by side; of more, they are said once.
+const FEW: usize = 4;
+
 /// The budgets; none where no training is known.
 pub fn budgets(comparison: &Comparison) -> Option<Budgets> {
     let arms: Vec<&Arm> = comparison.adapted().collect();
     if arms.iter().all(|arm| arm.training.is_empty() && arm.selection.is_none()) {
         return None;
     }
-    let mut unequal = Vec::new();
+    let (mut unequal, mut equal, mut shown) = (Vec::new(), Vec::new(), Vec::new());
     let mut headers = vec!["Адаптер".to_owned()];
     for column in &COLUMNS {
         let differs = column.compared.is_some_and(|of| values(&arms, of).len() > 1);
-        headers.push(if differs { format!("≠ {}", column.header) } else { column.header.to_owned() });
+        let all_the_same = texts(&arms, column).len() == 1 && arms.iter().all(|arm| !arm.training.is_empty());
         if differs {
             unequal.push(difference(&arms, column));
+        } else if arms.len() > FEW && all_the_same {
+            let text = texts(&arms, column).into_iter().map(|(text, below)| joined(&text, &below)).next();
+            equal.push(format!("{} {}", column.header.to_lowercase(), text.unwrap_or_default()));
+            continue;
         }
+        headers.push(if differs { format!("≠\u{a0}{}", column.header) } else { column.header.to_owned() });
+        shown.push(column);
     }
     let row = |arm: &&Arm| {
-        let cells = COLUMNS.iter().map(|column| (column.cell)(arm, arm.training.first()));
+        let cells = shown.iter().map(|column| (column.cell)(arm, arm.training.first()));
         std::iter::once(Cell::text(&arm.title)).chain(cells).collect()
     };
+    let mut notes = Vec::new();
+    if !unequal.is_empty() {
+        notes.push("Знак ≠ в заголовке — значения столбца не у всех одинаковы.");
+    }
+    if arms.iter().any(|arm| arm.training.len() > 1) {
+        notes.push("При нескольких запусках показан первый.");
+    }
     Some(Budgets {
         equal: unequal.is_empty() && arms.len() > 1,
         unequal,
+        shared: if equal.is_empty() {
+            String::new()
+        } else {
+            format!("Одинаково у всех: {}.", equal.join("; "))
+        },
         table: Table {
             caption: "Что получило обучение каждого адаптера".to_owned(),
             headers,
             rows: arms.iter().map(row).collect(),
-            note: "Знак ≠ в заголовке — значения столбца не у всех одинаковы. При нескольких запусках показан первый."
-                .to_owned(),
+            note: notes.join(" "),
         },
         trials: trials_table(&arms),
     })
+}
+
+/// The different cells of a column: their text and second line.
+fn texts(arms: &[&Arm], column: &Column) -> BTreeSet<(String, String)> {
+    let cells = arms.iter().map(|arm| (column.cell)(arm, arm.training.first()));
+    cells.map(|cell| (cell.text, cell.below)).collect()
+}
+
+/// `81 234 (с ответом 9 000)`.
+fn joined(text: &str, below: &str) -> String {
+    if below.is_empty() { text.to_owned() } else { format!("{text} ({below})") }
 }
 
 fn values(arms: &[&Arm], of: fn(&Arm, Option<&Training>) -> Option<String>) -> BTreeSet<String> {
@@ -284,11 +317,7 @@ fn difference(arms: &[&Arm], column: &Column) -> String {
     let mut texts: Vec<String> = Vec::new();
     for arm in arms {
         let cell = (column.cell)(arm, arm.training.first());
-        let text = if column.header == "Скорость обучения" && !cell.below.is_empty() {
-            format!("{} ({})", cell.text, cell.below)
-        } else {
-            cell.text
-        };
+        let text = joined(&cell.text, &cell.below);
         if text != ABSENT && !texts.contains(&text) {
             texts.push(text);
         }

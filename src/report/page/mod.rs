@@ -29,6 +29,8 @@ pub struct Page {
     pub subtitle: String,
     /// The verdicts at a glance; none without tests.
     pub overview: Option<Table>,
+    /// What supports the decision.
+    pub points: Vec<String>,
     /// What each adapter does; none where that is not known.
     pub certificates: Option<Certificates>,
     /// What each training was given; none where that is not known.
@@ -47,6 +49,7 @@ pub fn page(comparison: &Comparison) -> Page {
         title: title(comparison),
         subtitle: subtitle(comparison),
         overview: summary::overview(comparison),
+        points: summary::points(comparison),
         certificates: adapters::certificates(comparison),
         budgets: adapters::budgets(comparison),
         tasks: comparison.tasks.iter().map(|task| tasks::task(comparison, task)).collect(),

@@ -11,6 +11,18 @@ use crate::report::wording;
 /// Adapters that it has room for.
 const MOST: usize = 12;
 
+/// What supports the decision; among many candidates only what the table below it does not say.
+pub fn points(comparison: &Comparison) -> Vec<String> {
+    const FEW: usize = 2;
+    let Some(decision) = decision(comparison) else { return Vec::new() };
+    let named = |point: &String, arm: &Arm| {
+        comparison.tasks.iter().any(|task| point.starts_with(&format!("{}, {}: ", arm.title, task.title)))
+    };
+    let candidates = || comparison.arms.iter().filter(|arm| decision.arms.contains(&arm.name));
+    let many = decision.arms.len() > FEW;
+    decision.points.iter().filter(|point| !(many && candidates().any(|arm| named(point, arm)))).cloned().collect()
+}
+
 /// A row for each adapter, the recommended ones first; none where nothing was tested.
 pub fn overview(comparison: &Comparison) -> Option<Table> {
     let tasks: Vec<&Task> = comparison.tasks.iter().filter(|task| !task.tests.is_empty()).collect();

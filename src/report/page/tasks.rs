@@ -203,9 +203,10 @@ fn pairs(comparison: &Comparison, task: &Task) -> Option<Table> {
         rows.truncate(MOST_TESTS);
     }
     let mut table = test_table(format!("{}: адаптеры между собой", task.title), rows, None)?;
+    // The table of the base has said it.
+    table.note = String::new();
     if left_out > 0 {
-        table.note =
-            format!("Показаны {MOST_TESTS} пар с наименьшим p; ещё {left_out} — в comparison.json. {}", table.note);
+        table.note = format!("Показаны {MOST_TESTS} пар с наименьшим p; ещё {left_out} — в comparison.json.");
     }
     Some(table)
 }
@@ -216,26 +217,24 @@ fn test_table(caption: String, tests: Vec<(String, Test, bool)>, plot: Option<&P
     }
     let has_pairs = tests.iter().any(|(_, test, _)| test.discordant.is_some());
     let has_seeds = tests.iter().any(|(_, test, _)| test.probability_ahead.is_some());
-    let mut headers = vec!["Вариант", "Вердикт", "Разница", "Интервал от", "до", "p", "p (Холм)", "p эквивалентности"];
+    let mut headers = vec!["Вариант", "Вердикт", "Разница, интервал", "p по\u{a0}Холму", "p эквива\u{ad}лентности"];
     if has_pairs {
-        headers.extend(["Исправлено / испорчено", "Макнемар p", "Обнаружимая разница"]);
+        headers.extend(["Исправлено / испорчено", "Обнаружимая разница"]);
     }
     if has_seeds {
         headers.push("Доля перевыборок впереди");
     }
     let row = |(title, test, plotted): &(String, Test, bool)| {
         let plot = plot.filter(|_| *plotted);
-        let value = |value: f64, field: &str| Cell::number(table::change(value)).plotted(plot, &test.arm, field);
-        let p = |p: f64| Cell::number(verdicts::p_value(p));
+        let interval = format!("[{}; {}]", table::change(test.interval.low), table::change(test.interval.high));
+        let difference = Cell::number(table::change(test.difference)).below(interval);
         let mut cells = vec![
             Cell::text(title),
             verdict(test),
-            value(test.difference, "y"),
-            value(test.interval.low, "low"),
-            value(test.interval.high, "high"),
-            p(test.p),
-            p(test.p_holm),
-            p(test.equivalence.p),
+            difference.plotted(plot, &test.arm, "interval"),
+            Cell::number(verdicts::p_value(test.p_holm))
+                .below(format!("без\u{a0}поправки {}", verdicts::p_value(test.p))),
+            Cell::number(verdicts::p_value(test.equivalence.p)),
         ];
         if has_pairs {
             cells.extend(discordant(test));
@@ -247,8 +246,9 @@ fn test_table(caption: String, tests: Vec<(String, Test, bool)>, plot: Option<&P
         cells
     };
     let note = if has_pairs {
-        "Исправлено / испорчено — сколько ответов верны только у варианта и только у того, с кем он сравнивается. \
-         Обнаружимая разница — наименьшая, которую при таком n нашли бы в четырёх случаях из пяти."
+        "Исправлено / испорчено — сколько ответов верны только у варианта и только у того, с кем он сравнивается; \
+         ниже — точный критерий Макнемара. Обнаружимая разница долей верных ответов — наименьшая, которую при таком n \
+         нашли бы в четырёх случаях из пяти."
     } else {
         ""
     };
@@ -273,14 +273,14 @@ pub fn verdict(test: &Test) -> Cell {
     Cell::text(format!("{sign}\u{a0}{}", verdicts::word(test.verdict))).class(&class)
 }
 
-fn discordant(test: &Test) -> [Cell; 3] {
+fn discordant(test: &Test) -> [Cell; 2] {
     match test.discordant {
         Some(pair) => [
-            Cell::number(format!("{} / {}", table::count(pair.fixed), table::count(pair.broken))),
-            Cell::number(verdicts::p_value(pair.exact_p)),
+            Cell::number(format!("{} / {}", table::count(pair.fixed), table::count(pair.broken)))
+                .below(format!("p\u{a0}{}", verdicts::p_value(pair.exact_p))),
             Cell::number(pair.detectable.map_or_else(|| "нет".to_owned(), |least| format!("{least:.3}"))),
         ],
-        None => [Cell::number(ABSENT), Cell::number(ABSENT), Cell::number(ABSENT)],
+        None => [Cell::number(ABSENT), Cell::number(ABSENT)],
     }
 }
 

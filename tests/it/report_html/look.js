@@ -37,10 +37,13 @@
       if (!row.cells[0].matches("th[scope]")) wrong.push(`a row without a title: ${told(row)}`);
     }
   }
-  const cells = [...document.querySelectorAll("[data-chart]")].map((e) => ({
-    chart: e.dataset.chart, series: e.dataset.series, x: e.dataset.x, field: e.dataset.field,
-    text: e.firstElementChild.textContent,
-  }));
+  const cells = [...document.querySelectorAll("[data-chart]")].flatMap((e) => {
+    const { chart, series, x, field } = e.dataset;
+    const value = { chart, series, x, field: "y", text: e.firstElementChild.textContent };
+    if (field !== "interval") return [value];
+    const [low, high] = e.lastElementChild.textContent.slice(1, -1).split("; ");
+    return [value, { ...value, field: "low", text: low }, { ...value, field: "high", text: high }];
+  });
   for (const one of document.querySelectorAll("details")) one.open = false;
   return { wrong, plots: plots.length, tables: tables.length, cells, scripts: document.scripts.length };
 })()
