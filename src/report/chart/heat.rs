@@ -8,7 +8,8 @@ use super::{Chart, Mark, Plot, Series};
 use crate::report::delta::figure;
 
 /// Rows and columns that one picture has room for.
-const MOST: usize = 16;
+const MOST_ROWS: usize = 16;
+const MOST_COLUMNS: usize = 9;
 const ROW: f64 = 40.0;
 const HEAD: f64 = 46.0;
 /// Pixels of a column at the least, and of the rows' titles.
@@ -24,8 +25,8 @@ pub fn draw(plot: &Plot) -> Chart {
     columns.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
     columns.dedup();
     let (all_columns, all_rows) = (columns.len(), plot.series.len());
-    columns.truncate(MOST);
-    let rows = &plot.series[..all_rows.min(MOST)];
+    columns.truncate(MOST_COLUMNS);
+    let rows = &plot.series[..all_rows.min(MOST_ROWS)];
     let least_width = TITLES + COLUMN * u32::try_from(columns.len()).unwrap_or(1);
     let titles = f64::from(TITLES) / f64::from(least_width);
     let width = (1.0 - titles) / columns.len().max(1) as f64;
@@ -71,10 +72,14 @@ pub fn draw(plot: &Plot) -> Chart {
         }
     }
     let left_out = (all_columns - columns.len()).max(all_rows - rows.len());
-    let mut note =
-        format!("насыщеннее цвет — лучше; {}", if plot.lower_is_better { "меньше — лучше" } else { "больше — лучше" });
+    let mut note = format!(
+        "чем дальше цвет от фона, тем лучше; {}",
+        if plot.lower_is_better { "меньше — лучше" } else { "больше — лучше" }
+    );
     if left_out > 0 {
-        note.push_str(&format!("; показаны первые {MOST} строк и столбцов, остальное — в plots.csv"));
+        note.push_str(&format!(
+            "; показаны первые строки и столбцы, не больше {MOST_ROWS} и {MOST_COLUMNS}, остальное — в plots.csv"
+        ));
     }
     Chart {
         id: plot.id.clone(),

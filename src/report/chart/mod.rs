@@ -17,6 +17,7 @@ pub use self::csv::csv;
 pub use self::curves::axis;
 pub use self::forest::class;
 pub use self::plots::{forest, grids, learning, plots};
+pub use self::svg::sentence;
 
 /// Everything about one picture but how it looks.
 #[derive(Debug, Clone, PartialEq)]

@@ -338,7 +338,7 @@ fn trials_table(arms: &[&Arm]) -> Option<Table> {
             Cell::count(Some(selection.trials)),
             Cell::text(crate::report::wording::metric(&selection.metric)),
             Cell::text(table::digest(&selection.split)).class("hash"),
-            Cell::text(values.join("; ")),
+            Cell::text(values.join("; ")).class("wide"),
         ]
     };
     let rows: Vec<Vec<Cell>> = chosen.map(row).collect();

@@ -107,7 +107,7 @@ fn measure(task: &Task) -> String {
     if !classes.is_empty() {
         parts.push(format!("эталон: {}", classes.join(", ")));
     }
-    parts.join("; ")
+    chart::sentence(&parts.join("; "))
 }
 
 fn figures(comparison: &Comparison, task: &Task, grids: &[Plot]) -> Table {
@@ -217,7 +217,13 @@ fn test_table(caption: String, tests: Vec<(String, Test, bool)>, plot: Option<&P
     }
     let has_pairs = tests.iter().any(|(_, test, _)| test.discordant.is_some());
     let has_seeds = tests.iter().any(|(_, test, _)| test.probability_ahead.is_some());
-    let mut headers = vec!["Вариант", "Вердикт", "Разница, интервал", "p по\u{a0}Холму", "p эквива\u{ad}лентности"];
+    let mut headers = vec![
+        "Вариант",
+        "Вердикт",
+        "Разница, интервал",
+        "p по\u{a0}Холму; без\u{a0}поправки",
+        "p эквива\u{ad}лентности",
+    ];
     if has_pairs {
         headers.extend(["Исправлено / испорчено", "Обнаружимая разница"]);
     }
@@ -232,8 +238,7 @@ fn test_table(caption: String, tests: Vec<(String, Test, bool)>, plot: Option<&P
             Cell::text(title),
             verdict(test),
             difference.plotted(plot, &test.arm, "interval"),
-            Cell::number(verdicts::p_value(test.p_holm))
-                .below(format!("без\u{a0}поправки {}", verdicts::p_value(test.p))),
+            Cell::number(verdicts::p_value(test.p_holm)).below(verdicts::p_value(test.p)),
             Cell::number(verdicts::p_value(test.equivalence.p)),
         ];
         if has_pairs {
@@ -298,14 +303,32 @@ fn shortcuts(comparison: &Comparison, task: &Task) -> Option<Table> {
     };
     let mut rows: Vec<Vec<Cell>> =
         task.shortcuts.iter().map(|one| row(&format!("Правило: {}", one.title), Some(one.n), &one.figures)).collect();
-    let beside = arms(comparison).filter_map(|arm| Some(row(&arm.title, task.n, task.results.get(&arm.name)?)));
-    rows.extend(beside);
+    let (beside, left_out) = beside(comparison, task);
+    rows.extend(beside.into_iter().filter_map(|arm| Some(row(&arm.title, task.n, task.results.get(&arm.name)?))));
+    let mut note = "Правило не понимает текст. Вариант, который его не превосходит, ничего не показал.".to_owned();
+    if left_out > 0 {
+        note.push_str(&format!(" Показаны базовая модель и лучшие варианты; остальных {left_out}."));
+    }
     Some(Table {
-        caption: format!("{}: правила без модели рядом с вариантами", task.title),
-        headers,
-        rows,
-        note: "Правило не понимает текст. Вариант, который его не превосходит, ничего не показал.".to_owned(),
+        caption: format!("{}: правила без модели рядом с вариантами", task.title), headers, rows, note
     })
+}
+
+/// The base and the best adapters, and how many have no room.
+fn beside<'a>(comparison: &'a Comparison, task: &Task) -> (Vec<&'a Arm>, usize) {
+    const MOST: usize = 6;
+    let value = |arm: &Arm| task.figure(&arm.name, &task.metric);
+    let mut adapted: Vec<&Arm> = comparison.adapted().filter(|arm| value(arm).is_some()).collect();
+    let left_out = adapted.len().saturating_sub(MOST);
+    if left_out > 0 {
+        let better = |a: &&Arm, b: &&Arm| {
+            let order = value(b).unwrap_or(0.0).total_cmp(&value(a).unwrap_or(0.0));
+            if task.lower_is_better { order.reverse() } else { order }
+        };
+        adapted.sort_by(better);
+        adapted.truncate(MOST);
+    }
+    (comparison.base().into_iter().chain(adapted).collect(), left_out)
 }
 
 fn leaks(comparison: &Comparison, task: &Task, leaks: &Leaks) -> Remark {
