@@ -24,10 +24,12 @@ pub fn few<S: AsRef<str>>(names: &[S]) -> String {
     format!("{} и ещё {}", first.join(", "), names.len() - FIRST)
 }
 
-/// A title on one line: control characters, line breaks among them, become spaces.
+/// A title on one line: control characters, line breaks among them, become spaces. Marks that turn the direction of
+/// text are left out: in a sentence nothing would end their reach.
 pub fn one_line(text: &str) -> String {
     let is_break = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-    let spaced: String = text.chars().map(|c| if is_break(c) { ' ' } else { c }).collect();
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let spaced: String = text.chars().filter(|c| !turns(*c)).map(|c| if is_break(c) { ' ' } else { c }).collect();
     spaced.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -108,6 +110,7 @@ mod tests {
     #[test]
     fn titles_lose_their_line_breaks() {
         assert_eq!(one_line("a\r\n\tb\u{2028}c  d"), "a b c d");
+        assert_eq!(one_line("\u{202e}LoRA\u{2066}"), "LoRA");
     }
 
     #[test]

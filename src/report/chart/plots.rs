@@ -260,7 +260,13 @@ impl<'a> Grid<'a> {
         if values.len() < 2 {
             return None;
         }
-        let title = format!("{}: {} и {}", self.task.title, wording::metric(&self.task.metric), super::axis(axis));
+        let title = format!(
+            "{}, {}: {} и {}",
+            self.task.title,
+            self.title(),
+            wording::metric(&self.task.metric),
+            super::axis(axis)
+        );
         let base = comparison.base().and_then(|base| self.task.figure(&base.name, &self.task.metric));
         let id = format!("curves.{}.{}.{axis}", self.task.id, self.step);
         Some(Plot { base, ..self.plot(Shape::Curves, id, title, axis, "", series) })

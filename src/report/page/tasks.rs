@@ -9,7 +9,7 @@ use super::examples::{Examples, examples};
 use super::table::{self, ABSENT, Cell, Table};
 use super::{arms, title_of};
 use crate::report::chart::{self, Chart, Plot};
-use crate::report::comparison::{Arm, BASE, Comparison, Role, Task};
+use crate::report::comparison::{Arm, BASE, Comparison, Task};
 use crate::report::evidence::{Finding, Leaks, Test};
 use crate::report::reliability::order;
 use crate::report::verdicts;
@@ -94,10 +94,9 @@ pub fn task(comparison: &Comparison, task: &Task) -> TaskPage {
 
 fn measure(task: &Task) -> String {
     let direction = if task.lower_is_better { "меньше — лучше" } else { "больше — лучше" };
-    let unit = if task.role == Role::Retention { "примеров" } else { "n" };
     let mut parts = vec![format!("сравнение по {} ({direction})", wording::metric(&task.metric))];
     parts.extend(task.average.as_ref().map(|average| format!("усреднение {}", wording::average(average))));
-    parts.extend(task.n.map(|n| format!("{unit} = {}", table::count(n))));
+    parts.extend(task.n.map(|n| format!("n = {}", table::count(n))));
     parts.extend(task.documents.map(|documents| format!("документов {}", table::count(documents))));
     let classes: Vec<String> = task
         .classes
