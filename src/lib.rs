@@ -18,6 +18,7 @@ pub mod fetch;
 // What a step is, and what computes inside steps.
 pub mod step;
 
+pub mod audit;
 pub mod corpus;
 pub mod metric;
 #[cfg_attr(not(feature = "torch"), allow(dead_code))]

@@ -1,6 +1,7 @@
 //! The command line: one verb per file, exit codes in one place.
 //! It does not know how any verb does its work.
 
+pub mod audit;
 pub mod cache;
 pub mod check;
 mod choice;
@@ -46,6 +47,8 @@ pub enum Exit {
     Pipeline = 3,
     /// Steps failed, all of them because of what `expect:` says.
     Gate = 4,
+    /// A report has defects.
+    Defects = 5,
     /// Interrupted by Ctrl-C.
     Interrupted = 130,
 }
@@ -66,7 +69,7 @@ impl From<Exit> for ExitCode {
     arg_required_else_help = true
 )]
 #[command(
-    after_help = "Exit codes: 0 done, 1 a step failed, 2 wrong usage, 3 the pipeline is wrong, 4 an expectation was not met, 130 interrupted.\n\nExample:\n  pipe run pipelines/lora_vs_mlp.yaml --set lora.rank=8"
+    after_help = "Exit codes: 0 done, 1 a step failed, 2 wrong usage, 3 the pipeline is wrong, 4 an expectation was not met, 5 a report has defects, 130 interrupted.\n\nExample:\n  pipe run pipelines/lora_vs_mlp.yaml --set lora.rank=8"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -86,6 +89,7 @@ enum Verb {
     Help(help::Args),
     Schema(schema::Args),
     Render(render::Args),
+    Audit(audit::Args),
     Export(export::Args),
     Runs(runs::Args),
     Diff(diff::Args),
@@ -220,6 +224,7 @@ pub fn main() -> ExitCode {
         Verb::Help(args) => help::main(&args),
         Verb::Schema(args) => schema::main(&args),
         Verb::Render(args) => render::main(&args),
+        Verb::Audit(args) => audit::main(&args),
         Verb::Export(args) => export::main(&args),
         Verb::Runs(args) => runs::main(&args),
         Verb::Diff(args) => diff::main(&args),

@@ -23,6 +23,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("task", &["digest", "error", "metric"]),
     ("metric", &["digest", "error"]),
     ("statistics", &["error"]),
+    ("audit", &["error", "statistics"]),
     ("corpus", &["digest", "error", "task"]),
     ("report", &["digest", "error", "event", "metric", "statistics", "task"]),
     (

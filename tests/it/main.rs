@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod architecture;
+mod audit;
 mod bad_input;
 #[cfg(unix)]
 mod cache;

@@ -1,0 +1,320 @@
+//! A report as data: tables of figures by task, the adapters' parameters, and all other lines.
+//! It does not judge. Tables may be drawn with `+---+` or as Markdown; spacing, line ends and decimal commas are free.
+
+/// A report.
+pub struct Report {
+    /// The tables of figures, in order.
+    pub tasks: Vec<Task>,
+    /// Arms and the number of their trainable parameters, as far as both are there.
+    pub parameters: Vec<(String, f64)>,
+    /// The line of the table of adapters.
+    pub parameters_line: usize,
+    /// Every line that belongs to no table, with its number.
+    pub lines: Vec<(usize, String)>,
+}
+
+/// A task with the figures of its arms.
+pub struct Task {
+    /// Its title: `TERRa`.
+    pub title: String,
+    /// The line of its table.
+    pub line: usize,
+    /// Titles of the arms, the base first.
+    pub arms: Vec<String>,
+    /// Figures by metric, in the order of the arms.
+    pub rows: Vec<Row>,
+    /// What the columns of differences say: metric, arm, against, the cell.
+    pub deltas: Vec<Delta>,
+    /// Lines below the table, up to the next heading.
+    pub notes: Vec<String>,
+}
+
+/// The figures of a metric.
+pub struct Row {
+    /// In lower case: `f1`.
+    pub metric: String,
+    /// One for each arm; none where there is none.
+    pub figures: Vec<Option<f64>>,
+    /// Its line.
+    pub line: usize,
+}
+
+/// A difference as the report has it.
+pub struct Delta {
+    /// In lower case.
+    pub metric: String,
+    /// Position of the arm.
+    pub arm: usize,
+    /// Position of the other.
+    pub against: usize,
+    /// The absolute difference.
+    pub difference: f64,
+    /// The relative one in percent, where there is one.
+    pub percent: Option<f64>,
+    /// Its line.
+    pub line: usize,
+}
+
+/// How far a printed figure may be from the true one.
+pub const HALF: f64 = 0.5e-4 + 1e-9;
+
+/// A table: its heading, and rows of cells with their lines; the first row is the header.
+struct Table {
+    heading: String,
+    rows: Vec<(usize, Vec<String>)>,
+}
+
+impl Report {
+    /// Reads a text. What is not understood is kept as a line.
+    pub fn read(text: &str) -> Self {
+        let mut tables: Vec<Table> = Vec::new();
+        let mut lines: Vec<(usize, String)> = Vec::new();
+        let mut inside = false;
+        for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+            let line = line.trim();
+            if is_frame(line) {
+                if !inside {
+                    tables.push(Table { heading: heading(&lines), rows: Vec::new() });
+                    inside = true;
+                }
+                continue;
+            }
+            match cells(line) {
+                Some(cells) => {
+                    if !inside {
+                        tables.push(Table { heading: heading(&lines), rows: Vec::new() });
+                        inside = true;
+                    }
+                    if let Some(table) = tables.last_mut() {
+                        table.rows.push((at + 1, cells));
+                    }
+                }
+                None => {
+                    inside = false;
+                    lines.push((at + 1, line.to_owned()));
+                }
+            }
+        }
+        let mut report = Self { tasks: Vec::new(), parameters: Vec::new(), parameters_line: 1, lines };
+        let starts: Vec<usize> = tables.iter().map(|t| t.rows.first().map_or(usize::MAX, |(line, _)| *line)).collect();
+        for (i, table) in tables.iter().enumerate() {
+            let end = starts.get(i + 1).copied().unwrap_or(usize::MAX);
+            report.take(table, starts[i], end);
+        }
+        report
+    }
+
+    fn take(&mut self, table: &Table, start: usize, end: usize) {
+        let Some((line, header)) = table.rows.first() else { return };
+        let first = header.first().map(|cell| cell.to_lowercase()).unwrap_or_default();
+        let below = || self.lines.iter().filter(|(at, _)| *at > start && *at < end);
+        // Up to the next heading: a line of capitals, or one of Markdown's.
+        let notes: Vec<String> = below().map(|(_, line)| line.clone()).take_while(|line| !is_heading(line)).collect();
+        match first.as_str() {
+            "метрика" => {
+                if let Some(task) = by_columns(table, title(&table.heading), *line, notes) {
+                    self.tasks.push(task);
+                }
+            }
+            "параметр" => self.parameters(table, *line),
+            "вариант" => {
+                let parameters = header.iter().position(|cell| cell.to_lowercase().contains("обучаемые параметры"));
+                if let Some(column) = parameters.filter(|_| self.parameters.is_empty()) {
+                    self.parameters_line = *line;
+                    for (_, row) in &table.rows[1..] {
+                        if let (Some(arm), Some(count)) = (row.first(), row.get(column).and_then(|cell| count(cell))) {
+                            self.parameters.push((arm.clone(), count));
+                        }
+                    }
+                } else if let Some(task) = by_rows(table, title(&table.heading), *line, notes) {
+                    self.tasks.push(task);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn parameters(&mut self, table: &Table, line: usize) {
+        let header = &table.rows[0].1;
+        let row = table.rows.iter().find(|(_, row)| row[0].to_lowercase().contains("параметры"));
+        if let Some((_, row)) = row {
+            self.parameters_line = line;
+            let all = header.iter().zip(row).skip(1);
+            self.parameters = all.filter_map(|(arm, cell)| Some((arm.clone(), count(cell)?))).collect();
+        }
+    }
+
+    /// All lines that are not in tables, as one text in lower case.
+    pub fn prose(&self) -> String {
+        self.lines.iter().map(|(_, line)| line.to_lowercase()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Task {
+    /// The figures of a metric.
+    pub fn row(&self, metric: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.metric == metric)
+    }
+
+    /// The figure of an arm.
+    pub fn figure(&self, metric: &str, arm: usize) -> Option<f64> {
+        self.row(metric)?.figures.get(arm).copied().flatten()
+    }
+
+    /// Below the table, in lower case.
+    pub fn prose(&self) -> String {
+        self.notes.join("\n").to_lowercase()
+    }
+
+    /// The metrics that are shares: those between 0 and 1.
+    pub fn shares(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| !matches!(row.metric.as_str(), "loss" | "perplexity"))
+    }
+}
+
+/// Arms in columns, differences in the columns `A vs B`.
+fn by_columns(table: &Table, title: String, line: usize, notes: Vec<String>) -> Option<Task> {
+    let header = &table.rows[0].1;
+    let arms: Vec<String> = header.iter().skip(1).filter(|cell| versus(cell).is_none()).cloned().collect();
+    let mut task = Task { title, line, arms, rows: Vec::new(), deltas: Vec::new(), notes };
+    for (line, row) in &table.rows[1..] {
+        let metric = row.first()?.to_lowercase();
+        let mut figures = Vec::new();
+        for (name, cell) in header.iter().zip(row).skip(1) {
+            match versus(name) {
+                None => figures.push(number(cell)),
+                Some((arm, against)) => {
+                    let arm = task.position(&arm);
+                    let against = task.position(&against);
+                    if let (Some(arm), Some(against), Some((difference, percent))) = (arm, against, delta(cell)) {
+                        let metric = metric.clone();
+                        task.deltas.push(Delta { metric, arm, against, difference, percent, line: *line });
+                    }
+                }
+            }
+        }
+        task.rows.push(Row { metric, figures, line: *line });
+    }
+    (task.arms.len() > 1 && task.rows.iter().any(|row| row.figures.iter().any(Option::is_some))).then_some(task)
+}
+
+/// Arms in rows; the last column has the differences of one metric to the base.
+fn by_rows(table: &Table, title: String, line: usize, notes: Vec<String>) -> Option<Task> {
+    let header = &table.rows[0].1;
+    let arms: Vec<String> = table.rows[1..].iter().filter_map(|(_, row)| row.first().cloned()).collect();
+    let mut task = Task { title, line, arms, rows: Vec::new(), deltas: Vec::new(), notes };
+    for (column, name) in header.iter().enumerate().skip(1) {
+        let cells = || table.rows[1..].iter().map(|(line, row)| (*line, row.get(column).map_or("", String::as_str)));
+        match versus(name) {
+            None => task.rows.push(Row {
+                metric: name.to_lowercase(),
+                figures: cells().map(|(_, cell)| number(cell)).collect(),
+                line,
+            }),
+            Some((metric, _)) => {
+                for (arm, (line, cell)) in cells().enumerate() {
+                    if let Some((difference, percent)) = delta(cell) {
+                        let metric = metric.to_lowercase();
+                        task.deltas.push(Delta { metric, arm, against: 0, difference, percent, line });
+                    }
+                }
+            }
+        }
+    }
+    let shares =
+        task.rows.iter().any(|row| matches!(row.metric.as_str(), "accuracy" | "precision" | "recall" | "f1" | "loss"));
+    (task.arms.len() > 1 && shares).then_some(task)
+}
+
+impl Task {
+    /// `Base` is the first arm.
+    fn position(&self, name: &str) -> Option<usize> {
+        let same = |arm: &String| arm.eq_ignore_ascii_case(name);
+        if name.eq_ignore_ascii_case("base") { Some(0) } else { self.arms.iter().position(same) }
+    }
+}
+
+/// `MLP vs Base` → both names.
+fn versus(cell: &str) -> Option<(String, String)> {
+    let (arm, against) = cell.split_once(" vs ")?;
+    Some((arm.trim().to_owned(), against.trim().to_owned()))
+}
+
+/// The last line that is no rule: what stands above a table.
+fn heading(lines: &[(usize, String)]) -> String {
+    let is_rule = |line: &str| line.chars().all(|c| matches!(c, '-' | '=' | '_' | '*'));
+    lines.iter().rev().map(|(_, line)| line.as_str()).find(|line| !is_rule(line)).unwrap_or_default().to_owned()
+}
+
+/// `СРАВНЕНИЕ НА ДАТАСЕТЕ TERRa (общие способности)` or `## TERRa: общие способности` → `TERRa`.
+fn title(heading: &str) -> String {
+    let heading = heading.trim_start_matches('#').trim();
+    let after = heading.rsplit_once("ДАТАСЕТЕ").map_or(heading, |(_, after)| after);
+    let end = after.find(['(', ':']).unwrap_or(after.len());
+    after[..end].trim().to_owned()
+}
+
+fn is_heading(line: &str) -> bool {
+    let letters = || line.chars().filter(|c| c.is_alphabetic());
+    line.starts_with('#')
+        || (letters().count() > 6 && letters().filter(|c| c.is_uppercase()).count() * 10 > letters().count() * 8)
+}
+
+/// A line of a frame: `+----+====+` or `|---|:--|`.
+fn is_frame(line: &str) -> bool {
+    line.len() > 2
+        && line.starts_with(['+', '|'])
+        && line.contains('-') | line.contains('=')
+        && line.chars().all(|c| matches!(c, '+' | '-' | '=' | '|' | ':' | ' '))
+}
+
+/// The cells of a row of a table.
+fn cells(line: &str) -> Option<Vec<String>> {
+    let inner = line.strip_prefix('|')?.strip_suffix('|')?;
+    Some(inner.split('|').map(|cell| cell.trim().replace('\\', "")).collect())
+}
+
+/// A figure; a comma may stand for the point.
+fn number(cell: &str) -> Option<f64> {
+    let text = cell.trim().trim_matches('*').replace(',', ".").replace('−', "-");
+    text.parse::<f64>().ok().filter(|value| value.is_finite())
+}
+
+/// `+0.1111 (+30.72%)`.
+fn delta(cell: &str) -> Option<(f64, Option<f64>)> {
+    let (difference, rest) = cell.split_once('(').unwrap_or((cell, ""));
+    let percent = rest.split_once('%').and_then(|(percent, _)| number(percent.trim_start_matches('+')));
+    Some((number(difference.trim().trim_start_matches('+'))?, percent))
+}
+
+/// `4211200`, `4 211 200`, `~2.1М`, `34,5K`.
+fn count(cell: &str) -> Option<f64> {
+    let text: String = cell.trim().trim_start_matches(['~', '≈']).chars().filter(|c| !c.is_whitespace()).collect();
+    let (digits, factor) = match text.chars().last()? {
+        'М' | 'M' | 'м' | 'm' => (text.strip_suffix(['М', 'M', 'м', 'm'])?, 1e6),
+        'К' | 'K' | 'к' | 'k' => (text.strip_suffix(['К', 'K', 'к', 'k'])?, 1e3),
+        _ => (text.as_str(), 1.0),
+    };
+    Some(number(digits)? * factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_people_write_them() {
+        assert_eq!(count("~2.1М"), Some(2.1e6));
+        assert_eq!(count("4 211 200"), Some(4_211_200.0));
+        assert_eq!(delta("+0.1111 (+30.72%)"), Some((0.1111, Some(30.72))));
+        assert_eq!(delta("-0,0250 (-8,18%)"), Some((-0.025, Some(-8.18))));
+        assert_eq!(delta("+0.5000 (н/д)"), Some((0.5, None)));
+        assert_eq!(number("н/д"), None);
+    }
+
+    #[test]
+    fn titles_stand_in_headings() {
+        assert_eq!(title("СРАВНЕНИЕ НА ДАТАСЕТЕ NERUS (специализированная задача)"), "NERUS");
+        assert_eq!(title("## TERRa: общие способности"), "TERRa");
+    }
+}

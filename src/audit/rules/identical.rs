@@ -1,0 +1,53 @@
+//! Adapters whose figures are the base's to every printed digit: as if they were not there.
+//! It does not know whether they were not trained, not loaded or disabled.
+
+use super::shown;
+use crate::audit::Defect;
+use crate::audit::layout::{Report, Task};
+
+/// Arms that equal the base on every task that has both.
+pub fn identical(report: &Report) -> Vec<Defect> {
+    let Some(first) = report.tasks.first() else { return Vec::new() };
+    // A report that tells the answers apart has looked.
+    let prose = report.prose();
+    if ["ответы различаются в", "оценки вариантов изменились", "все ответы совпали", "исправлено"]
+        .iter()
+        .any(|words| prose.contains(words))
+    {
+        return Vec::new();
+    }
+    let mut defects = Vec::new();
+    for arm in first.arms.iter().skip(1) {
+        let tasks: Vec<(&Task, usize)> = report
+            .tasks
+            .iter()
+            .filter_map(|task| Some((task, task.arms.iter().position(|name| name == arm)?)))
+            .collect();
+        let figures: usize = tasks.iter().map(|(task, _)| task.shares().count()).sum();
+        // One figure may agree by chance.
+        if figures < 3 || !tasks.iter().all(|(task, at)| equals_base(task, *at)) {
+            continue;
+        }
+        let shown_figures: Vec<String> = tasks
+            .iter()
+            .map(|(task, at)| {
+                let all = task.shares().filter_map(|row| row.figures[*at]).map(shown);
+                format!("{}: {}", task.title, all.collect::<Vec<_>>().join(", "))
+            })
+            .collect();
+        defects.push(Defect {
+            rule: "no_effect",
+            line: first.line,
+            text: format!(
+                "{arm} совпадает с базовой моделью во всех цифрах: адаптер не подействовал, и об этом не сказано"
+            ),
+            proof: format!("{} — те же числа у базовой модели ({} из {})", shown_figures.join("; "), figures, figures),
+        });
+    }
+    defects
+}
+
+fn equals_base(task: &Task, arm: usize) -> bool {
+    let mut rows = task.shares().peekable();
+    rows.peek().is_some() && rows.all(|row| row.figures[arm].is_some() && row.figures[arm] == row.figures[0])
+}
