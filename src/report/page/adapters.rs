@@ -153,11 +153,14 @@ fn sites(arm: &Arm, sites: &[Site]) -> Sites {
     }
 }
 
+/// What of an arm and its first training is compared; none where it is not known.
+type Value = fn(&Arm, Option<&Training>) -> Option<String>;
+
 /// A column of the table of budgets: its header, its text, and what must be equal for a fair comparison.
 struct Column {
     header: &'static str,
     cell: fn(&Arm, Option<&Training>) -> Cell,
-    compared: Option<fn(&Arm, Option<&Training>) -> Option<String>>,
+    compared: Option<Value>,
 }
 
 const COLUMNS: [Column; 11] = [
@@ -302,7 +305,7 @@ fn joined(text: &str, below: &str) -> String {
     if below.is_empty() { text.to_owned() } else { format!("{text} ({below})") }
 }
 
-fn values(arms: &[&Arm], of: fn(&Arm, Option<&Training>) -> Option<String>) -> BTreeSet<String> {
+fn values(arms: &[&Arm], of: Value) -> BTreeSet<String> {
     arms.iter().filter_map(|arm| of(arm, arm.training.first())).collect()
 }
 
