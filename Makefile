@@ -1,6 +1,6 @@
 # `make test` is the whole suite; `make help` lists the rest. Nothing is installed by hand.
 .DEFAULT_GOAL := help
-.PHONY: help test test-core test-all test-long fuzz fuzz-ready interop bench bench-data bench-dag bench-hash lint fmt prerequisites
+.PHONY: help test test-core test-all test-long fuzz fuzz-ready interop browser bench bench-data bench-dag bench-hash lint fmt prerequisites
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -42,6 +42,9 @@ interop: prerequisites .interop/ready ## Round trips with PEFT and AdapterHub; i
 	python3 -m venv .interop
 	.interop/bin/pip install --quiet -r tests/interop/requirements.txt
 	touch .interop/ready
+
+browser: ## Looks at the HTML report in headless Chromium, if there is one; screenshots go to target/browser
+	PIPE_BROWSER=1 cargo test --no-default-features --test it browser_ -- --nocapture
 
 bench-data: ## Time and memory of reading a file as large as Nerus (BENCH_PYTHON: one that has the package nerus)
 	python3 bench/data.py $(if $(BENCH_PYTHON),--python $(BENCH_PYTHON))

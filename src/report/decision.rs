@@ -9,7 +9,7 @@ use super::comparison::{Arm, BASE, Comparison, Role, Task};
 use super::delta::signed;
 use super::evidence::Verdict;
 use super::verdicts::{self, Standing};
-use super::wording::{self, enumerate};
+use super::wording;
 
 /// What is decided, and what it rests on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -98,7 +98,7 @@ fn is(task: &Task, arm: &Arm, verdict: Verdict) -> bool {
 }
 
 fn titles(arms: &[&Arm]) -> String {
-    enumerate(&arms.iter().map(|arm| arm.title.as_str()).collect::<Vec<_>>(), "и")
+    wording::few(&arms.iter().map(|arm| arm.title.as_str()).collect::<Vec<_>>())
 }
 
 /// Why it is taken: what it gains, and what it keeps.

@@ -1,6 +1,7 @@
 //! From a comparison to what a person reads: grid tables, the view that templates see, and rendering.
 //! It does not know who ran the experiment, the store or the graph.
 
+pub mod chart;
 pub mod clusters;
 pub mod comparison;
 pub mod conclusion;
@@ -10,6 +11,7 @@ pub mod evidence;
 pub mod export;
 pub mod number;
 pub mod overview;
+pub mod page;
 pub mod recommendation;
 pub mod reliability;
 pub mod render;

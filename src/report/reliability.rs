@@ -72,10 +72,10 @@ fn of_task(comparison: &Comparison, task: &Task, settings: &Settings) -> Vec<Str
         let title = &comparison.arms.iter().find(|arm| arm.name == test.arm)?.title;
         let least = pair.detectable.map_or_else(|| "нет".to_owned(), |least| format!("{least:.3}"));
         Some(format!(
-            "{title}: исправлено {}, испорчено {}; точный критерий Макнемара p {}; обнаружимая разница {least}",
+            "{title}: исправлено {}, испорчено {}; точный критерий Макнемара {}; обнаружимая разница {least}",
             pair.fixed,
             pair.broken,
-            verdicts::p_value(pair.exact_p)
+            verdicts::p_equals(pair.exact_p)
         ))
     });
     if comparison.adapted().count() <= MOST_COLUMNS {
@@ -181,6 +181,9 @@ fn effect(arm: &Arm) -> Option<String> {
     Some(line)
 }
 
+/// What of trainings is compared, and how it is called.
+type Compared = (&'static str, fn(&Training) -> String);
+
 fn budgets(comparison: &Comparison) -> Vec<String> {
     let known: Vec<(&Arm, &Training)> =
         comparison.adapted().filter_map(|arm| Some((arm, arm.training.first()?))).collect();
@@ -194,7 +197,7 @@ fn budgets(comparison: &Comparison) -> Vec<String> {
     if known.len() > MOST_COLUMNS {
         let differ =
             |what: fn(&Training) -> String| known.iter().map(|(_, t)| what(t)).collect::<BTreeSet<_>>().len() > 1;
-        let fields: [(&str, fn(&Training) -> String); 5] = [
+        let fields: [Compared; 5] = [
             ("данные", |t| t.data.clone()),
             ("шаги", |t| t.steps.to_string()),
             ("токены", |t| t.tokens.to_string()),

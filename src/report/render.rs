@@ -18,6 +18,8 @@ pub fn render(templates: &Templates, data: &str, label: &str) -> Result<String> 
     tera.register_function("grid", grid);
     tera.register_function("markdown_table", markdown_table);
     tera.register_filter("markdown", |text: &str, _: Kwargs, _: &State| markdown(text));
+    tera.register_filter("fixed", fixed);
+    tera.register_filter("minus", |text: &str, _: Kwargs, _: &State| minus(text));
     tera.add_raw_templates(templates.texts.iter()).map_err(|error| problem(&error, &templates.main))?;
     tera.render(&templates.main, &context).map_err(|error| problem(&error, &templates.main))
 }
@@ -99,6 +101,27 @@ fn markdown_table(kwargs: Kwargs, _: &State) -> TeraResult<String> {
         lines.push(line(&cells.collect::<Vec<_>>()));
     }
     Ok(lines.join("\n"))
+}
+
+/// Text whose negative numbers have the typographic minus; hyphens in words stay.
+fn minus(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    let mut before = ' ';
+    while let Some(c) = chars.next() {
+        let is_minus = c == '-' && matches!(before, ' ' | '(' | '[') && chars.peek().is_some_and(char::is_ascii_digit);
+        out.push(if is_minus { '−' } else { c });
+        before = c;
+    }
+    out
+}
+
+/// `number | fixed(digits=4, sign=false)`: so many digits after the point, never a negative zero.
+fn fixed(value: f64, kwargs: Kwargs, _: &State) -> TeraResult<String> {
+    let digits = kwargs.get::<u32>("digits")?.unwrap_or(4).min(17) as usize;
+    let text = super::delta::signed(value, digits);
+    let with_sign = kwargs.get::<bool>("sign")?.unwrap_or(false);
+    Ok(if with_sign { text } else { text.trim_start_matches('+').to_owned() })
 }
 
 fn sheet(kwargs: &Kwargs) -> TeraResult<(Vec<String>, Vec<Vec<Cell>>)> {

@@ -60,7 +60,7 @@ fn kind(kind: &str) -> String {
 }
 
 /// How papers write an axis.
-fn short(axis: &str) -> &str {
+pub fn short(axis: &str) -> &str {
     match axis.rsplit('.').next().unwrap_or(axis) {
         "rank" => "r",
         "alpha" => "α",

@@ -4,7 +4,7 @@
 use super::comparison::{Arm, BASE, Comparison, Role, Task};
 use super::delta::signed;
 use super::evidence::{Effect, Test, Verdict};
-use super::wording::{self, enumerate};
+use super::wording;
 
 /// The word of a verdict.
 pub fn word(verdict: Verdict) -> &'static str {
@@ -80,20 +80,25 @@ impl<'a> Standing<'a> {
 /// `F1 +0.0512 [+0.0101; +0.0934], p = 0.012 (Холм 0.024) — лучше`.
 pub fn told(task: &Task, test: &Test) -> String {
     format!(
-        "{} {} [{}; {}], p {} (Холм {}) — {}",
+        "{} {} [{}; {}], {} (Холм {}) — {}",
         wording::metric(&task.metric),
         signed(test.difference, 4),
         signed(test.interval.low, 4),
         signed(test.interval.high, 4),
-        p_value(test.p),
-        p_value(test.p_holm).trim_start_matches("= "),
+        p_equals(test.p),
+        p_value(test.p_holm),
         word(test.verdict)
     )
 }
 
-/// `= 0.012`, or `< 0.001`.
+/// `0.012`, or `< 0.001`.
 pub fn p_value(p: f64) -> String {
-    if p < 0.001 { "< 0.001".to_owned() } else { format!("= {p:.3}") }
+    if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
+}
+
+/// `p = 0.012`, or `p < 0.001`.
+pub fn p_equals(p: f64) -> String {
+    if p < 0.001 { format!("p {}", p_value(p)) } else { format!("p = {}", p_value(p)) }
 }
 
 /// The conclusion about a task: who is better than the base, and whether one of them is better than all.
@@ -101,7 +106,7 @@ pub fn conclusion(comparison: &Comparison, task: &Task) -> String {
     let place = format!("На датасете {} ({})", task.title, wording::role(task.role));
     let metric = wording::metric(&task.metric);
     let standing = Standing::of(comparison, task);
-    let names = |arms: &[&Arm]| enumerate(&arms.iter().map(|arm| arm.title.as_str()).collect::<Vec<_>>(), "и");
+    let names = |arms: &[&Arm]| wording::few(&arms.iter().map(|arm| arm.title.as_str()).collect::<Vec<_>>());
     if standing.ranked.is_empty() {
         return format!("{place} сравнивать нечего: действующих адаптеров нет.");
     }

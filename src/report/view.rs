@@ -8,6 +8,7 @@ use super::conclusion::{Conclusion, conclusions};
 use super::decision::{Decision, decision};
 use super::delta::{figure, signed};
 use super::overview::{self, MOST_COLUMNS};
+use super::page::{Page, page};
 use super::recommendation::{Recommendation, budgets, recommendations};
 use super::reliability::{Section, reliability};
 use super::sheet::Sheet;
@@ -40,6 +41,8 @@ pub struct View {
     pub summary: Option<Decision>,
     /// What stands behind the figures, by subject; empty without records.
     pub reliability: Vec<Section>,
+    /// What the HTML page shows beyond the rest.
+    pub page: Page,
 }
 
 /// A task as data.
@@ -89,6 +92,7 @@ pub fn view(comparison: &Comparison) -> View {
         recommendations: recommendations(comparison, &conclusions),
         summary: decision(comparison),
         reliability: reliability(comparison),
+        page: page(comparison),
         conclusions,
     }
 }

@@ -13,10 +13,23 @@ pub fn enumerate<S: AsRef<str>>(names: &[S], and: &str) -> String {
     }
 }
 
-/// A title on one line: control characters, line breaks among them, become spaces.
+/// The first of many names, and how many more there are; a few names all.
+pub fn few<S: AsRef<str>>(names: &[S]) -> String {
+    const ALL: usize = 6;
+    const FIRST: usize = 4;
+    if names.len() <= ALL {
+        return enumerate(names, "и");
+    }
+    let first: Vec<&str> = names.iter().take(FIRST).map(AsRef::as_ref).collect();
+    format!("{} и ещё {}", first.join(", "), names.len() - FIRST)
+}
+
+/// A title on one line: control characters, line breaks among them, become spaces. Marks that turn the direction of
+/// text are left out: in a sentence nothing would end their reach.
 pub fn one_line(text: &str) -> String {
     let is_break = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-    let spaced: String = text.chars().map(|c| if is_break(c) { ' ' } else { c }).collect();
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let spaced: String = text.chars().filter(|c| !turns(*c)).map(|c| if is_break(c) { ' ' } else { c }).collect();
     spaced.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -88,8 +101,16 @@ mod tests {
     }
 
     #[test]
+    fn many_names_are_counted() {
+        let names: Vec<String> = (1..=7).map(|i| i.to_string()).collect();
+        assert_eq!(few(&names), "1, 2, 3, 4 и ещё 3");
+        assert_eq!(few(&names[..6]), "1, 2, 3, 4, 5 и 6");
+    }
+
+    #[test]
     fn titles_lose_their_line_breaks() {
         assert_eq!(one_line("a\r\n\tb\u{2028}c  d"), "a b c d");
+        assert_eq!(one_line("\u{202e}LoRA\u{2066}"), "LoRA");
     }
 
     #[test]

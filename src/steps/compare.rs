@@ -14,7 +14,7 @@ use crate::report::comparison::{Comparison, Role};
 use crate::report::evidence::Settings;
 use crate::report::results::{self, Evaluated};
 use crate::report::view::view;
-use crate::report::{clusters, export};
+use crate::report::{chart, clusters, export};
 use shortcuts::Shortcuts;
 
 use crate::step::{Arity, Context, Input, Kind, Output};
@@ -126,6 +126,7 @@ impl Kind for Compare {
         Output { name: "comparison", file: "comparison.json", doc: "Every raw figure, for `render`" },
         Output { name: "conclusions", file: "conclusions.json", doc: "Rankings, conclusions, recommendations" },
         Output { name: "differences", file: "differences.csv", doc: "Differences and relative changes, unrounded" },
+        Output { name: "plots", file: "plots.csv", doc: "Everything that reports plot, a row for each mark" },
         Output { name: "grid", file: "grid.csv", doc: "A row for each arm: coordinates, parameters, figures" },
     ];
     type Params = Params;
@@ -179,6 +180,7 @@ impl Kind for Compare {
         write(cx, "comparison.json", &text)?;
         write(cx, "conclusions.json", &json::text(&conclusions)?)?;
         write(cx, "differences.csv", &export::differences(&comparison)?)?;
+        write(cx, "plots.csv", &chart::csv::csv(&comparison)?)?;
         write(cx, "grid.csv", &export::grid(&comparison)?)
     }
 }

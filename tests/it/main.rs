@@ -54,6 +54,7 @@ mod profiles;
 #[cfg(unix)]
 mod receipts;
 mod report;
+mod report_html;
 #[cfg(all(unix, feature = "torch"))]
 mod resume;
 #[cfg(unix)]
