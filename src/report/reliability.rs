@@ -65,7 +65,9 @@ fn of_task(comparison: &Comparison, task: &Task, settings: &Settings) -> Vec<Str
         lines.push(line);
     }
     if let Some(margin) = task.tests.first().map(|test| test.equivalence.margin) {
-        lines.push(format!("эквивалентными считаются варианты, если {metric} отличается меньше чем на {margin}"));
+        lines.push(format!(
+            "эквивалентными считаются варианты, если показано, что {metric} отличается меньше чем на {margin}, даже если само отличие значимо"
+        ));
     }
     let detectable = task.tests.iter().filter(|test| test.against == BASE).filter_map(|test| {
         let pair = test.discordant?;

@@ -42,6 +42,9 @@ pub fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
 }
 
 /// The quantile at `p` of sorted values, interpolated linearly (numpy's default).
+///
+/// # Panics
+/// Without any value.
 pub fn quantile(sorted: &[f64], p: f64) -> f64 {
     let at = p.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
     let low = at.floor() as usize;
@@ -51,7 +54,10 @@ pub fn quantile(sorted: &[f64], p: f64) -> f64 {
     if t >= 0.5 { b - (b - a) * (1.0 - t) } else { a + (b - a) * t }
 }
 
-/// The percentile interval: quantiles of the replicates.
+/// The percentile interval: quantiles of the replicates; `confidence` in 0..1.
+///
+/// # Panics
+/// Without any replicate.
 pub fn percentile(replicates: &[f64], confidence: f64) -> (f64, f64) {
     let sorted = sorted(replicates);
     let tail = (1.0 - confidence) / 2.0;

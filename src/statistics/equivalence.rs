@@ -11,7 +11,8 @@ pub fn by_replicates(replicates: &[f64], margin: f64) -> f64 {
     let share = |beyond: &dyn Fn(f64) -> bool| {
         (1 + replicates.iter().filter(|value| beyond(**value)).count()) as f64 / (1 + replicates.len()) as f64
     };
-    share(&|value| value <= -margin).max(share(&|value| value >= margin))
+    // What is no number is not within the margin.
+    share(&|value| value.is_nan() || value <= -margin).max(share(&|value| value.is_nan() || value >= margin))
 }
 
 /// By Student's t of paired differences y − x (`ttost_paired` of statsmodels 0.15); `None` with fewer than two pairs or

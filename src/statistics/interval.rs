@@ -1,5 +1,5 @@
 //! Intervals of a share: of so many of so many.
-//! It does not know whether items are independent of one another; where they are not, resample clusters.
+//! `successes` is at most `n`, `confidence` in 0..1. It does not know whether items are independent of one another; where they are not, resample clusters.
 
 use statrs::distribution::{Beta, ContinuousCDF};
 

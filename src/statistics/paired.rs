@@ -41,7 +41,11 @@ pub fn t_test(x: &[f64], y: &[f64]) -> Option<Outcome> {
 
 /// Wilcoxon's test by the normal approximation with the correction for ties and none for continuity; differences of
 /// zero are left out. `None` where all are zero.
+///
+/// # Panics
+/// If the two sides differ in length.
 pub fn wilcoxon(x: &[f64], y: &[f64]) -> Option<Outcome> {
+    assert_eq!(x.len(), y.len(), "numbers come in pairs");
     let mut each: Vec<f64> = x.iter().zip(y).map(|(x, y)| y - x).filter(|one| *one != 0.0).collect();
     if each.is_empty() {
         return None;

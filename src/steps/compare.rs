@@ -180,7 +180,7 @@ impl Kind for Compare {
         write(cx, "comparison.json", &text)?;
         write(cx, "conclusions.json", &json::text(&conclusions)?)?;
         write(cx, "differences.csv", &export::differences(&comparison)?)?;
-        write(cx, "plots.csv", &chart::csv::csv(&comparison)?)?;
+        write(cx, "plots.csv", &chart::csv(&comparison)?)?;
         write(cx, "grid.csv", &export::grid(&comparison)?)
     }
 }

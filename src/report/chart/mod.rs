@@ -1,7 +1,7 @@
 //! Pictures of a comparison: what is plotted as plain data, drawn as SVG or written as CSV.
 //! It does not know templates, nor how a page is laid out.
 
-mod csv;
+pub mod csv;
 mod curves;
 mod forest;
 mod heat;

@@ -7,6 +7,7 @@ mod spans;
 mod summary;
 mod table;
 mod tasks;
+mod tested;
 
 use serde::Serialize;
 

@@ -2,7 +2,7 @@
 //! It does not know what is decided, nor what a verdict rests on.
 
 use super::table::{self, ABSENT, Cell, Table};
-use super::tasks::verdict;
+use super::tested::verdict;
 use crate::report::comparison::{Arm, BASE, Comparison, Task};
 use crate::report::decision::decision;
 use crate::report::verdicts;
