@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{facts, json};
-use crate::digest::files_below;
+use crate::digest::{Digest, files_below};
 use crate::error::{Problem, Result};
 use crate::report::evidence::{Selection, Trial};
 use crate::report::results;
@@ -38,7 +38,8 @@ fn metric() -> String {
 impl Kind for Select {
     const NAME: &'static str = "select";
     /// 1: the first.
-    const VERSION: u32 = 1;
+    /// 2: results must be of the same task, items and way of asking, and of the candidates' own content.
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Takes the adapter that did best on a development split";
     const EXAMPLE: &'static str = "lora:\n  uses: select\n  in: { candidates: lora_trials, results: dev_results }\n  with: { metric: f1, average: micro }\n";
     const INPUTS: &'static [Input] = &[
@@ -68,12 +69,12 @@ impl Kind for Select {
 
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
         let candidates = cx.inputs("candidates").to_vec();
-        let (mut trials, mut split) = (Vec::new(), None);
+        let (mut trials, mut first) = (Vec::new(), None);
         for artifact in cx.inputs("results") {
-            let (trial, data) = trial(params, artifact, &candidates)?;
-            if *split.get_or_insert_with(|| data.clone()) != data {
-                return Err(Problem::new(format!("{} is on other data than the results before it", artifact.label()))
-                    .help("evaluate every candidate on the same split"));
+            let (trial, judged) = trial(params, artifact, &candidates)?;
+            if let Some(what) = first.get_or_insert_with(|| judged.clone()).differs(&judged) {
+                return Err(Problem::new(format!("{} {what} than the results before it", artifact.label()))
+                    .help("evaluate every candidate on the same split, and ask each in the same way"));
             }
             if trials.iter().any(|known: &Trial| known.name == trial.name) {
                 return Err(Problem::new(format!("`{}` has two results", trial.name)).in_file(artifact.label(), None));
@@ -97,7 +98,7 @@ impl Kind for Select {
         let selection = Selection {
             trials: trials.len() as u64,
             metric: params.metric.clone(),
-            split: split.unwrap_or_default(),
+            split: first.map(|judged| judged.split).unwrap_or_default(),
             values: trials,
         };
         let chosen = &candidates[best];
@@ -110,15 +111,46 @@ impl Kind for Select {
     }
 }
 
-/// The value of a candidate, and the digest of what it was judged on.
-fn trial(params: &Params, artifact: &Artifact, candidates: &[Artifact]) -> Result<(Trial, String)> {
+/// What a candidate was judged on: values can be set side by side only where all of it is the same.
+#[derive(Clone)]
+struct Judged {
+    task: String,
+    /// The digest of the data.
+    split: String,
+    model: Option<String>,
+    asked: results::Asked,
+    items: Vec<Digest>,
+}
+
+impl Judged {
+    /// What is not the same.
+    fn differs(&self, other: &Self) -> Option<&'static str> {
+        let parts = [
+            (self.task == other.task, "is on another task"),
+            (self.split == other.split, "is on other data"),
+            (self.model == other.model, "is of another base"),
+            (self.asked == other.asked, "is asked in another way"),
+            (self.items == other.items, "has other items"),
+        ];
+        parts.into_iter().find(|(same, _)| !same).map(|(_, what)| what)
+    }
+}
+
+/// The value of a candidate, and what it was judged on.
+fn trial(params: &Params, artifact: &Artifact, candidates: &[Artifact]) -> Result<(Trial, Judged)> {
     let label = artifact.label();
-    let metrics = results::read(&artifact.path, &label)?.metrics;
-    if !candidates.iter().any(|one| one.name == metrics.arm.name) {
+    let results::Evaluated { metrics, records, .. } = results::read(&artifact.path, &label)?;
+    let Some(candidate) = candidates.iter().find(|one| one.name == metrics.arm.name) else {
         let names: Vec<&str> = candidates.iter().map(|one| one.name.as_str()).collect();
         return Err(Problem::new(format!("the result is of `{}`, which is no candidate", metrics.arm.name))
             .in_file(&label, None)
             .help(format!("the candidates are {}", names.join(", "))));
+    };
+    // A name alone may belong to an earlier state of the step.
+    if metrics.inputs.get("adapter").is_some_and(|digest| digest != candidate.digest.as_str()) {
+        return Err(Problem::new(format!("the result is of another adapter than the candidate `{}`", candidate.name))
+            .in_file(&label, None)
+            .help("evaluate the very adapters that are candidates"));
     }
     let wanted = |metric: &&results::Metric| {
         metric.name == params.metric && (params.average.is_none() || metric.average == params.average)
@@ -135,8 +167,20 @@ fn trial(params: &Params, artifact: &Artifact, candidates: &[Artifact]) -> Resul
     };
     let value =
         value.ok_or_else(|| Problem::new(format!("there is no metric `{}`", params.metric)).in_file(&label, None))?;
-    let data = metrics.inputs.get("data").cloned().unwrap_or_default();
-    Ok((Trial { name: metrics.arm.name, value }, data))
+    // `evaluate` calls it data, `perplexity` text.
+    let split = metrics.inputs.get("data").or_else(|| metrics.inputs.get("text")).cloned().ok_or_else(|| {
+        Problem::new("it does not say on which data it is")
+            .in_file(format!("metrics.json of {label}"), None)
+            .expected("the digest of `data` or `text` under `inputs`")
+    })?;
+    let judged = Judged {
+        task: metrics.task,
+        split,
+        model: metrics.inputs.get("model").cloned(),
+        asked: metrics.asked,
+        items: records.into_iter().map(|record| record.item).collect(),
+    };
+    Ok((Trial { name: metrics.arm.name, value }, judged))
 }
 
 fn copy(from: &FilePath, to: &FilePath) -> Result<()> {

@@ -289,6 +289,48 @@ fn select_takes_the_best_and_says_among_what() {
 }
 
 #[test]
+fn select_refuses_values_that_cannot_be_set_side_by_side() {
+    // What stands in the file of one result, and what takes its place.
+    for (file, from, to, wanted) in [
+        ("metrics.json", r#""task":"terra""#, r#""task":"rte""#, "is on another task than"),
+        ("metrics.json", r#""data":"d1""#, r#""data":"d2""#, "is on other data than"),
+        ("metrics.json", r#""data":"d1""#, r#""text":"d2""#, "is on other data than"),
+        ("metrics.json", r#""data":"d1","#, "", "does not say on which data"),
+        ("metrics.json", r#""model":"m1""#, r#""model":"m2""#, "is of another base than"),
+        ("metrics.json", r#""mode":"loglik""#, r#""mode":"generate""#, "is asked in another way than"),
+        ("metrics.json", r#""data":"d1""#, r#""adapter":"a0","data":"d1""#, "is of another adapter than"),
+        ("records.csv", "\n7,", "\n700,", "has other items than"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (candidates, mut results) = trials(folder.path(), &[120, 150]);
+        let path = results[1].path.join(file);
+        let text = fs::read_to_string(&path).expect("there");
+        assert!(text.contains(from), "{from}");
+        fs::write(&path, text.replacen(from, to, 1)).expect("written");
+        results[1] = artifact(&results[1].path, "e");
+        let inputs = vec![("candidates", candidates), ("results", results)];
+        let said = told(run("select", json!({"metric": "accuracy"}), inputs, folder.path()));
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+}
+
+#[test]
+fn select_judges_by_the_loss_of_texts_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (candidates, results) = trials(folder.path(), &[120, 150]);
+    for (result, text) in results.iter().zip(["t1", "t1"]) {
+        let path = result.path.join("metrics.json");
+        let changed =
+            fs::read_to_string(&path).expect("there").replace(r#""data":"d1""#, &format!(r#""text":"{text}""#));
+        fs::write(&path, changed).expect("written");
+    }
+    let inputs = vec![("candidates", candidates), ("results", results)];
+    let ran = run("select", json!({"metric": "accuracy"}), inputs, folder.path()).unwrap_or_else(|p| panic!("{p:?}"));
+    let selection: Value = serde_json::from_slice(&fs::read(ran.path("selection.json")).expect("there")).expect("JSON");
+    assert_eq!(selection["split"], "t1");
+}
+
+#[test]
 fn a_choice_on_the_test_data_is_told() {
     let selection = |split: &str| json!({"selection": {"trials": 3, "metric": "f1", "split": split, "values": []}});
     for (split, found) in [("d1", true), ("d2", false)] {

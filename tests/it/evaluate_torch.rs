@@ -177,3 +177,74 @@ fn records_do_not_depend_on_batches_or_order() {
         assert_eq!(said(&turned, 200), alone, "{mode}, in another order");
     }
 }
+
+/// Lines of text, each a document; some longer than a block.
+fn held_out() -> String {
+    (1..=9).map(|i| "Мир и труд. ".repeat(1 + i * 5 % 7) + &i.to_string() + "\n").collect()
+}
+
+impl Golden {
+    fn read(&self, text: &str, with: Value) -> Result<Ran, Vec<pipe::error::Problem>> {
+        let file = self.root.path().join("held");
+        fs::write(&file, text).expect("written");
+        let mut inputs = vec![
+            ("model", vec![artifact(&self.root.path().join("model"), "base")]),
+            ("text", vec![artifact(&file, "held")]),
+        ];
+        let adapter = self.root.path().join("adapter");
+        if adapter.exists() {
+            inputs.push(("adapter", vec![artifact(&adapter, "arm")]));
+        }
+        let mut params = json!({ "block": 16, "dtype": "f32" });
+        params.as_object_mut().expect("a map").extend(with.as_object().expect("a map").clone());
+        run("perplexity", params, inputs, self.root.path())
+    }
+}
+
+#[test]
+fn the_loss_of_text_is_the_mean_of_its_records_whatever_the_batch() {
+    let Some(golden) = Golden::find() else { return };
+    let figures = |ran: &Ran| -> BTreeMap<String, f64> {
+        let document: Value =
+            serde_json::from_slice(&fs::read(ran.path("result/metrics.json")).expect("there")).expect("JSON");
+        let all = document["metrics"].as_array().expect("a list").iter();
+        all.map(|one| (one["name"].as_str().expect("a name").to_owned(), one["value"].as_f64().expect("a number")))
+            .collect()
+    };
+    let mut losses = Vec::new();
+    for adapter in ["", BOTH] {
+        if !adapter.is_empty() {
+            golden.adapt(adapter);
+        }
+        let ran = golden.read(&held_out(), json!({})).unwrap_or_else(|p| panic!("{p:?}"));
+        let lines = records(&ran);
+        let sum = |column: &str| lines.iter().map(|line| line[column].parse::<f64>().expect("a number")).sum::<f64>();
+        let found = figures(&ran);
+        assert!((found["loss"] - sum("loss") / sum("tokens")).abs() < 1e-12 && found["loss"] > 0.0);
+        assert!((found["perplexity"] - found["loss"].exp()).abs() < 1e-9);
+        assert!(lines.iter().any(|line| line["id"].ends_with("#1")), "a document of several blocks");
+        assert!(lines.iter().all(|line| line["tokens"].parse::<u64>().expect("a number") < 16));
+        let documents: std::collections::BTreeSet<&String> = lines.iter().map(|line| &line["document"]).collect();
+        assert_eq!(documents.len(), 9);
+        for batch in [1, 64, 200] {
+            let again = golden.read(&held_out(), json!({ "batch_tokens": batch })).unwrap_or_else(|p| panic!("{p:?}"));
+            assert_eq!(again.digest(), ran.digest(), "{batch} ids at once");
+        }
+        losses.push(found["loss"]);
+    }
+    assert_ne!(losses[0], losses[1], "the adapter changes something");
+}
+
+#[test]
+fn another_text_of_the_same_shape_is_another_item() {
+    let Some(golden) = Golden::find() else { return };
+    let said = |text: &str| {
+        let ran = golden.read(text, json!({})).unwrap_or_else(|p| panic!("{p:?}"));
+        let label = "the result";
+        pipe::report::results::read(&ran.path("result"), label).expect("readable").records
+    };
+    let (one, other) = (said("да да\nнет\n"), said("нет\nда да\n"));
+    assert_eq!(one.len(), other.len());
+    assert!(one.iter().zip(&other).all(|(a, b)| a.id == b.id && a.item != b.item));
+    assert!(told(golden.read("\n\n", json!({}))).contains("has no text to foresee"));
+}

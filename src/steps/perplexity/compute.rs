@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{FOLDER, Params};
-use crate::digest::files_below;
+use crate::digest::{Digest, files_below};
 use crate::error::{Problem, Result};
 use crate::ml::score;
 use crate::step::{Artifact, Context};
@@ -51,10 +51,13 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     )?;
 
     let folder = fresh(cx, FOLDER)?;
-    let header = ["id", "document", "gold", "answer", "tokens", "loss"];
+    // What is read stands there by its content, as a prompt does: losses on another text are no losses on this one.
+    let header = ["id", "document", "prompt", "gold", "answer", "tokens", "loss"];
     let lines = blocks.iter().zip(&scores).map(|(block, score)| {
         let (tokens, loss) = (score.tokens.len().to_string(), (-score.sum).to_string());
-        vec![block.id.clone(), block.document.clone(), String::new(), String::new(), tokens, loss]
+        let read: Vec<u8> = block.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        let read = Digest::of(&read).as_str().to_owned();
+        vec![block.id.clone(), block.document.clone(), read, String::new(), String::new(), tokens, loss]
     });
     write_records(&folder, &header, lines)?;
     let tokens: usize = scores.iter().map(|score| score.tokens.len()).sum();
