@@ -331,6 +331,18 @@ fn select_judges_by_the_loss_of_texts_too() {
 }
 
 #[test]
+fn arms_of_another_base_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let base = Arm::new("base", &half).write(folder.path());
+    let lora = Arm::new("lora", &half).write(folder.path());
+    let text = fs::read_to_string(lora.join("metrics.json")).expect("written");
+    fs::write(lora.join("metrics.json"), text.replace("\"m1\"", "\"m2\"")).expect("written");
+    let inputs = vec![("results", vec![artifact(&base, "e"), artifact(&lora, "e")])];
+    let said = told(run("compare", json!({"resamples": 100}), inputs, folder.path()));
+    assert!(said.contains("is of another base model"), "{said}");
+}
+
+#[test]
 fn a_choice_on_the_test_data_is_told() {
     let selection = |split: &str| json!({"selection": {"trials": 3, "metric": "f1", "split": split, "values": []}});
     for (split, found) in [("d1", true), ("d2", false)] {

@@ -247,7 +247,8 @@ fn findings(arms: &Arms, results: &[&Labelled]) -> Vec<Finding> {
     for one in results {
         let metrics = &one.result.metrics;
         let Some(selection) = &metrics.arm.selection else { continue };
-        if metrics.inputs.get("data") == Some(&selection.split) {
+        let read = ["data", "text"].into_iter().filter_map(|port| metrics.inputs.get(port));
+        if read.into_iter().any(|digest| *digest == selection.split) {
             let (name, _) = arms.member(&metrics.arm.name);
             let title = arms.arms.iter().find(|arm| arm.name == name).map_or(name, |arm| arm.title.as_str());
             all.push(Finding {
@@ -286,6 +287,14 @@ fn same_items(id: &str, base: &Labelled, one: &Labelled) -> Result<()> {
             format!("item `{}` of the task `{id}` stands where the base has `{}`", y.id, x.id)
         };
         return differ(what);
+    }
+    let model = |one: &Labelled| one.result.metrics.inputs.get("model").cloned();
+    if let (Some(x), Some(y)) = (model(base), model(one))
+        && x != y
+    {
+        return Err(Problem::new(format!("the result on `{id}` is of another base model than that of the base"))
+            .in_file(&one.label, None)
+            .help("compare adapters of one base; give each base a comparison of its own"));
     }
     if a.metrics.classes != b.metrics.classes || a.metrics.documents != b.metrics.documents {
         return differ(format!("the task `{id}` has other class or document counts than for the base"));
