@@ -28,6 +28,7 @@ pub type Reader = fn(&[u8]);
 
 /// Every reader by the name of its target.
 pub const READERS: &[(&str, Reader)] = &[
+    ("audit", audit),
     ("checkpoint", checkpoint),
     ("compiled", compiled),
     ("expression", expression),
@@ -39,6 +40,17 @@ pub const READERS: &[(&str, Reader)] = &[
     ("record", record),
     ("run_log", run_log),
 ];
+
+/// A finished report, whoever made it: every defect has a line of it, and line ends change nothing.
+pub fn audit(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(defects) = pipe::audit::audit(text, "report") else { return };
+    let lines = text.lines().count();
+    assert!(defects.iter().all(|defect| (1..=lines.max(1)).contains(&defect.line)));
+    if !text.contains('\r') {
+        assert_eq!(pipe::audit::audit(&text.replace('\n', "\r\n"), "report").ok(), Some(defects));
+    }
+}
 
 /// Text of a pipeline file. Lines of comment that begin with `#set `, `#profile ` and `#target ` are taken for what the
 /// command line would say.

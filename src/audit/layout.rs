@@ -193,6 +193,8 @@ fn by_columns(table: &Table, title: String, line: usize, notes: Vec<String>) -> 
                 }
             }
         }
+        // A row may be cut short, or have more cells than the header.
+        figures.resize(task.arms.len(), None);
         task.rows.push(Row { metric, figures, line: *line });
     }
     (task.arms.len() > 1 && task.rows.iter().any(|row| row.figures.iter().any(Option::is_some))).then_some(task)

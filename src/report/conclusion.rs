@@ -80,7 +80,11 @@ fn by_tests(comparison: &Comparison, task: &Task) -> Conclusion {
         (true, false) => "equal",
     };
     let ranking = Ranking {
-        best: leaders.first().and_then(|arm| task.figure(&arm.name, &task.metric)),
+        best: leaders.iter().filter_map(|arm| task.figure(&arm.name, &task.metric)).reduce(if task.lower_is_better {
+            f64::min
+        } else {
+            f64::max
+        }),
         leaders: leaders.iter().map(|arm| arm.name.clone()).collect(),
         ranked: standing.ranked.len(),
         to_base: (!standing.ranked.is_empty()).then_some(to_base),

@@ -28,8 +28,11 @@ pub fn decision(comparison: &Comparison) -> Option<Decision> {
     let deciding = tested().find(|task| task.role == Role::Special).or_else(|| tested().next())?;
     let kept: Vec<&Task> = tested().filter(|task| task.id != deciding.id).collect();
     let standing = Standing::of(comparison, deciding);
-    let harmed =
-        |arm: &Arm| -> Vec<&Task> { kept.iter().copied().filter(|task| is(task, arm, Verdict::Worse)).collect() };
+    // Hardly any training leaves the loss on other text as it was: that is a price, told below, and no veto.
+    let harmed = |arm: &Arm| -> Vec<&Task> {
+        let worse = kept.iter().copied().filter(|task| is(task, arm, Verdict::Worse));
+        worse.filter(|task| task.role != Role::Retention).collect()
+    };
     let safe: Vec<&Arm> = standing.better.iter().copied().filter(|arm| harmed(arm).is_empty()).collect();
     let beaten = |arm: &Arm| safe.iter().any(|other| against(deciding, other, &arm.name) == Some(Verdict::Better));
     let candidates: Vec<&Arm> = safe.iter().copied().filter(|arm| !beaten(arm)).collect();
@@ -109,6 +112,7 @@ fn reasons(deciding: &Task, kept: &[&Task], arm: &Arm) -> String {
     for task in kept {
         let Some(verdict) = against(task, arm, BASE) else { continue };
         parts.push(match verdict {
+            Verdict::Worse => format!("но на датасете {} хуже базовой модели", task.title),
             Verdict::Better => format!("на датасете {} лучше базовой модели", task.title),
             Verdict::Equivalent => format!("на датасете {} эквивалентно базовой модели", task.title),
             _ => format!("на датасете {} ухудшение не показано", task.title),

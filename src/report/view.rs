@@ -12,6 +12,7 @@ use super::page::{Page, page};
 use super::recommendation::{Recommendation, budgets, recommendations};
 use super::reliability::{Section, reliability};
 use super::sheet::Sheet;
+use super::verdicts::Standing;
 use super::wording::{self, enumerate};
 
 /// A report as data.
@@ -233,22 +234,49 @@ fn budget_note(comparison: &Comparison) -> Option<String> {
     Some(format!("Бюджеты адаптеров различаются{ratio}: обучаемых параметров от {} до {}.", who(least), who(most)))
 }
 
+/// The arm with the best figure of each task, and whether the tests tell it from the others.
 fn best(comparison: &Comparison, conclusions: &[Conclusion]) -> Vec<String> {
     let arms: Vec<&Arm> = comparison.adapted().collect();
     let line = |task: &Task| {
+        let metric = wording::metric(&task.metric);
+        let to_base = |value: f64| {
+            let base = task.figure(BASE, &task.metric);
+            base.map_or_else(String::new, |base| format!(", {} к базовой модели", signed(value - base, 4)))
+        };
+        if !task.tests.is_empty() {
+            let (most, (arm, value)) = extreme(task, &arms)?;
+            let told = match Standing::of(comparison, task).winner {
+                Some(winner) if winner.name == arm.name => "по тестам лучше всех остальных",
+                _ => "лучшим тестами не признан",
+            };
+            return Some(format!(
+                "{}: {most} {metric} — {}: {}{}; {told}",
+                task.title,
+                arm.title,
+                figure(value),
+                to_base(value)
+            ));
+        }
         let ranking = &conclusions.iter().find(|conclusion| conclusion.subject == task.id)?.ranking;
         let value = ranking.best?;
         let names = super::conclusion::titles(&arms, &ranking.leaders).join(", ");
-        let to_base = task
-            .figure(BASE, &task.metric)
-            .map_or_else(String::new, |base| format!(", {} к базовой модели", signed(value - base, 4)));
-        let metric = wording::metric(&task.metric);
         let who = if ranking.leaders.len() == 1 {
             "лучший вариант"
         } else {
             "лучшие варианты (поровну)"
         };
-        Some(format!("{}: {who} — {names}: {metric} {}{to_base}", task.title, figure(value)))
+        Some(format!("{}: {who} — {names}: {metric} {}{}", task.title, figure(value), to_base(value)))
     };
     comparison.tasks.iter().filter_map(line).collect()
+}
+
+/// The arm with the best figure, and what that is called.
+fn extreme<'a>(task: &Task, arms: &[&'a Arm]) -> Option<(&'static str, (&'a Arm, f64))> {
+    let values = arms.iter().filter_map(|arm| Some((*arm, task.figure(&arm.name, &task.metric)?)));
+    if task.lower_is_better {
+        values.min_by(|a, b| a.1.total_cmp(&b.1)).map(|found| ("наименьшее значение", found))
+    } else {
+        // Of equal ones the first.
+        values.rev().max_by(|a, b| a.1.total_cmp(&b.1)).map(|found| ("наибольшее значение", found))
+    }
 }

@@ -121,6 +121,12 @@ fn another_layout_of_the_same_has_the_same_defects() {
 }
 
 #[test]
+fn rows_of_other_lengths_are_read() {
+    let header = "| Метрика | Base | LoRA |\n|---|---|---|\n";
+    assert_eq!(rules(&format!("{header}| F1 | 0.5 |\n| Recall | 0.5 | 0.6 | 0.7 |\n")), ["no_sample_size"]);
+}
+
+#[test]
 fn what_is_no_report_is_an_error_with_its_name() {
     let (code, out, err) = pipe(&["audit", "-"], "просто текст\n");
     assert_eq!((code, out.as_str()), (1, ""), "{err}");

@@ -223,7 +223,7 @@ fn beside<'a>(comparison: &'a Comparison, task: &Task) -> (Vec<&'a Arm>, usize) 
 }
 
 fn leaks(comparison: &Comparison, task: &Task, leaks: &Leaks) -> Remark {
-    let what = if leaks.what == "document" { "документ" } else { "посылка" };
+    let what = if leaks.what == "premise" { "посылка" } else { "предложение" };
     let rest = leaks.total.saturating_sub(leaks.shared);
     let metrics: Vec<String> = task
         .metrics()
@@ -252,7 +252,8 @@ fn leaks(comparison: &Comparison, task: &Task, leaks: &Leaks) -> Remark {
         table: Table {
             caption: format!("{}: все примеры и примеры без общего с обучением", task.title),
             headers,
-            rows: arms(comparison).filter_map(row).collect(),
+            // Nothing in common: the figures are those of the main table.
+            rows: arms(comparison).filter(|_| leaks.shared > 0).filter_map(row).collect(),
             note: String::new(),
         },
     }
@@ -310,7 +311,9 @@ fn ledger(comparison: &Comparison, task: &Task) -> Option<Table> {
         Some(std::iter::once(Cell::text(&arm.title)).chain(cells).collect::<Vec<_>>())
     };
     let rows: Vec<Vec<Cell>> = arms(comparison).filter_map(row).collect();
-    (!states.is_empty() && !rows.is_empty()).then(|| Table {
+    // Scored answers are all valid, and nothing has to be read.
+    let all_valid = task.parse.values().flatten().all(|(state, count)| state == "valid" || *count == 0);
+    (!all_valid && !states.is_empty() && !rows.is_empty()).then(|| Table {
         caption: format!("{}: как прочитаны сгенерированные ответы", task.title),
         headers,
         rows,
