@@ -51,7 +51,7 @@ impl Steady {
     /// The number of sequences, of so many ids each, up to which a batch is filled.
     pub fn sequences(self, count: usize, length: usize) -> usize {
         let mut count = count;
-        while self.rows > 1 && count * length % self.rows != 0 {
+        while !(count * length).is_multiple_of(self.rows) {
             count += 1;
         }
         count

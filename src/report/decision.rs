@@ -115,7 +115,7 @@ fn reasons(deciding: &Task, kept: &[&Task], arm: &Arm) -> String {
             Verdict::Worse => format!("но на датасете {} хуже базовой модели", task.title),
             Verdict::Better => format!("на датасете {} лучше базовой модели", task.title),
             Verdict::Equivalent => format!("на датасете {} эквивалентно базовой модели", task.title),
-            _ => format!("на датасете {} ухудшение не показано", task.title),
+            Verdict::Indistinguishable => format!("на датасете {} ухудшение не показано", task.title),
         });
     }
     parts.join(", ")

@@ -1,14 +1,14 @@
 //! Rules for TERRa: the more frequent label, the hypothesis alone, shared words, the opposite of what training says of
 //! the same premise. It does not know how figures are told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{Baseline, Found, Overlap, Params};
 use crate::error::Result;
 use crate::metric::classification::classification;
 use crate::step::Context;
 use crate::steps::evaluate::result::{Metric, averaged};
-use crate::task::gate::words;
+use crate::task::gate::{shared_words, words};
 use crate::task::terra::{Label, Labelled, labelled};
 
 /// See the module.
@@ -95,11 +95,8 @@ fn premises(train: &[Labelled]) -> BTreeMap<&str, Label> {
     labels.iter().map(|(premise, labels)| (*premise, of(labels))).collect()
 }
 
-/// The share of the hypothesis's words that stand in the premise.
 fn overlap(row: &Labelled) -> f64 {
-    let premise: BTreeSet<String> = words(&row.row.premise).into_iter().collect();
-    let hypothesis: BTreeSet<String> = words(&row.row.hypothesis).into_iter().collect();
-    hypothesis.intersection(&premise).count() as f64 / hypothesis.len().max(1) as f64
+    shared_words(&row.row.premise, &row.row.hypothesis)
 }
 
 fn by_overlap(share: f64, least: f64) -> Label {

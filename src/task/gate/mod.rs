@@ -4,7 +4,7 @@
 pub mod nerus;
 pub mod terra;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Something about the data that must be known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,13 @@ pub fn normal(text: &str) -> String {
 pub fn words(text: &str) -> Vec<String> {
     let lower = text.to_lowercase().replace('ё', "е");
     lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+/// The share of a hypothesis's words that stand in its premise.
+pub fn shared_words(premise: &str, hypothesis: &str) -> f64 {
+    let premise: BTreeSet<String> = words(premise).into_iter().collect();
+    let hypothesis: BTreeSet<String> = words(hypothesis).into_iter().collect();
+    hypothesis.intersection(&premise).count() as f64 / hypothesis.len().max(1) as f64
 }
 
 /// Ids of items whose key stood there before, and how many there are.

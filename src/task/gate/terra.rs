@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Code, Flaw, Found, normal, repeated, words};
+use super::{Code, Flaw, Found, normal, repeated, shared_words};
 use crate::task::terra::{Label, Labelled};
 
 /// A rank sum so far on the wrong side comes by chance once in a thousand data sets.
@@ -58,11 +58,7 @@ fn overlap(rows: &[Labelled]) -> Option<Flaw> {
 
 /// The standardised rank sum of the entailed hypotheses; `None` without both labels or without any spread.
 fn overlap_z(rows: &[Labelled]) -> Option<f64> {
-    let share = |row: &Labelled| {
-        let premise: BTreeSet<String> = words(&row.row.premise).into_iter().collect();
-        let hypothesis: BTreeSet<String> = words(&row.row.hypothesis).into_iter().collect();
-        hypothesis.intersection(&premise).count() as f64 / hypothesis.len().max(1) as f64
-    };
+    let share = |row: &Labelled| shared_words(&row.row.premise, &row.row.hypothesis);
     let mut all: Vec<(f64, bool)> = rows.iter().map(|row| (share(row), row.label == Label::Entailment)).collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (n, entailed) = (all.len() as f64, all.iter().filter(|(_, entails)| *entails).count() as f64);
