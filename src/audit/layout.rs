@@ -27,6 +27,10 @@ pub struct Task {
     pub deltas: Vec<Delta>,
     /// Lines below the table, up to the next heading.
     pub notes: Vec<String>,
+    /// How far a printed figure may be from the true one.
+    pub half: f64,
+    /// The same of a printed percentage.
+    pub half_percent: f64,
 }
 
 /// The figures of a metric.
@@ -55,8 +59,8 @@ pub struct Delta {
     pub line: usize,
 }
 
-/// How far a printed figure may be from the true one.
-pub const HALF: f64 = 0.5e-4 + 1e-9;
+/// Metrics that are shares, between 0 and 1. Of others (ROUGE in points, seconds) the scale is not known.
+const SHARES: [&str; 4] = ["accuracy", "precision", "recall", "f1"];
 
 /// A table: its heading, and rows of cells with their lines; the first row is the header.
 struct Table {
@@ -70,7 +74,8 @@ impl Report {
         let mut tables: Vec<Table> = Vec::new();
         let mut lines: Vec<(usize, String)> = Vec::new();
         let mut inside = false;
-        for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
+        for (at, line) in text.lines().enumerate() {
             let line = line.trim();
             if is_frame(line) {
                 if !inside {
@@ -168,7 +173,7 @@ impl Task {
 
     /// The metrics that are shares: those between 0 and 1.
     pub fn shares(&self) -> impl Iterator<Item = &Row> {
-        self.rows.iter().filter(|row| !matches!(row.metric.as_str(), "loss" | "perplexity"))
+        self.rows.iter().filter(|row| SHARES.contains(&row.metric.as_str()))
     }
 }
 
@@ -176,9 +181,10 @@ impl Task {
 fn by_columns(table: &Table, title: String, line: usize, notes: Vec<String>) -> Option<Task> {
     let header = &table.rows[0].1;
     let arms: Vec<String> = header.iter().skip(1).filter(|cell| versus(cell).is_none()).cloned().collect();
-    let mut task = Task { title, line, arms, rows: Vec::new(), deltas: Vec::new(), notes };
+    let [half, half_percent] = halves(table);
+    let mut task = Task { title, line, arms, rows: Vec::new(), deltas: Vec::new(), notes, half, half_percent };
     for (line, row) in &table.rows[1..] {
-        let metric = row.first()?.to_lowercase();
+        let metric = metric(row.first()?);
         let mut figures = Vec::new();
         for (name, cell) in header.iter().zip(row).skip(1) {
             match versus(name) {
@@ -204,19 +210,20 @@ fn by_columns(table: &Table, title: String, line: usize, notes: Vec<String>) -> 
 fn by_rows(table: &Table, title: String, line: usize, notes: Vec<String>) -> Option<Task> {
     let header = &table.rows[0].1;
     let arms: Vec<String> = table.rows[1..].iter().filter_map(|(_, row)| row.first().cloned()).collect();
-    let mut task = Task { title, line, arms, rows: Vec::new(), deltas: Vec::new(), notes };
+    let [half, half_percent] = halves(table);
+    let mut task = Task { title, line, arms, rows: Vec::new(), deltas: Vec::new(), notes, half, half_percent };
     for (column, name) in header.iter().enumerate().skip(1) {
         let cells = || table.rows[1..].iter().map(|(line, row)| (*line, row.get(column).map_or("", String::as_str)));
         match versus(name) {
             None => task.rows.push(Row {
-                metric: name.to_lowercase(),
+                metric: metric(name),
                 figures: cells().map(|(_, cell)| number(cell)).collect(),
                 line,
             }),
-            Some((metric, _)) => {
+            Some((name, _)) => {
                 for (arm, (line, cell)) in cells().enumerate() {
                     if let Some((difference, percent)) = delta(cell) {
-                        let metric = metric.to_lowercase();
+                        let metric = metric(&name);
                         task.deltas.push(Delta { metric, arm, against: 0, difference, percent, line });
                     }
                 }
@@ -234,6 +241,37 @@ impl Task {
         let same = |arm: &String| arm.eq_ignore_ascii_case(name);
         if name.eq_ignore_ascii_case("base") { Some(0) } else { self.arms.iter().position(same) }
     }
+}
+
+/// A metric's name in lower case: `F1-score` is `f1`.
+fn metric(cell: &str) -> String {
+    let name = cell.trim_matches('*').trim().to_lowercase();
+    match name.as_str() {
+        "f1-score" | "f1 score" | "f1-мера" | "f-мера" => "f1".to_owned(),
+        _ => name,
+    }
+}
+
+/// How far figures and percentages may be from the true ones: half of the last digit. Zeros at the end may be left out,
+/// so the longest figure of the table tells how many digits it has.
+fn halves(table: &Table) -> [f64; 2] {
+    let cells = || table.rows.iter().skip(1).flat_map(|(_, row)| row.iter().skip(1));
+    let figures = cells().filter_map(|cell| {
+        let (figure, _) = cell.split_once('(').unwrap_or((cell, ""));
+        number(figure.trim().trim_start_matches('+'))?;
+        let behind = digits(figure).or_else(|| figure.contains('%').then_some(0))?;
+        Some(behind + if figure.contains('%') { 2 } else { 0 })
+    });
+    let percents = cells().filter_map(|cell| digits(cell.split_once('(')?.1.split_once('%')?.0));
+    let half =
+        |most: Option<usize>, least: i32| 0.5 * 10_f64.powi(-most.map_or(least, |most| most.min(4) as i32)) + 1e-9;
+    [half(figures.max(), 4), half(percents.max(), 2)]
+}
+
+/// How many digits stand behind the point; none where there is no point.
+fn digits(figure: &str) -> Option<usize> {
+    let (_, behind) = figure.trim().split_once(['.', ','])?;
+    Some(behind.chars().take_while(char::is_ascii_digit).count())
 }
 
 /// `MLP vs Base` → both names.
@@ -276,10 +314,14 @@ fn cells(line: &str) -> Option<Vec<String>> {
     Some(inner.split('|').map(|cell| cell.trim().replace('\\', "")).collect())
 }
 
-/// A figure; a comma may stand for the point.
+/// Larger figures are no figures of a report.
+const MOST: f64 = 1e15;
+
+/// A figure, or a percentage as a share; a comma may stand for the point.
 fn number(cell: &str) -> Option<f64> {
     let text = cell.trim().trim_matches('*').replace(',', ".").replace('−', "-");
-    text.parse::<f64>().ok().filter(|value| value.is_finite())
+    let (text, factor) = text.strip_suffix('%').map_or((text.as_str(), 1.0), |share| (share.trim(), 0.01));
+    text.parse::<f64>().ok().filter(|value| value.abs() < MOST).map(|value| value * factor)
 }
 
 /// `+0.1111 (+30.72%)`.
@@ -297,7 +339,11 @@ fn count(cell: &str) -> Option<f64> {
         'К' | 'K' | 'к' | 'k' => (text.strip_suffix(['К', 'K', 'к', 'k'])?, 1e3),
         _ => (text.as_str(), 1.0),
     };
-    Some(number(digits)? * factor)
+    let groups: Vec<&str> = digits.split(',').collect();
+    // `4,211,200`: one comma alone is a decimal one.
+    let grouped = groups.len() > 2 && groups[1..].iter().all(|group| group.len() == 3);
+    let digits = if grouped { groups.concat() } else { digits.to_owned() };
+    Some(number(&digits)? * factor)
 }
 
 #[cfg(test)]
@@ -312,6 +358,9 @@ mod tests {
         assert_eq!(delta("-0,0250 (-8,18%)"), Some((-0.025, Some(-8.18))));
         assert_eq!(delta("+0.5000 (н/д)"), Some((0.5, None)));
         assert_eq!(number("н/д"), None);
+        assert_eq!(count("4,211,200"), Some(4_211_200.0));
+        assert_eq!(number("50,0 %"), Some(0.5));
+        assert_eq!(number("1e300"), None);
     }
 
     #[test]

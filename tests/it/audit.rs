@@ -127,6 +127,29 @@ fn rows_of_other_lengths_are_read() {
 }
 
 #[test]
+fn sound_tables_of_other_precision_and_metrics_have_no_defect() {
+    let table = |rows: &str, below: &str| {
+        rules(&format!(
+            "СРАВНЕНИЕ НА ДАТАСЕТЕ A (x)\n| Метрика | Base | LoRA | LoRA vs Base |\n|---|---|---|---|\n{rows}{below}; интервал 95 %\n"
+        ))
+    };
+    let two = "| Accuracy | 0.33 | 0.67 | +0.33 (+100.0%) |\n| F1-score | 0.50 | 0.67 | +0.17 (+33.3%) |\n";
+    assert_eq!(table(two, "n = 3"), [""; 0]);
+    assert_eq!(table("| Accuracy | 33,3 % | 66,7 % | |\n", "n = 3"), [""; 0]);
+    assert_eq!(table("| ROUGE-L | 23.5 | 22.5 | |\n| Время, с | 12 | 13 | |\n", "n = 3"), [""; 0]);
+    assert_eq!(table("| Accuracy | 0.1230 | 0.2 | |\n", "n = 1 000"), [""; 0]);
+    assert_eq!(table("| Accuracy | 0.1234 | 0.2 | |\n", "n = 1 000"), ["not_a_share"]);
+}
+
+#[test]
+fn other_names_and_line_ends_have_the_same_defects() {
+    let report = reference();
+    assert_eq!(rules(&report.replace('\n', "\r")), REFERENCE);
+    assert_eq!(rules(&report.replace("| F1        |", "| F1-score  |")), REFERENCE);
+    assert_eq!(rules(&report.replace("4211200  ", "4,211,200")), REFERENCE);
+}
+
+#[test]
 fn what_is_no_report_is_an_error_with_its_name() {
     let (code, out, err) = pipe(&["audit", "-"], "просто текст\n");
     assert_eq!((code, out.as_str()), (1, ""), "{err}");

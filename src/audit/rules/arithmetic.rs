@@ -3,7 +3,7 @@
 
 use super::shown;
 use crate::audit::Defect;
-use crate::audit::layout::{HALF, Report};
+use crate::audit::layout::Report;
 
 /// Differences and percentages that the printed figures rule out.
 pub fn differences(report: &Report) -> Vec<Defect> {
@@ -17,7 +17,7 @@ pub fn differences(report: &Report) -> Vec<Defect> {
                 "{}: {} {} против {}",
                 task.title, delta.metric, task.arms[delta.arm], task.arms[delta.against]
             );
-            if (difference - delta.difference).abs() > 3.0 * HALF {
+            if (difference - delta.difference).abs() > 3.0 * task.half {
                 defects.push(Defect {
                     rule: "difference",
                     line: delta.line,
@@ -32,9 +32,10 @@ pub fn differences(report: &Report) -> Vec<Defect> {
                 });
                 continue;
             }
-            let Some(percent) = delta.percent.filter(|_| against > 2.0 * HALF) else { continue };
-            let (low, high) = quotients(difference, against);
-            if percent < low - 0.006 || percent > high + 0.006 {
+            let Some(percent) = delta.percent.filter(|_| against > 2.0 * task.half) else { continue };
+            let doubt = task.half_percent + 1e-3;
+            let (low, high) = quotients(difference, against, task.half);
+            if percent < low - doubt || percent > high + doubt {
                 defects.push(Defect {
                     rule: "percent",
                     line: delta.line,
@@ -52,8 +53,8 @@ pub fn differences(report: &Report) -> Vec<Defect> {
 }
 
 /// The least and the largest percentage that rounded figures leave open.
-fn quotients(difference: f64, against: f64) -> (f64, f64) {
-    let ends = [difference - 2.0 * HALF, difference + 2.0 * HALF];
-    let all = ends.iter().flat_map(|d| [against - HALF, against + HALF].map(|b| 100.0 * d / b));
+fn quotients(difference: f64, against: f64, half: f64) -> (f64, f64) {
+    let ends = [difference - 2.0 * half, difference + 2.0 * half];
+    let all = ends.iter().flat_map(|d| [against - half, against + half].map(|b| 100.0 * d / b));
     all.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)))
 }

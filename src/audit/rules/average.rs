@@ -3,7 +3,7 @@
 
 use super::shown;
 use crate::audit::Defect;
-use crate::audit::layout::{HALF, Report, Task};
+use crate::audit::layout::{Report, Task};
 
 /// Tasks whose F1 is an unnamed average.
 pub fn unnamed(report: &Report) -> Vec<Defect> {
@@ -21,11 +21,11 @@ fn of_task(task: &Task) -> Option<Defect> {
     for arm in 0..task.arms.len() {
         let figure = |metric: &str| task.figure(metric, arm);
         let (Some(p), Some(r), Some(f1)) = (figure("precision"), figure("recall"), figure("f1")) else { continue };
-        if p + r <= HALF {
+        if p + r <= task.half {
             continue;
         }
         let harmonic = 2.0 * p * r / (p + r);
-        if (harmonic - f1).abs() > 2.0 * HALF {
+        if (harmonic - f1).abs() > 2.0 * task.half {
             above |= f1 > harmonic;
             let (p, r) = (shown(p), shown(r));
             let name = &task.arms[arm];

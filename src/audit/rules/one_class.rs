@@ -3,7 +3,7 @@
 
 use super::shown;
 use crate::audit::Defect;
-use crate::audit::layout::{HALF, Report, Task};
+use crate::audit::layout::{Report, Task};
 
 /// Sizes of data that are tried: TERRa's validation split has 307 rows.
 const MOST_ITEMS: u64 = 400;
@@ -15,7 +15,7 @@ pub fn one_class(report: &Report) -> Vec<Defect> {
         let accuracies: Vec<f64> = (0..task.arms.len()).filter_map(|arm| task.figure("accuracy", arm)).collect();
         let one = accuracies[0];
         let sizes: Vec<String> = (2..=MOST_ITEMS)
-            .filter(|n| accuracies.iter().all(|a| ((a * *n as f64).round() / *n as f64 - a).abs() <= HALF))
+            .filter(|n| accuracies.iter().all(|a| ((a * *n as f64).round() / *n as f64 - a).abs() <= task.half))
             .take(4)
             .map(|n| n.to_string())
             .collect();
@@ -44,5 +44,8 @@ fn has_signature(task: &Task, arm: usize) -> bool {
         return false;
     };
     // With nothing right there is no precision at all.
-    a > HALF && (p - 0.5).abs() <= HALF && (r - a / 2.0).abs() <= 2.0 * HALF && (f1 - a / (1.0 + a)).abs() <= 2.0 * HALF
+    a > task.half
+        && (p - 0.5).abs() <= task.half
+        && (r - a / 2.0).abs() <= 2.0 * task.half
+        && (f1 - a / (1.0 + a)).abs() <= 2.0 * task.half
 }

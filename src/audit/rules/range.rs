@@ -3,7 +3,7 @@
 
 use super::shown;
 use crate::audit::Defect;
-use crate::audit::layout::{HALF, Report, Task};
+use crate::audit::layout::{Report, Task};
 
 /// Shares below 0 or above 1.
 pub fn outside(report: &Report) -> Vec<Defect> {
@@ -11,7 +11,7 @@ pub fn outside(report: &Report) -> Vec<Defect> {
     for task in &report.tasks {
         for row in task.shares() {
             for (arm, value) in row.figures.iter().enumerate() {
-                if let Some(value) = value.filter(|value| !(-HALF..=1.0 + HALF).contains(value)) {
+                if let Some(value) = value.filter(|value| !(-task.half..=1.0 + task.half).contains(value)) {
                     defects.push(Defect {
                         rule: "out_of_range",
                         line: row.line,
@@ -33,7 +33,7 @@ pub fn counts(report: &Report) -> Vec<Defect> {
         for (arm, value) in row.figures.iter().enumerate() {
             let Some(value) = *value else { continue };
             let right = (value * n as f64).round();
-            if (right / n as f64 - value).abs() > HALF {
+            if (right / n as f64 - value).abs() > task.half {
                 defects.push(Defect {
                     rule: "not_a_share",
                     line: row.line,
@@ -55,5 +55,23 @@ pub fn counts(report: &Report) -> Vec<Defect> {
 fn items(task: &Task) -> Option<u64> {
     let prose = task.prose();
     let after = prose.split("n = ").nth(1)?;
-    after.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok().filter(|n| *n > 0)
+    digits(after).parse().ok().filter(|n| *n > 0)
+}
+
+/// The digits at the beginning, those of `1 000` too.
+fn digits(text: &str) -> String {
+    let mut digits = String::new();
+    let mut rest = text;
+    loop {
+        let group: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        if group.is_empty() || (!digits.is_empty() && group.len() != 3) {
+            return digits;
+        }
+        rest = &rest[group.len()..];
+        digits.push_str(&group);
+        match rest.strip_prefix([' ', '\u{a0}', '\u{202f}']) {
+            Some(after) => rest = after,
+            None => return digits,
+        }
+    }
 }
