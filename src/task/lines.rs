@@ -60,6 +60,12 @@ impl Lines {
         }
         match std::str::from_utf8(line) {
             Ok(line) => Ok(Some(line)),
+            // A character that only lacks its rest, at the end of a file without a last line end.
+            Err(error) if error.error_len().is_none() && !self.ended => {
+                Err(Problem::new("the file ends in the middle of a character")
+                    .in_file(&self.label, Some(self.number))
+                    .help("it was probably cut off while it was copied: fetch it again"))
+            }
             Err(error) => Err(Problem::new(format!("byte {} of the line is not UTF-8", error.valid_up_to() + 1))
                 .in_file(&self.label, Some(self.number))
                 .help("convert the file to UTF-8")),
@@ -109,6 +115,12 @@ mod tests {
     fn bytes_that_are_not_utf_8_are_told_with_their_line() {
         let problem = all(b"ok\n\xd0\n").expect_err("not UTF-8");
         assert_eq!(problem.to_string().lines().next(), Some("x:2: byte 1 of the line is not UTF-8"));
+    }
+
+    #[test]
+    fn a_character_that_is_cut_off_tells_of_a_cut_file() {
+        let problem = all(b"ok\n\xd0").expect_err("cut off").to_string();
+        assert!(problem.starts_with("x:2: the file ends in the middle of a character\nhelp: "), "{problem}");
     }
 
     #[test]
