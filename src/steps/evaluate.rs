@@ -72,7 +72,7 @@ pub struct Params {
     #[schemars(range(min = 1))]
     pub items: Option<u64>,
     /// Flaws of the data that are meant so: they are told and stand in the report instead of stopping the run.
-    /// `polarity`: labels that look turned round. `training_items`: items of the training data.
+    /// `polarity`: labels that look turned round. `contradictions`: the same pair with both labels. `training_items`: items of the training data.
     #[serde(default)]
     pub allow: BTreeSet<Code>,
 }
@@ -195,7 +195,7 @@ impl Kind for Evaluate {
         // The gold is looked at before anything is computed.
         match params.task {
             Task::Terra => {
-                let items = terra::items(&data.path, &data.label(), params.limit(), &prompt)?;
+                let items = terra::items(&data.path, &data.label(), params.limit(), params.label2id, &prompt)?;
                 let about = About {
                     generated: items.iter().any(|item| item.row.row.generated),
                     asked: params.asked(),

@@ -20,6 +20,10 @@ macro_rules! prompted {
             /// thinking. `tokenize` and `evaluate` need the same. Without it prompts stand as they are.
             #[serde(default)]
             pub chat: Option<crate::task::encode::chat::ChatParams>,
+            /// Which number means which label, where TERRa's rows have numbers instead of names, such as
+            /// `{ entailment: 1, not_entailment: 0 }`. Copies differ in it, so numbers are refused without.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub label2id: Option<crate::task::terra::Label2Id>,
             /// Only the first so many rows or sentences.
             #[serde(default)]
             #[schemars(range(min = 1))]
@@ -31,7 +35,9 @@ macro_rules! prompted {
             /// Everything that is wrong with prompt and answers.
             fn prompt_problems(&self) -> Vec<crate::error::Problem> {
                 let prompt = crate::task::prompt::Prompt::new(self.task, self.prompt.as_deref(), &self.answers);
-                prompt.err().unwrap_or_default()
+                let mut problems = prompt.err().unwrap_or_default();
+                problems.extend(crate::steps::prompted::label2id_problem(self.task, self.label2id));
+                problems
             }
 
             /// The prompt, ready. Its problems have been told together when the file was checked, so one is enough.
@@ -55,3 +61,18 @@ macro_rules! prompted {
     };
 }
 pub(super) use prompted;
+
+use crate::error::{Path, Problem};
+use crate::task::Task;
+use crate::task::terra::Label2Id;
+
+/// What is wrong with a declared mapping.
+pub(super) fn label2id_problem(task: Task, numbers: Option<Label2Id>) -> Option<Problem> {
+    let numbers = numbers?;
+    let at = Path::root().key("label2id");
+    if task != Task::Terra {
+        return Some(Problem::new(format!("the task `{}` has no labels of rows", task.name())).at(at));
+    }
+    let same = numbers.entailment == numbers.not_entailment;
+    same.then(|| Problem::new("both labels have the same number").at(at.key("not_entailment")))
+}

@@ -15,6 +15,7 @@ use super::json;
 use crate::error::{Problem, Result};
 use crate::step::{Arity, Context, Input, Kind, Output};
 use crate::task::Task;
+use crate::task::terra::Label2Id;
 
 /// The step kind.
 pub struct Shortcuts;
@@ -25,6 +26,9 @@ pub struct Shortcuts;
 pub struct Params {
     /// What the data is: `terra` (JSON lines) or `nerus` (CoNLL-U).
     pub task: Task,
+    /// Which number means which label, where TERRa's rows have numbers instead of names, as in `evaluate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label2id: Option<Label2Id>,
     /// Only the first so many rows or sentences of `data`, as in `evaluate`.
     #[serde(default)]
     #[schemars(range(min = 1))]
@@ -63,6 +67,10 @@ impl Kind for Shortcuts {
         Output { name: "answers", file: "shortcuts.csv", doc: "The answer of each rule to each item" },
     ];
     type Params = Params;
+
+    fn check(params: &Params) -> Vec<Problem> {
+        super::prompted::label2id_problem(params.task, params.label2id).into_iter().collect()
+    }
 
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
         let found = match params.task {

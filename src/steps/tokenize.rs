@@ -85,7 +85,8 @@ impl Kind for Tokenize {
         let digest = encoder.digest()?;
         let encoder = encoder.with_chat(params.chat.as_ref())?;
         let mut rows = Rows::new(Writer::create(&cx.output(FOLDER))?);
-        let work = Work { prompt: &prompt, encoder: &encoder, longest: params.max_length as usize };
+        let work =
+            Work { prompt: &prompt, encoder: &encoder, longest: params.max_length as usize, label2id: params.label2id };
         let limit = params.limit().unwrap_or(usize::MAX);
         match params.task {
             Task::Terra => terra_rows(cx, &data, &work, limit, &mut rows)?,
@@ -106,6 +107,7 @@ impl Kind for Tokenize {
 
 /// What is done with a row.
 struct Work<'a> {
+    label2id: Option<terra::Label2Id>,
     prompt: &'a Prompt,
     encoder: &'a Encoder,
     longest: usize,
@@ -120,7 +122,7 @@ impl Work<'_> {
 }
 
 fn terra_rows(cx: &Context, data: &Artifact, work: &Work<'_>, limit: usize, rows: &mut Rows) -> Result<()> {
-    let all = terra::labelled(&data.path, &data.label(), Some(limit))?;
+    let all = terra::labelled(&data.path, &data.label(), Some(limit), work.label2id)?;
     for batch in all.chunks(BATCH) {
         cx.check_cancelled()?;
         let fit = |row: &terra::Labelled| {

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::lines::Lines;
@@ -28,6 +29,28 @@ impl Label {
         match self {
             Self::Entailment => "entailment",
             Self::NotEntailment => "not_entailment",
+        }
+    }
+}
+
+/// Which number means which label, where a file has numbers instead of names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Label2Id {
+    /// The number of rows whose hypothesis follows.
+    pub entailment: i64,
+    /// The number of the others.
+    pub not_entailment: i64,
+}
+
+impl Label2Id {
+    fn label(self, number: i64) -> Option<Label> {
+        if number == self.entailment {
+            Some(Label::Entailment)
+        } else if number == self.not_entailment {
+            Some(Label::NotEntailment)
+        } else {
+            None
         }
     }
 }
@@ -65,6 +88,7 @@ pub struct Reader {
     lines: Lines,
     /// Line by `idx`.
     seen: BTreeMap<u64, u64>,
+    numbers: Option<Label2Id>,
 }
 
 impl Reader {
@@ -75,7 +99,14 @@ impl Reader {
 
     /// Reads rows from these lines.
     pub fn new(lines: Lines) -> Self {
-        Self { lines, seen: BTreeMap::new() }
+        Self { lines, seen: BTreeMap::new(), numbers: None }
+    }
+
+    /// The same, where labels are numbers of which it is known what they mean.
+    #[must_use]
+    pub fn numbered(mut self, numbers: Option<Label2Id>) -> Self {
+        self.numbers = numbers;
+        self
     }
 
     fn next_row(&mut self) -> Result<Option<Row>> {
@@ -133,19 +164,45 @@ impl Reader {
     }
 
     fn label(&self, value: Option<Value>) -> Result<Option<Label>> {
-        let problem = match value {
+        let value = match value {
             None | Some(Value::Null) => return Ok(None),
-            Some(Value::String(name)) => match Label::ALL.into_iter().find(|label| label.name() == name) {
-                Some(label) => return Ok(Some(label)),
+            Some(value) => value,
+        };
+        if let Some(number) = number(&value) {
+            return self.numbered_label(&value, number);
+        }
+        let problem = match &value {
+            Value::String(name) => match Label::ALL.into_iter().find(|label| label.name() == name) {
+                Some(label) if self.numbers.is_none() => return Ok(Some(label)),
+                Some(_) => self
+                    .lines
+                    .problem(format!("`label2id` says that labels are numbers, but this one is `{name}`"))
+                    .help("leave `label2id` out: names need no mapping"),
                 None => self.lines.problem(format!("the label `{name}` is not one of TERRa's")),
             },
-            // Copies differ in which class they call 0, so a number cannot be read rightly.
-            Some(other) => self
-                .lines
-                .problem(format!("the label is {other}"))
-                .help("numbers are not read, because copies of TERRa differ in which class is 0: write the names"),
+            other => self.lines.problem(format!("the label is {other}")),
         };
         Err(problem.expected("`entailment` or `not_entailment`"))
+    }
+
+    /// Copies differ in which class they call 0, so that a number means nothing until somebody says what.
+    fn numbered_label(&self, value: &Value, number: i64) -> Result<Option<Label>> {
+        let Some(numbers) = self.numbers else {
+            return Err(self
+                .lines
+                .problem(format!("the label is {value}"))
+                .expected("`entailment` or `not_entailment`")
+                .help("numbers are not read, because copies of TERRa differ in which class is 0: write the names, or say what they mean with `label2id: { entailment: …, not_entailment: … }`"));
+        };
+        match numbers.label(number) {
+            Some(label) => Ok(Some(label)),
+            // What the `datasets` library writes where a row has no label.
+            None if number == -1 => Ok(None),
+            None => Err(self
+                .lines
+                .problem(format!("the label is {value}, which `label2id` does not have"))
+                .expected(format!("{} or {}", numbers.entailment, numbers.not_entailment))),
+        }
     }
 
     fn missing(&self, name: &str) -> Problem {
@@ -171,9 +228,9 @@ pub struct Labelled {
 }
 
 /// The first `limit` rows, each with its label; a file without labels is refused by name.
-pub fn labelled(path: &Path, label: &str, limit: Option<usize>) -> Result<Vec<Labelled>> {
+pub fn labelled(path: &Path, label: &str, limit: Option<usize>, numbers: Option<Label2Id>) -> Result<Vec<Labelled>> {
     let mut rows = Vec::new();
-    for row in Reader::open(path, label)?.take(limit.unwrap_or(usize::MAX)) {
+    for row in Reader::open(path, label)?.numbered(numbers).take(limit.unwrap_or(usize::MAX)) {
         let row = row?;
         let Some(gold) = row.label else {
             return Err(Problem::new(format!("{label} has no labels: row {} (line {}) has none", row.idx, row.line))
@@ -208,4 +265,13 @@ pub fn gate(rows: &[Labelled], label: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The number that a label is, also where it is written as a text.
+fn number(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    }
 }

@@ -121,6 +121,21 @@ fn another_layout_of_the_same_has_the_same_defects() {
 }
 
 #[test]
+fn sentences_that_the_tables_contradict_are_found() {
+    let report = reference();
+    let with = |from: &str, to: &str| {
+        assert!(report.contains(from), "{from}");
+        let mut all = rules(&report.replacen(from, to, 1));
+        all.retain(|rule| !REFERENCE.contains(&rule.as_str()));
+        all
+    };
+    assert_eq!(with("MLP: изменение F1 -8.18%", "MLP: изменение F1 -3.18%"), ["change"]);
+    assert_eq!(with("MLP: общий баланс +22.55", "MLP: общий баланс +32.55"), ["balance"]);
+    assert_eq!(with("Рекомендуется использовать MLP", "Рекомендуется использовать LoRA"), ["recommended_not_leading"]);
+    assert_eq!(with("0.2983 | 0.2983 | 0.3875", "0.2983 | 0.2984 | 0.3875"), ["no_effect_on_task"]);
+}
+
+#[test]
 fn rows_of_other_lengths_are_read() {
     let header = "| Метрика | Base | LoRA |\n|---|---|---|\n";
     assert_eq!(rules(&format!("{header}| F1 | 0.5 |\n| Recall | 0.5 | 0.6 | 0.7 |\n")), ["no_sample_size"]);
@@ -210,7 +225,7 @@ fn one_mutation_gives_one_defect() {
     assert_eq!(mutated("+0.1100 (+35.48%)", "+0.2100 (+35.48%)"), ["difference"]);
     let claim = "ОБЩИЕ ВЫВОДЫ\nНа датасете Nerus лучшие результаты показал метод LoRA.\n";
     assert_eq!(mutated("ОБЩИЕ ВЫВОДЫ\n", claim), ["not_the_best"]);
-    assert_eq!(rules(&good.replace("0.53 ", "1.53 ")), ["out_of_range", "difference", "difference"]);
+    assert_eq!(rules(&good.replace("0.53 ", "1.53 ")), ["out_of_range", "difference", "difference", "balance"]);
 }
 
 proptest! {

@@ -143,7 +143,7 @@ fn nerus_figures_come_out_of_the_records_alone() {
 fn terra_figures_come_out_of_the_records_alone() {
     let Some(data) = support::data() else { return };
     let prompt = prompt(Task::Terra);
-    let items = terra::items(&data.join("terra/val.jsonl"), "val", None, &prompt).expect("good gold");
+    let items = terra::items(&data.join("terra/val.jsonl"), "val", None, None, &prompt).expect("good gold");
     let scored = |i: usize, item| terra::Record::scored(item, [-0.1 - (i % 7) as f64 / 3.0, -1.0 / 3.0]);
     let records: Vec<terra::Record> =
         items.iter().enumerate().map(|(i, item)| scored(i, item)).collect::<Result<_>>().expect("numbers");
@@ -179,7 +179,7 @@ fn generated_labels_are_recorded_with_their_words() {
         })
         .collect();
     let root = project(&[("val", rows.as_bytes())]);
-    let items = terra::items(&root.path().join("val"), "val", None, &prompt(Task::Terra)).expect("good gold");
+    let items = terra::items(&root.path().join("val"), "val", None, None, &prompt(Task::Terra)).expect("good gold");
     let said = [(" да", true), (" всегда", true), (" эээ", false), ("Нет!", false)];
     let records: Vec<terra::Record> = items
         .iter()
@@ -201,7 +201,7 @@ fn numbers_that_are_none_are_refused() {
         format!("{{\"premise\": \"{i}\", \"hypothesis\": \"б\", \"label\": \"{label}\", \"idx\": {i}}}\n")
     };
     let root = project(&[("val", (row(0, "entailment") + &row(1, "not_entailment")).as_bytes())]);
-    let items = terra::items(&root.path().join("val"), "val", None, &prompt(Task::Terra)).expect("good gold");
+    let items = terra::items(&root.path().join("val"), "val", None, None, &prompt(Task::Terra)).expect("good gold");
     let problem = terra::Record::scored(&items[1], [f64::NAN, -1.0]).expect_err("not a number").to_string();
     assert!(problem.starts_with("the model gives no number for the row 1"), "{problem}");
 }

@@ -23,7 +23,7 @@ fn generated() -> &'static Ran {
 }
 
 fn rows(path: &Path) -> Vec<Labelled> {
-    labelled(path, "val.jsonl", None).unwrap_or_else(|p| panic!("{p}"))
+    labelled(path, "val.jsonl", None, None).unwrap_or_else(|p| panic!("{p}"))
 }
 
 fn codes(flaws: &[Flaw]) -> Vec<(Code, bool)> {
@@ -243,4 +243,80 @@ fn shortcuts_refuse_what_they_cannot_read() {
     assert!(said.contains("`train`:1: "), "{said}");
     // The parameters of `evaluate` know what may be allowed.
     assert!(serde_json::from_value::<evaluate::Params>(json!({"task": "terra", "allow": ["all"]})).is_err());
+}
+
+#[test]
+fn numbers_are_labels_only_where_a_mapping_says_which() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let val = generated().path("terra_val.jsonl");
+    let numbers = changed(&val, folder.path(), |_, row| {
+        row["label"] = json!(u8::from(row["label"] == "entailment"));
+        true
+    });
+    let with = json!({"label2id": {"entailment": 1, "not_entailment": 0}});
+    let said = evaluated("terra", &numbers, &[], json!({}));
+    assert!(said.contains("numbers are not read"), "{said}");
+    assert!(passes(&evaluated(
+        "terra",
+        &numbers,
+        &[&numbers],
+        json!({"label2id": with["label2id"], "allow": ["training_items"]})
+    )));
+    let said = evaluated("terra", &numbers, &[], json!({"label2id": {"entailment": 0, "not_entailment": 1}}));
+    assert!(said.contains("the labels look turned round"), "{said}");
+    let said = evaluated("terra", &val, &[], with.clone());
+    assert!(said.contains("says that labels are numbers"), "{said}");
+    let said = evaluated("terra", &numbers, &[], json!({"label2id": {"entailment": 2, "not_entailment": 0}}));
+    assert!(said.contains("which `label2id` does not have"), "{said}");
+    let unlabelled = changed(&numbers, folder.path(), |_, row| {
+        row["label"] = json!(-1);
+        true
+    });
+    let said = evaluated("terra", &unlabelled, &[], with);
+    assert!(said.contains("has no labels: row 0 (line 1)"), "{said}");
+}
+
+#[test]
+fn contradictions_stop_the_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let val = generated().path("terra_val.jsonl");
+    let itself = changed(&val, folder.path(), |i, row| {
+        if i == 5 {
+            row["hypothesis"] = json!(row["premise"].as_str().expect("a text").to_uppercase());
+            row["label"] = json!("not_entailment");
+        }
+        true
+    });
+    let said = evaluated("terra", &itself, &[], json!({}));
+    assert!(
+        said.contains("1 hypotheses that are the premise itself") && said.contains("allow: [contradictions]"),
+        "{said}"
+    );
+    assert!(passes(&evaluated("terra", &itself, &[], json!({"allow": ["contradictions"]}))));
+    let mut text = fs::read_to_string(&val).expect("data");
+    let mut again: Value = serde_json::from_str(text.lines().next().expect("a row")).expect("JSON");
+    again["idx"] = json!(9999);
+    again["premise"] = json!(again["premise"].as_str().expect("a text").to_uppercase());
+    flip(&mut again);
+    text.push_str(&format!("{again}\n"));
+    let path = folder.path().join("both.jsonl");
+    fs::write(&path, text).expect("written");
+    let said = evaluated("terra", &path, &[], json!({}));
+    assert!(said.contains("1 pairs stand there with the other label, too") && said.contains(": 9999"), "{said}");
+}
+
+#[test]
+fn an_exchange_of_the_real_val_is_shown_by_the_premises_of_train() {
+    let Some(data) = support::data() else { return };
+    let (val, train) = (data.join("terra/val.jsonl"), data.join("terra/train.jsonl"));
+    let shared = |rows: &[Labelled]| gate::labels::shared_premises(rows, &self::rows(&train));
+    assert_eq!(shared(&rows(&val)), None);
+    let folder = tempfile::tempdir().expect("a folder");
+    let flipped = changed(&val, folder.path(), |_, row| {
+        flip(row);
+        true
+    });
+    let flaw = shared(&rows(&flipped)).expect("shown");
+    assert_eq!((flaw.code, flaw.misleads, flaw.count), (Code::Polarity, true, 108));
+    assert!(flaw.what.contains("(521 of 802)") && flaw.what.contains("(108 of 154)"), "{}", flaw.what);
 }

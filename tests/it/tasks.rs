@@ -56,7 +56,7 @@ fn terra_is_read_whole() {
         assert!(read.iter().enumerate().all(|(i, row)| row.idx == i as u64 && row.line == i as u64 + 1));
     }
     let val = data.join("terra/val.jsonl");
-    terra::gate(&terra::labelled(&val, "val.jsonl", None).expect("labels"), "val.jsonl").expect("good gold");
+    terra::gate(&terra::labelled(&val, "val.jsonl", None, None).expect("labels"), "val.jsonl").expect("good gold");
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn terras_test_split_is_refused_by_name() {
     let Some(data) = support::data() else { return };
     let path = data.join("terra/test.jsonl");
     assert_eq!(
-        told(terra::labelled(&path, "../shared/data/terra/test.jsonl", Some(10))),
+        told(terra::labelled(&path, "../shared/data/terra/test.jsonl", Some(10), None)),
         "../shared/data/terra/test.jsonl has no labels: row 0 (line 1) has none\nhelp: TERRa's test split is unlabelled: evaluate on val, train on train"
     );
 }
@@ -161,7 +161,7 @@ fn gold_that_says_nothing_is_refused() {
     let path = folder.path().join("val.jsonl");
     let second = ROW.replace("\"idx\": 0", "\"idx\": 1");
     fs::write(&path, format!("{ROW}\n{second}\n")).expect("written");
-    let rows = terra::labelled(&path, "val.jsonl", None).expect("labels");
+    let rows = terra::labelled(&path, "val.jsonl", None, None).expect("labels");
     let told_twice = told(terra::gate(&rows, "val.jsonl"));
     assert!(
         told_twice.starts_with("val.jsonl:2: the same premise and hypothesis stand in line 1 already"),
@@ -169,7 +169,7 @@ fn gold_that_says_nothing_is_refused() {
     );
 
     fs::write(&path, format!("{ROW}\n{}\n", second.replace("сыро", "сухо"))).expect("written");
-    let rows = terra::labelled(&path, "val.jsonl", None).expect("labels");
+    let rows = terra::labelled(&path, "val.jsonl", None, None).expect("labels");
     let told_class = told(terra::gate(&rows, "val.jsonl"));
     assert!(
         told_class.starts_with("val.jsonl: all 2 rows that are evaluated have the label `entailment`"),
@@ -177,7 +177,7 @@ fn gold_that_says_nothing_is_refused() {
     );
 
     fs::write(&path, "\n").expect("written");
-    assert_eq!(told(terra::labelled(&path, "val.jsonl", None)), "val.jsonl has no rows");
+    assert_eq!(told(terra::labelled(&path, "val.jsonl", None, None)), "val.jsonl has no rows");
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub fn identical(report: &Report) -> Vec<Defect> {
         let figures: usize = tasks.iter().map(|(task, _)| task.shares().count()).sum();
         // One figure may agree by chance.
         if figures < 3 || !tasks.iter().all(|(task, at)| equals_base(task, *at)) {
+            defects.extend(tasks.iter().filter_map(|(task, at)| on_one_task(task, *at)));
             continue;
         }
         let shown_figures: Vec<String> = tasks
@@ -45,6 +46,20 @@ pub fn identical(report: &Report) -> Vec<Defect> {
         });
     }
     defects
+}
+
+/// An arm that equals the base on one task alone, in several figures.
+fn on_one_task(task: &Task, arm: usize) -> Option<Defect> {
+    let count = task.shares().count();
+    (count >= 3 && equals_base(task, arm)).then(|| Defect {
+        rule: "no_effect_on_task",
+        line: task.line,
+        text: format!(
+            "{}: {} совпадает с базовой моделью во всех цифрах, и не сказано, те же ли ответы",
+            task.title, task.arms[arm]
+        ),
+        proof: task.shares().filter_map(|row| row.figures[arm]).map(shown).collect::<Vec<_>>().join(", "),
+    })
 }
 
 fn equals_base(task: &Task, arm: usize) -> bool {

@@ -9,6 +9,7 @@ mod identical;
 mod one_class;
 mod range;
 mod sample;
+mod sentences;
 mod winner;
 
 use super::Defect;
@@ -28,6 +29,9 @@ pub const RULES: &[Rule] = &[
     winner::ties,
     winner::losers,
     balance::added,
+    sentences::changes,
+    sentences::balances,
+    sentences::recommendations,
     sample::unknown,
     budget::unequal,
 ];

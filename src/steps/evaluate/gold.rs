@@ -12,7 +12,7 @@ use crate::task::terra::labelled;
 pub fn terra(params: &Params, cx: &Context, items: &[terra::Item]) -> Result<Vec<Finding>> {
     let mut train = Vec::new();
     for artifact in cx.inputs("train") {
-        train.extend(labelled(&artifact.path, &artifact.label(), None)?);
+        train.extend(labelled(&artifact.path, &artifact.label(), None, params.label2id)?);
     }
     let rows: Vec<_> = items.iter().map(|item| item.row.clone()).collect();
     judge(params, cx, items.len(), gate::terra::flaws(&rows, &train))

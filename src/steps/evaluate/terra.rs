@@ -9,7 +9,7 @@ use crate::error::{Problem, Result};
 use crate::metric::classification::classification;
 use crate::task::answer::{self, State};
 use crate::task::prompt::{Answers, Prompt};
-use crate::task::terra::{self, Label, Labelled};
+use crate::task::terra::{self, Label, Label2Id, Labelled};
 
 /// A row that is to be answered.
 #[derive(Debug, Clone)]
@@ -21,8 +21,14 @@ pub struct Item {
 }
 
 /// Rows that passed the gate, with their prompts.
-pub fn items(path: &Path, label: &str, limit: Option<usize>, prompt: &Prompt) -> Result<Vec<Item>> {
-    let rows = terra::labelled(path, label, limit)?;
+pub fn items(
+    path: &Path,
+    label: &str,
+    limit: Option<usize>,
+    numbers: Option<Label2Id>,
+    prompt: &Prompt,
+) -> Result<Vec<Item>> {
+    let rows = terra::labelled(path, label, limit, numbers)?;
     terra::gate(&rows, label)?;
     rows.into_iter().map(|row| Ok(Item { prompt: prompt.terra(&row.row)?, row })).collect()
 }

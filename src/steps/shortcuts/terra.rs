@@ -14,11 +14,11 @@ use crate::task::terra::{Label, Labelled, labelled};
 /// See the module.
 pub fn run(params: &Params, cx: &Context) -> Result<Found> {
     let data = cx.input("data")?;
-    let rows = labelled(&data.path, &data.label(), Some(params.limit()))?;
+    let rows = labelled(&data.path, &data.label(), Some(params.limit()), params.label2id)?;
     let mut train = Vec::new();
     for artifact in cx.inputs("train") {
         cx.check_cancelled()?;
-        train.extend(labelled(&artifact.path, &artifact.label(), None)?);
+        train.extend(labelled(&artifact.path, &artifact.label(), None, params.label2id)?);
     }
     let frequent = frequent(train.iter().map(|row| row.label));
     let premises = premises(&train);

@@ -1,6 +1,8 @@
 //! What is wrong with evaluation data before anything is computed: duplicates, labels of the other polarity, items that
 //! stand in the training data. It does not know models, nor whether a flaw stops a run.
 
+pub mod chance;
+pub mod labels;
 pub mod nerus;
 pub mod terra;
 
@@ -35,6 +37,8 @@ pub enum Code {
     Duplicates,
     /// Labels that look turned round.
     Polarity,
+    /// The same pair with both labels, or a hypothesis that is its premise and does not follow.
+    Contradictions,
     /// Items that stand in the training data.
     TrainingItems,
     /// Items that share a premise or a sentence with the training data.
@@ -47,6 +51,7 @@ impl Code {
         match self {
             Self::Duplicates => "duplicates",
             Self::Polarity => "polarity",
+            Self::Contradictions => "contradictions",
             Self::TrainingItems => "training_items",
             Self::SharedTexts => "shared_texts",
         }

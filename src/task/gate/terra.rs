@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Code, Flaw, Found, normal, repeated, shared_words};
+use super::{Code, Flaw, Found, labels, normal, repeated, shared_words};
 use crate::task::terra::{Label, Labelled};
 
 /// A rank sum so far on the wrong side comes by chance once in a thousand data sets.
@@ -15,9 +15,11 @@ const DOUBTFUL: f64 = -1.96;
 pub fn flaws(rows: &[Labelled], train: &[Labelled]) -> Vec<Flaw> {
     let mut flaws = Vec::new();
     flaws.extend(duplicates(rows));
+    flaws.extend(labels::contradictions(rows));
     flaws.extend(overlap(rows));
     if !train.is_empty() {
         flaws.extend(training(rows, train));
+        flaws.extend(labels::shared_premises(rows, train));
     }
     flaws
 }
