@@ -14,9 +14,7 @@ const TOLERANCE: f64 = 1e-9;
 /// The sums of one arm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clusters {
-    /// Names, in order of appearance.
-    pub names: Vec<String>,
-    /// A row for each name; see [`Sums`].
+    /// A row for each cluster, in order of appearance; see [`Sums`].
     pub rows: Vec<Vec<f64>>,
 }
 
@@ -24,12 +22,10 @@ impl Clusters {
     /// Adds the records up, those for which `keep` says so.
     pub fn of(evaluated: &Evaluated, keep: impl Fn(&Record) -> bool) -> Self {
         let classes: Vec<&str> = evaluated.metrics.classes.keys().map(String::as_str).collect();
-        let mut names: Vec<String> = Vec::new();
         let mut sums: Vec<Sums> = Vec::new();
         let mut place: BTreeMap<&str, usize> = BTreeMap::new();
         for record in evaluated.records.iter().filter(|record| keep(record)) {
             let at = *place.entry(&record.cluster).or_insert_with(|| {
-                names.push(record.cluster.clone());
                 sums.push(Sums::new(classes.len()));
                 sums.len() - 1
             });
@@ -38,7 +34,7 @@ impl Clusters {
         if evaluated.clustered_by == "document" {
             sums.iter_mut().for_each(Sums::close_document);
         }
-        Self { names, rows: sums.iter().map(|sums| sums.row().to_vec()).collect() }
+        Self { rows: sums.iter().map(|sums| sums.row().to_vec()).collect() }
     }
 
     /// All rows together; empty without any.

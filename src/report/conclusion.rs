@@ -94,7 +94,9 @@ fn by_tests(comparison: &Comparison, task: &Task) -> Conclusion {
     let mut points = Vec::new();
     for arm in &arms {
         let Some(test) = verdicts::beside(task, &arm.name, BASE) else { continue };
-        if !many || standing.better.iter().any(|better| better.name == arm.name) {
+        // What does nothing has no verdict.
+        let is_told = verdicts::is_effective(arm);
+        if is_told && !many || standing.better.iter().any(|better| better.name == arm.name) {
             let text = format!("{} против базовой модели: {}", arm.title, verdicts::told(task, &test));
             points.push(Point { arm: Some(arm.name.clone()), percent: None, text });
         }

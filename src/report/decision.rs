@@ -87,6 +87,9 @@ pub fn decision(comparison: &Comparison) -> Option<Decision> {
             points.push(line);
         }
     }
+    if let [one] = candidates.as_slice() {
+        points.extend(unproven(deciding, &standing.ranked, one));
+    }
     points.extend(outdone(deciding, &candidates));
     points.extend(cautions(comparison, &candidates));
     Some(Decision { text, points, arms: candidates.iter().map(|arm| arm.name.clone()).collect() })
@@ -127,6 +130,18 @@ fn undetected(task: &Task) -> Option<String> {
     let found: Vec<f64> = task.tests.iter().filter(|test| test.against == BASE).filter_map(smallest).collect();
     let most = found.into_iter().reduce(f64::max)?;
     Some(format!("разницу долей правильных ответов меньше {most:.3} при этом числе примеров обычно не обнаружить"))
+}
+
+/// Adapters that the recommended one is not shown to be better than: that they are not shown to be better than the base
+/// is no proof of a difference.
+fn unproven(task: &Task, ranked: &[&Arm], one: &Arm) -> Option<String> {
+    let open: Vec<&Arm> = ranked
+        .iter()
+        .copied()
+        .filter(|other| other.name != one.name && against(task, one, &other.name) != Some(Verdict::Better))
+        .collect();
+    (!open.is_empty())
+        .then(|| format!("что {} лучше, чем {}, на датасете {} не показано", one.title, titles(&open), task.title))
 }
 
 /// Rules without a model that reach more than an arm.

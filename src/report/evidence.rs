@@ -321,6 +321,4 @@ pub struct Provenance {
     pub data: BTreeMap<String, String>,
     /// What of the machine may change the answers: dtype, device, libtorch.
     pub environment: BTreeMap<String, String>,
-    /// Versions of programs.
-    pub versions: BTreeMap<String, String>,
 }

@@ -1,6 +1,7 @@
 //! How far the figures can be trusted, in lines of text: tests and intervals, certificates, budgets, leaks.
 //! It does not know templates, nor who is recommended.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use serde::Serialize;
@@ -145,9 +146,8 @@ fn variants(comparison: &Comparison, task: &Task) -> Vec<String> {
             figure(mean)
         ));
     }
-    let orders: BTreeSet<Vec<&str>> = task.variants.iter().map(|variant| order(task, &variant.values)).collect();
     lines.push(
-        if orders.len() > 1 {
+        if reorders(task) {
             "порядок вариантов зависит от формулировки"
         } else {
             "порядок вариантов от формулировки не зависит"
@@ -157,11 +157,14 @@ fn variants(comparison: &Comparison, task: &Task) -> Vec<String> {
     lines
 }
 
-/// Arms from the best to the worst, as figures print.
-pub fn order<'a>(task: &Task, values: &'a std::collections::BTreeMap<String, f64>) -> Vec<&'a str> {
-    let mut arms: Vec<(&str, f64)> = values.iter().map(|(arm, value)| (arm.as_str(), *value)).collect();
-    arms.sort_by(|(_, a), (_, b)| if task.lower_is_better { a.total_cmp(b) } else { b.total_cmp(a) });
-    arms.into_iter().map(|(arm, _)| arm).collect()
+/// True if two arms stand the one way round by one wording and the other way round by another, as figures print.
+pub fn reorders(task: &Task) -> bool {
+    let ways = |a: &str, b: &str| -> BTreeSet<Ordering> {
+        let pairs = task.variants.iter().filter_map(|variant| variant.values.get(a).zip(variant.values.get(b)));
+        pairs.filter(|(x, y)| figure(**x) != figure(**y)).map(|(x, y)| x.total_cmp(y)).collect()
+    };
+    let arms: BTreeSet<&String> = task.variants.iter().flat_map(|variant| variant.values.keys()).collect();
+    arms.iter().any(|a| arms.iter().any(|b| ways(a, b).len() > 1))
 }
 
 fn effect(arm: &Arm) -> Option<String> {

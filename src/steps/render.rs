@@ -28,7 +28,8 @@ impl Kind for Render {
     const NAME: &'static str = "render";
     /// 1: the first.
     /// 2: layers that follow each other are drawn together, as `0–31`.
-    const VERSION: u32 = 2;
+    /// 3: templates see tests, verdicts and the page.
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str = "Renders a report from a comparison, or any text from any JSON object";
     const EXAMPLE: &'static str =
         "report:\n  uses: render\n  in: { data: compare.comparison }\n  with: { template: templates/report.ru.txt }\n";

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use pipe::metric::classification::classification;
 use pipe::report::comparison::{Comparison, Task};
-use pipe::report::evidence::{Certificate, Effect, Tensors};
+use pipe::report::decision::decision;
+use pipe::report::evidence::{Certificate, Effect, Tensors, Variant};
+use pipe::report::reliability::reorders;
 use pipe::statistics::verdict::Verdict;
 use pipe::step::Artifact;
 use serde_json::{Value, json};
@@ -132,6 +134,36 @@ fn verdicts_follow_from_tests_over_premises() {
     assert!(conclusions.contains("лучше базовой модели и всех остальных адаптеров"), "{conclusions}");
 }
 
+/// One arm is better than the base, another is not shown to be: that alone does not make the one better than the other.
+#[test]
+fn a_recommendation_says_what_is_not_shown() {
+    let better = |i: usize| half(i) || i % 10 < 3;
+    let again = |i: usize| half(i) ^ (i == 7);
+    let arms = [Arm::new("base", &half), Arm::new("better", &better), Arm::new("again", &again)];
+    let mut comparison = comparison(&compared(&arms, json!({}), &[]).expect("compared"));
+    let points = |comparison: &Comparison| decision(comparison).expect("it was tested").points.join("\n");
+    assert!(!points(&comparison).contains("не показано"), "{}", points(&comparison));
+    let pair = comparison.tasks[0].tests.iter_mut().find(|test| test.against == "better").expect("a pair");
+    pair.verdict = Verdict::Indistinguishable;
+    let told = points(&comparison);
+    assert!(told.contains("на датасете TERRa не показано"), "{told}");
+}
+
+#[test]
+fn wordings_reorder_arms_only_where_figures_do() {
+    let arms = [Arm::new("base", &half), Arm::new("lora", &half)];
+    let mut comparison = comparison(&compared(&arms, json!({}), &[]).expect("compared"));
+    let task = &mut comparison.tasks[0];
+    let variant = |base: f64, lora: f64| Variant {
+        name: "p".to_owned(),
+        values: BTreeMap::from([("base".to_owned(), base), ("lora".to_owned(), lora)]),
+    };
+    for (second, changes) in [((0.5, 0.6), false), ((0.5, 0.5), false), ((0.6, 0.599_99), false), ((0.6, 0.5), true)] {
+        task.variants = vec![variant(0.5, 0.6), variant(second.0, second.1)];
+        assert_eq!(reorders(task), changes, "{second:?}");
+    }
+}
+
 #[test]
 fn an_adapter_without_effect_is_never_ranked() {
     let better = |i: usize| half(i) || i % 10 < 3;
@@ -148,6 +180,7 @@ fn an_adapter_without_effect_is_never_ranked() {
     let ran = compared(&arms, json!({}), &[]).expect("compared");
     let conclusions = fs::read_to_string(ran.path("conclusions.json")).expect("written");
     assert!(conclusions.contains("действующих адаптеров нет"), "{conclusions}");
+    assert!(!conclusions.contains("против базовой модели"), "what does nothing has no verdict: {conclusions}");
     assert!(conclusions.contains("Ни один из адаптеров не рекомендуется"), "{conclusions}");
     assert!(conclusions.contains("не сравнивается: адаптер отключён"), "{conclusions}");
 }

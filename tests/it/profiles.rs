@@ -78,6 +78,20 @@ fn the_reference_experiment_is_planned_with_exact_counts() {
     assert!(plan.iter().all(|line| line["step"] != "base" && line["step"] != "generated"), "{plan:?}");
 }
 
+/// MLP h = 16 on four layers of width 128 has 16 960 parameters; LoRA at q_proj and v_proj has 2048 for each rank.
+#[test]
+fn a_matched_adapter_is_planned_in_its_size() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = "{ hidden_size: 128, intermediate_size: 256, num_hidden_layers: 4, num_attention_heads: 4 }";
+    let yaml = format!(
+        "steps:\n  data: {{ uses: generate }}\n  tokenizer: {{ uses: tokenizer, in: {{ text: data.text }} }}\n  base: {{ uses: pretrain, in: {{ tokenizer: tokenizer, text: data.text }}, with: {{ model: {model} }} }}\n  tokens: {{ uses: tokenize, in: {{ data: data.nerus_train, tokenizer: base }}, with: {{ task: nerus }} }}\n  lora: {{ uses: train, in: {{ model: base, data: tokens }}, with: {{ adapter: {{ lora: {{ rank: 1, target_modules: [q_proj, v_proj] }} }}, match_parameters: {{ mlp: {{ hidden_size: 16, layers: [0, 1, 2, 3] }} }} }} }}\n"
+    );
+    std::fs::write(folder.path().join("p.yaml"), yaml).expect("written");
+    let plan = plan(folder.path(), &["p.yaml"]);
+    let wanted = 16_384; // rank 8; rank 9 would have 18 432
+    assert_eq!(of(&plan, "lora")["facts"], serde_json::json!({ "trainable_parameters": wanted }));
+}
+
 /// `reference/report_2025-03-15.txt` has these figures in its first table.
 #[test]
 fn the_reference_experiment_is_that_of_the_report() {

@@ -40,7 +40,7 @@ pub struct Page {
     pub tasks: Vec<TaskPage>,
     /// The learning curves.
     pub learning: Option<Chart>,
-    /// Data, environment and versions; none where that is not known.
+    /// Data and environment; none where that is not known.
     pub provenance: Vec<Table>,
 }
 
@@ -90,7 +90,6 @@ fn provenance(comparison: &Comparison) -> Vec<Table> {
     let tables = [
         table("Данные и хэши их содержимого", ["Данные", "Хэш"], rows(&provenance.data, "hash")),
         table("Среда, от которой зависят ответы", ["Что", "Значение"], rows(&provenance.environment, "")),
-        table("Версии программ", ["Программа", "Версия"], rows(&provenance.versions, "")),
     ];
     tables.into_iter().filter(|table| !table.rows.is_empty()).collect()
 }

@@ -12,7 +12,7 @@ use super::tested::{pairs, tests};
 use crate::report::chart::{self, Chart, Plot};
 use crate::report::comparison::{Arm, Comparison, Task};
 use crate::report::evidence::{Finding, Leaks};
-use crate::report::reliability::order;
+use crate::report::reliability::reorders;
 use crate::report::wording;
 
 /// Columns of prompts that a table has room for.
@@ -282,8 +282,7 @@ fn variants(comparison: &Comparison, task: &Task) -> Option<Remark> {
         cells.push(Cell::figure(Some(high - low)));
         Some(cells)
     };
-    let orders: BTreeSet<Vec<&str>> = task.variants.iter().map(|variant| order(task, &variant.values)).collect();
-    let changes = if orders.len() > 1 {
+    let changes = if reorders(task) {
         "порядок вариантов от неё зависит"
     } else {
         "порядок вариантов от неё не зависит"

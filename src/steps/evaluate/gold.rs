@@ -19,15 +19,17 @@ pub fn terra(params: &Params, cx: &Context, items: &[terra::Item]) -> Result<Vec
 }
 
 /// Looks at sentences of Nerus, and at the training data of the input `train`.
-pub fn nerus(params: &Params, cx: &Context, items: &[nerus::Item]) -> Result<Vec<Finding>> {
+pub fn nerus<'a>(params: &Params, cx: &Context, items: &'a [nerus::Item]) -> Result<Vec<Finding>> {
     let mut train = gate::nerus::Texts::default();
     for artifact in cx.inputs("train") {
         train.read(&artifact.path, &artifact.label())?;
     }
-    let of = |item: &nerus::Item| (item.document.clone(), item.sentence.id.clone(), item.sentence.text.clone());
-    let owned: Vec<_> = items.iter().map(of).collect();
-    let items: Vec<gate::nerus::Item> =
-        owned.iter().map(|(document, id, text)| gate::nerus::Item { document, id, text }).collect();
+    let item = |item: &'a nerus::Item| gate::nerus::Item {
+        document: &item.document,
+        id: &item.sentence.id,
+        text: &item.sentence.text,
+    };
+    let items: Vec<gate::nerus::Item> = items.iter().map(item).collect();
     judge(params, cx, items.len(), gate::nerus::flaws(&items, &train))
 }
 

@@ -19,10 +19,12 @@ pub fn run(params: &Params, cx: &Context) -> Result<Found> {
     let mut known = Gazetteer::default();
     let mut texts = Texts::default();
     for artifact in cx.inputs("train") {
-        texts.read(&artifact.path, &artifact.label())?;
         for document in Reader::open(&artifact.path, &artifact.label())? {
             cx.check_cancelled()?;
-            document?.sentences.iter().for_each(|sentence| known.add(sentence));
+            for sentence in &document?.sentences {
+                known.add(sentence);
+                texts.add(&sentence.text);
+            }
         }
     }
     let data = cx.input("data")?;

@@ -26,11 +26,16 @@ pub struct Item<'a> {
 pub struct Texts(BTreeSet<[u8; 16]>);
 
 impl Texts {
+    /// Adds a sentence.
+    pub fn add(&mut self, text: &str) {
+        self.0.insert(key(text));
+    }
+
     /// Adds the sentences of a file.
     pub fn read(&mut self, path: &Path, label: &str) -> Result<()> {
         for document in Reader::open(path, label)? {
             for sentence in document?.sentences {
-                self.0.insert(key(&sentence.text));
+                self.add(&sentence.text);
             }
         }
         Ok(())

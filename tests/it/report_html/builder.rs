@@ -253,6 +253,5 @@ pub fn full() -> Value {
         "provenance": {
             "data": {"nerus.test": "a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90",
                 "terra.val": "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"},
-            "environment": {"device": "cpu", "dtype": "f32", "libtorch": "2.11.0"},
-            "versions": {"pipe": "0.1.0"}}})
+            "environment": {"device": "cpu", "dtype": "f32", "libtorch": "2.11.0"}}})
 }
