@@ -86,7 +86,7 @@ fn a_matched_adapter_is_planned_in_its_size() {
     let yaml = format!(
         "steps:\n  data: {{ uses: generate }}\n  tokenizer: {{ uses: tokenizer, in: {{ text: data.text }} }}\n  base: {{ uses: pretrain, in: {{ tokenizer: tokenizer, text: data.text }}, with: {{ model: {model} }} }}\n  tokens: {{ uses: tokenize, in: {{ data: data.nerus_train, tokenizer: base }}, with: {{ task: nerus }} }}\n  lora: {{ uses: train, in: {{ model: base, data: tokens }}, with: {{ adapter: {{ lora: {{ rank: 1, target_modules: [q_proj, v_proj] }} }}, match_parameters: {{ mlp: {{ hidden_size: 16, layers: [0, 1, 2, 3] }} }} }} }}\n"
     );
-    std::fs::write(folder.path().join("p.yaml"), yaml).expect("written");
+    fs::write(folder.path().join("p.yaml"), yaml).expect("written");
     let plan = plan(folder.path(), &["p.yaml"]);
     let wanted = 16_384; // rank 8; rank 9 would have 18 432
     assert_eq!(of(&plan, "lora")["facts"], serde_json::json!({ "trainable_parameters": wanted }));
