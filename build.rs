@@ -23,6 +23,8 @@ fn main() {
     // No symbol of the CUDA part is named by the code: without this the linker would leave it out, and with it the GPU.
     println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
     println!("cargo:rustc-link-arg=-ltorch");
+    // See `ml::mkl`: libtorch has to find the program's function.
+    println!("cargo:rustc-link-arg=-Wl,--export-dynamic-symbol=mkl_serv_intel_cpu_true");
     if lib.join("libtorch_cuda.so").exists() {
         println!("cargo:rustc-link-arg=-ltorch_cuda");
     }

@@ -74,6 +74,7 @@ pub fn torch_device(name: &str) -> tch::Device {
 /// beside each other do not change each other's.
 #[cfg(feature = "torch")]
 pub fn use_threads(threads: usize) {
+    super::mkl::keep();
     // A thread's first parallel operation sets its number to the last one that any thread asked for, and would undo
     // ours. Asking for the number does that now.
     let _ = tch::get_num_threads();

@@ -17,6 +17,8 @@ pub mod generate;
 #[cfg(feature = "torch")]
 pub mod linear;
 #[cfg(feature = "torch")]
+mod mkl;
+#[cfg(feature = "torch")]
 pub mod probe;
 #[cfg(feature = "torch")]
 pub mod random;
