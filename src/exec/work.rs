@@ -47,7 +47,7 @@ pub(super) struct Job<'a> {
 
 /// A step that is done.
 pub(super) struct Ended {
-    pub record: Record,
+    pub record: Box<Record>,
     /// How many attempts failed before.
     pub retries: u32,
 }
@@ -80,7 +80,7 @@ impl Job<'_> {
             let problem = match self.attempt(to) {
                 Ok(made) => {
                     let (record, stage) = self.keep(made, to)?;
-                    return Ok((Ended { record, retries }, stage));
+                    return Ok((Ended { record: Box::new(record), retries }, stage));
                 }
                 Err(problem) => problem,
             };
@@ -231,7 +231,7 @@ impl Job<'_> {
         if let Some(work) = work {
             self.store.settle(&work.series, &work.key, work.lasting);
         }
-        for (name, object) in before.iter().flat_map(|before| &before.outputs) {
+        for (name, object) in before.iter().flat_map(|before| before.outputs.iter()) {
             if record.outputs.get(name) != Some(object) {
                 let text = format!("its output `{name}` is not what it was when the same step ran before");
                 say(Say::Warning { text });

@@ -112,7 +112,7 @@ pub fn root_of(file: &FilePath) -> PathBuf {
 
 fn build(file: &FilePath, source: &str, options: &Options, findings: &mut Findings) -> Option<Pipeline> {
     let node = node::parse(source, findings)?;
-    let document = document::read(node, findings);
+    let mut document = document::read(node, findings);
     let params = parameters(&document, options, findings);
     let (mut drafts, table) = draft::all(&document, &params, options, findings);
     link::connect(&mut drafts, &table);
@@ -136,7 +136,10 @@ fn build(file: &FilePath, source: &str, options: &Options, findings: &mut Findin
     if !findings.is_empty() {
         return None;
     }
-    let name = document.name.unwrap_or_else(|| file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+    let name =
+        document.name.take().unwrap_or_else(|| file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+    // Of thousands of steps what was read takes as much room as what it means.
+    drop(document);
     let (steps, places) = finish(drafts, left_out)?;
     let targets = targets.iter().filter_map(|target| places.get(target).copied()).collect();
     let text = Digest::of(source.as_bytes());
@@ -222,7 +225,7 @@ fn finish(drafts: Vec<Draft>, mut left_out: BTreeSet<usize>) -> Option<(Vec<Step
     }
     let places: BTreeMap<usize, usize> =
         (0..drafts.len()).filter(|at| !left_out.contains(at)).enumerate().map(|(new, old)| (old, new)).collect();
-    let mut steps = Vec::new();
+    let mut steps = Vec::with_capacity(places.len());
     for (at, draft) in drafts.into_iter().enumerate() {
         if left_out.contains(&at) {
             continue;

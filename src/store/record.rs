@@ -13,6 +13,7 @@ use super::{Lease, Stage, Store};
 use crate::digest::{Digest, Watch};
 use crate::error::{Problem, Result};
 use crate::event::{Costs, Say};
+use crate::step::Named;
 
 /// First field of each record; another version is a miss.
 pub const FORMAT: &str = "pipe/record@2";
@@ -30,7 +31,7 @@ pub struct Record {
     /// The readable document that the key is made of.
     pub manifest: Value,
     /// The outputs by name.
-    pub outputs: BTreeMap<String, Object>,
+    pub outputs: Named<Object>,
     /// Final figures that the step recorded.
     pub figures: BTreeMap<String, f64>,
     /// Notes and warnings that the step said, so that a reused result still warns.
@@ -82,7 +83,7 @@ impl Store {
             Ok(None) => return Lookup::Miss(None),
             Err(why) => return Lookup::Miss(Some(why)),
         };
-        for (name, object) in &record.outputs {
+        for (name, object) in record.outputs.iter() {
             if !self.holds(object) {
                 let what = if self.object(&object.digest).exists() { "damaged" } else { "gone" };
                 return Lookup::Miss(Some(format!("its output `{name}` is {what} in the cache")));
@@ -132,6 +133,7 @@ impl Store {
             let aside = stage.folder().join(format!("damaged-{position}"));
             outputs.insert(name, self.take_in(&stage.out().join(file), &aside, watch)?);
         }
+        let outputs = outputs.into();
         if let Lookup::Hit(first) = self.find(&key) {
             return Ok(*first);
         }

@@ -96,12 +96,13 @@ impl Lines {
                 vec![self.step("=", "2", step, "reused", &saved)]
             }
             Event::StepFinished { step, took_ms, costs, retries, .. } => {
-                let why = self.why.remove(step).unwrap_or_default();
+                let why = self.over(step);
                 // The plain line that told the beginning has told the reason.
                 let why = if self.plain { String::new() } else { why };
                 vec![self.step("✓", "32", step, &duration(*took_ms), &more(why, costs, *retries))]
             }
             Event::StepFailed { step, problem } => {
+                self.over(step);
                 let mut lines = vec![self.step("✗", "31", step, "failed", "")];
                 lines.extend(self.problem(problem));
                 lines
@@ -116,6 +117,12 @@ impl Lines {
             // It is out of date before the next line comes.
             Event::Forecast { .. } => Vec::new(),
         }
+    }
+
+    /// Nothing more comes of a step; answers why it ran.
+    fn over(&mut self, step: &str) -> String {
+        self.gauges.remove(step);
+        self.why.remove(step).unwrap_or_default()
     }
 
     /// `= 4 950 steps reused   (saved 3 m 05 s)`.
