@@ -44,7 +44,9 @@ pub struct Lost {
 
 /// A record on its way to the disk.
 pub(super) struct Pending {
-    pub record: Record,
+    pub key: Digest,
+    /// The step that made it.
+    pub step: String,
     /// What its file will hold.
     pub text: String,
     /// Where its file will be.
@@ -102,7 +104,7 @@ impl Commits {
     }
 
     /// Lets a record be written soon.
-    pub fn add(&self, store: &Store, pending: Pending) -> Result<()> {
+    pub fn add(&self, store: &Store, record: Record, pending: Pending) -> Result<()> {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if thread.is_none() {
             let (shared, root, stage) = (self.shared.clone(), store.root().to_owned(), store.stage()?);
@@ -111,7 +113,7 @@ impl Commits {
         }
         drop(thread);
         let mut waiting = self.shared.lock();
-        waiting.records.insert(pending.record.key.clone(), pending.record.clone());
+        waiting.records.insert(record.key.clone(), record);
         waiting.queue.push_back(pending);
         waiting.open += 1;
         // Whoever gathers already looks again by himself.
@@ -167,11 +169,11 @@ fn work(shared: &Shared, root: &Path, stage: &Stage) {
         let (mut written, mut lost, mut leases) = (Vec::new(), Vec::new(), Vec::new());
         let durable = sync(root, batch.iter().flat_map(|pending| &pending.objects));
         for pending in batch {
-            let key = pending.record.key;
+            let Pending { key, step, .. } = pending;
             let result =
                 durable.clone().and_then(|()| write(&stage.folder().join("record"), &pending.place, &pending.text));
             if let Err(problem) = result {
-                lost.push(Lost { key: key.clone(), problem: not_kept(&pending.record.step, &problem) });
+                lost.push(Lost { key: key.clone(), problem: not_kept(&step, &problem) });
             }
             written.push(key);
             leases.extend(pending.lease);

@@ -143,11 +143,11 @@ impl Store {
         let (record, text) = record.sealed()?;
         let objects = record.outputs.values().map(|object| self.object(&object.digest)).collect();
         let place = self.record_path(&record.key);
-        let pending = Pending { record: record.clone(), text, place, objects, lease };
+        let pending = Pending { key: record.key.clone(), step: record.step.clone(), text, place, objects, lease };
         if costs.took_ms >= LONG_MS {
             commit::at_once(self.root(), &stage.folder().join("record"), &pending)?;
         } else {
-            self.commits.add(self, pending)?;
+            self.commits.add(self, record.clone(), pending)?;
         }
         Ok(record)
     }
