@@ -106,7 +106,9 @@ impl Entry {
 
 /// The key of a manifest's document, also of one read back from a record.
 pub fn key_of(document: &Value) -> Digest {
-    let mut text = "pipe key 1\n".to_owned();
+    // Room for most at once.
+    let mut text = String::with_capacity(1024);
+    text.push_str("pipe key 1\n");
     write(document, &mut text);
     Digest::of(text.as_bytes())
 }
@@ -209,6 +211,15 @@ mod tests {
             canonical(&value),
             r#"{"a":{"n":null,"t":true,"ж":"x\ny"},"b":[1,1.0,0.1,0.0000001,0.0,1000000000000000000000.0]}"#
         );
+    }
+
+    #[test]
+    fn texts_are_written_as_json_writes_them() {
+        let ascii: String = (0..=127).map(char::from).collect();
+        let each = ascii.chars().map(|c| format!("a{c}б"));
+        for text in each.chain([String::new(), ascii.clone(), "\u{2028}\u{fffd}😀".to_owned()]) {
+            assert_eq!(canonical(&json!([&text, {&text: null}])), json!([&text, {&text: null}]).to_string());
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(super) struct Pending {
     /// The step that made it.
     pub step: String,
     /// What its file will hold.
-    pub text: String,
+    pub text: Vec<u8>,
     /// Where its file will be.
     pub place: PathBuf,
     /// The objects that must be on the disk before.
@@ -198,11 +198,11 @@ fn not_kept(step: &str, problem: &Problem) -> Problem {
 /// Writes a record at once: the outputs first, flushed, then the record, flushed as well.
 pub(super) fn at_once(root: &Path, aside: &Path, pending: &Pending) -> Result<()> {
     sync(root, pending.objects.iter())?;
-    super::object::write_synced(aside, pending.text.as_bytes())?;
+    super::object::write_synced(aside, &pending.text)?;
     rename(aside, &pending.place)
 }
 
-fn write(aside: &Path, place: &Path, text: &str) -> Result<()> {
+fn write(aside: &Path, place: &Path, text: &[u8]) -> Result<()> {
     fs::write(aside, text).map_err(|e| Problem::io("write", place, &e))?;
     rename(aside, place)
 }

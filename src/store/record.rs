@@ -160,15 +160,20 @@ fn head() -> String {
 
 const SEAM: &str = "\",";
 
+/// A record has seldom more bytes.
+const USUAL: usize = 2048;
+
 impl Record {
     /// The record with its checksum, and the text of its file.
-    fn sealed(mut self) -> Result<(Self, String)> {
-        let text = serde_json::to_string(&self)
+    fn sealed(mut self) -> Result<(Self, Vec<u8>)> {
+        let mut text = Vec::with_capacity(USUAL);
+        serde_json::to_writer(&mut text, &self)
             .map_err(|e| Problem::new(format!("the record of `{}` cannot be written as JSON: {e}", self.step)))?;
-        let head = head();
-        let body = format!("{}\n", &text[head.len() + self.checksum.as_str().len() + SEAM.len()..]);
-        self.checksum = Digest::of(body.as_bytes());
-        let text = format!("{head}{}{SEAM}{body}", self.checksum);
+        text.push(b'\n');
+        let (_, rest) = text.split_at_mut(head().len());
+        let (checksum, rest) = rest.split_at_mut(self.checksum.as_str().len());
+        self.checksum = Digest::of(&rest[SEAM.len()..]);
+        checksum.copy_from_slice(self.checksum.as_str().as_bytes());
         Ok((self, text))
     }
 
