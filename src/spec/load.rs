@@ -114,7 +114,7 @@ fn build(file: &FilePath, source: &str, options: &Options, findings: &mut Findin
     let node = node::parse(source, findings)?;
     let mut document = document::read(node, findings);
     let params = parameters(&document, options, findings);
-    let (mut drafts, table) = draft::all(&document, &params, options, findings);
+    let (mut drafts, table) = draft::all(std::mem::take(&mut document.steps), &params, options, findings);
     link::connect(&mut drafts, &table);
     link::gates(&mut drafts, &table);
     link::cycles(&drafts, findings);
@@ -136,10 +136,7 @@ fn build(file: &FilePath, source: &str, options: &Options, findings: &mut Findin
     if !findings.is_empty() {
         return None;
     }
-    let name =
-        document.name.take().unwrap_or_else(|| file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
-    // Of thousands of steps what was read takes as much room as what it means.
-    drop(document);
+    let name = document.name.unwrap_or_else(|| file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
     let (steps, places) = finish(drafts, left_out)?;
     let targets = targets.iter().filter_map(|target| places.get(target).copied()).collect();
     let text = Digest::of(source.as_bytes());
