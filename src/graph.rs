@@ -51,7 +51,7 @@ impl Graph {
     }
 
     /// How many steps there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.node_count()
     }
 

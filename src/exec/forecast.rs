@@ -72,7 +72,7 @@ impl Forecast {
 
 /// The longest way through these steps, or all their work on all that there is, whichever is longer.
 fn bound(left: &[Left], graph: &Graph, capacity: &Capacity, length: impl Fn(&Left) -> u64) -> u64 {
-    let mut ways = vec![0; graph.len()];
+    let mut ways = vec![0; graph.count()];
     let (mut longest, mut cpu, mut gpus) = (0, 0_u64, 0_u64);
     for one in left.iter().rev() {
         let length = length(one);
