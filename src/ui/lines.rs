@@ -260,6 +260,18 @@ mod tests {
     const COSTS: Costs = Costs { took_ms: 42_100, cpu_ms: Some(80_200), peak_bytes: Some(1_288_490_189) };
 
     #[test]
+    fn nothing_is_kept_of_steps_that_are_over() {
+        let failed = || Event::StepFailed { step: "lora".into(), problem: Problem::new("no") };
+        for end in [finished(), failed()] {
+            let mut all = begun(false);
+            lines(&mut all, 0, started());
+            assert_eq!((all.why.len(), all.gauges.len()), (1, 1));
+            lines(&mut all, 1, end);
+            assert_eq!((all.why.len(), all.gauges.len()), (0, 0));
+        }
+    }
+
+    #[test]
     fn above_bars_a_step_is_one_line_with_its_reason() {
         let mut all = begun(false);
         assert!(lines(&mut all, 1, started()).is_empty());
