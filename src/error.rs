@@ -28,17 +28,20 @@ impl Path {
     /// This path and one key more.
     #[must_use]
     pub fn key(&self, key: impl Into<String>) -> Self {
-        let mut path = self.clone();
-        path.0.push(Segment::Key(key.into()));
-        path
+        self.and(Segment::Key(key.into()))
     }
 
     /// This path and one list position more.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        let mut path = self.clone();
-        path.0.push(Segment::Index(index));
-        path
+        self.and(Segment::Index(index))
+    }
+
+    fn and(&self, segment: Segment) -> Self {
+        let mut path = Vec::with_capacity(self.0.len() + 1);
+        path.extend(self.0.iter().cloned());
+        path.push(segment);
+        Self(path)
     }
 
     /// This path followed by `tail`.

@@ -45,9 +45,19 @@ impl Graph {
         self.neighbours(step, Direction::Outgoing)
     }
 
+    /// The same, one after the other, for walks over all steps.
+    pub fn each_consumer(&self, step: usize) -> impl Iterator<Item = usize> {
+        self.0.neighbors_directed(NodeIndex::new(step), Direction::Outgoing).map(NodeIndex::index)
+    }
+
+    /// How many steps there are.
+    pub fn count(&self) -> usize {
+        self.0.node_count()
+    }
+
     /// True if no step reads from this one.
     pub fn is_last(&self, step: usize) -> bool {
-        self.0.neighbors_directed(NodeIndex::new(step), Direction::Outgoing).next().is_none()
+        self.each_consumer(step).next().is_none()
     }
 
     fn neighbours(&self, step: usize, direction: Direction) -> BTreeSet<usize> {

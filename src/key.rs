@@ -106,7 +106,11 @@ impl Entry {
 
 /// The key of a manifest's document, also of one read back from a record.
 pub fn key_of(document: &Value) -> Digest {
-    Digest::of(format!("pipe key 1\n{}", canonical(document)).as_bytes())
+    // Room for most at once.
+    let mut text = String::with_capacity(1024);
+    text.push_str("pipe key 1\n");
+    write(document, &mut text);
+    Digest::of(text.as_bytes())
 }
 
 /// What the results of all lengths have in common that a step may be given: the hash of a manifest's document without the
@@ -128,7 +132,9 @@ pub fn canonical(value: &Value) -> String {
 
 fn write(value: &Value, text: &mut String) {
     match value {
-        Value::Null | Value::Bool(_) | Value::String(_) => text.push_str(&value.to_string()),
+        Value::Null => text.push_str("null"),
+        Value::Bool(value) => text.push_str(if *value { "true" } else { "false" }),
+        Value::String(value) => write_text(value, text),
         Value::Number(number) => text.push_str(&canonical_number(number)),
         Value::Array(items) => {
             text.push('[');
@@ -142,19 +148,30 @@ fn write(value: &Value, text: &mut String) {
         }
         // Sorted here: the map itself keeps insertion order as soon as any dependency asks for that.
         Value::Object(map) => {
-            let sorted: BTreeMap<&String, &Value> = map.iter().collect();
+            let mut entries: Vec<(&String, &Value)> = map.iter().collect();
+            entries.sort_by_key(|(key, _)| *key);
             text.push('{');
-            for (i, (key, item)) in sorted.into_iter().enumerate() {
+            for (i, (key, item)) in entries.into_iter().enumerate() {
                 if i > 0 {
                     text.push(',');
                 }
-                text.push_str(&Value::from(key.as_str()).to_string());
+                write_text(key, text);
                 text.push(':');
                 write(item, text);
             }
             text.push('}');
         }
     }
+}
+
+/// Text as JSON writes it; most of it stands as it is.
+fn write_text(value: &str, text: &mut String) {
+    if value.bytes().any(|byte| byte < b' ' || matches!(byte, b'"' | b'\\')) {
+        return text.push_str(&Value::from(value).to_string());
+    }
+    text.push('"');
+    text.push_str(value);
+    text.push('"');
 }
 
 fn canonical_number(number: &Number) -> String {
@@ -194,6 +211,15 @@ mod tests {
             canonical(&value),
             r#"{"a":{"n":null,"t":true,"ж":"x\ny"},"b":[1,1.0,0.1,0.0000001,0.0,1000000000000000000000.0]}"#
         );
+    }
+
+    #[test]
+    fn texts_are_written_as_json_writes_them() {
+        let ascii: String = (0..=127).map(char::from).collect();
+        let each = ascii.chars().map(|c| format!("a{c}б"));
+        for text in each.chain([String::new(), ascii.clone(), "\u{2028}\u{fffd}😀".to_owned()]) {
+            assert_eq!(canonical(&json!([&text, {&text: null}])), json!([&text, {&text: null}]).to_string());
+        }
     }
 
     #[test]

@@ -90,7 +90,8 @@ pub fn goes_on(path: &Path) -> bool {
 const TOGETHER: usize = 64;
 
 fn text(lines: impl Iterator<Item = impl Serialize>) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
+    // Room for a few lines at once.
+    let mut text = Vec::with_capacity(1024);
     for line in lines {
         serde_json::to_writer(&mut text, &line).map_err(|e| Problem::new(format!("cannot log: {e}")))?;
         text.push(b'\n');

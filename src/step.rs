@@ -4,6 +4,7 @@
 mod checkpoints;
 mod context;
 mod machine;
+mod named;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use serde_json::Value;
 pub use checkpoints::{Checkpoints, Restored};
 pub use context::{Artifact, Context, Frame, Outside, Traces, stream};
 pub use machine::{LIBTORCH, Machine, Share};
+pub use named::Named;
 
 use crate::error::{Path, Problem, Result, Segment};
 use crate::lockfile::Locked;

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Problem, Result};
+use crate::exec::Records;
 use crate::graph::Graph;
 use crate::spec::Pipeline;
-use crate::store::Record;
 use crate::ui;
 
 /// A parameter and the values that it takes in turn, as they are written.
@@ -71,7 +71,7 @@ pub fn combinations(axes: &[Axis]) -> Vec<Vec<String>> {
 
 /// The figures that stand nearest to the targets: those of the targets themselves, or else of the steps that
 /// they read from, and so on. Figures of several steps are told apart by the steps' ids.
-pub fn figures(pipeline: &Pipeline, records: &BTreeMap<usize, Record>) -> BTreeMap<String, f64> {
+pub fn figures(pipeline: &Pipeline, records: &Records) -> BTreeMap<String, f64> {
     let graph = Graph::of(pipeline);
     let mut level: BTreeSet<usize> = pipeline.targets.iter().copied().collect();
     // A target that another one reads is not what the run ends with.

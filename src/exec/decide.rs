@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::Records;
 use super::sources::Sources;
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
@@ -12,7 +13,7 @@ use crate::key::{self, Entry, Manifest, Name, Port};
 use crate::lockfile::Lockfile;
 use crate::spec::{Edge, Pipeline, Policy, Step};
 use crate::step::{Artifact, Input, Machine};
-use crate::store::{Lookup, Record, Store};
+use crate::store::{Lookup, Store};
 
 /// All that a decision needs besides the records of the producers.
 pub struct Decider<'a> {
@@ -59,7 +60,7 @@ impl Decider<'_> {
     }
 
     /// Decides one step; all its producers have records, and its sources have been read.
-    pub fn decide(&self, position: usize, records: &BTreeMap<usize, Record>, sources: Sources) -> Result<Decision> {
+    pub fn decide(&self, position: usize, records: &Records, sources: Sources) -> Result<Decision> {
         let step = &self.pipeline.steps[position];
         let mut digests: BTreeMap<String, Digest> =
             sources.iter().map(|(source, digest)| (source.name.clone(), digest.clone())).collect();
@@ -82,9 +83,9 @@ impl Decider<'_> {
         Ok(Decision { manifest, key, sources, found })
     }
 
-    fn ports(&self, step: &Step, records: &BTreeMap<usize, Record>) -> Result<BTreeMap<String, Port>> {
+    fn ports(&self, step: &Step, records: &Records) -> Result<BTreeMap<String, Port>> {
         let mut ports = BTreeMap::new();
-        for (name, edges) in &step.inputs {
+        for (name, edges) in step.inputs.iter() {
             let Some(input) = Input::find(step.kind.inputs(), name) else { continue };
             let listed = edges.iter().any(|edge| edge.listed);
             let entry = |edge: &Edge| {
@@ -107,7 +108,7 @@ impl Decider<'_> {
     }
 
     /// What the step gets to see of its inputs.
-    pub fn artifacts(&self, position: usize, records: &BTreeMap<usize, Record>) -> BTreeMap<String, Vec<Artifact>> {
+    pub fn artifacts(&self, position: usize, records: &Records) -> BTreeMap<String, Vec<Artifact>> {
         let artifact = |edge: &Edge| {
             let producer = &self.pipeline.steps[edge.step];
             let digest = self.digest(records, edge).ok()?;
@@ -124,7 +125,7 @@ impl Decider<'_> {
         inputs.iter().map(|(port, edges)| (port.clone(), edges.iter().filter_map(artifact).collect())).collect()
     }
 
-    fn digest(&self, records: &BTreeMap<usize, Record>, edge: &Edge) -> Result<Digest> {
+    fn digest(&self, records: &Records, edge: &Edge) -> Result<Digest> {
         let name = self.pipeline.output(edge).name.as_ref();
         let object = records.get(&edge.step).and_then(|record| record.outputs.get(name));
         object.map(|object| object.digest.clone()).ok_or_else(|| {

@@ -28,7 +28,7 @@ impl Run<'_> {
         }
     }
 
-    fn ran(&mut self, step: usize, record: Record, retries: u32) {
+    fn ran(&mut self, step: usize, record: Box<Record>, retries: u32) {
         self.counts.ran += 1;
         if !self.options.choice.forced.is_empty() {
             self.renewed.insert(record.key.clone());
@@ -46,7 +46,7 @@ impl Run<'_> {
         self.done(step, record);
     }
 
-    pub(super) fn reused(&mut self, step: usize, record: Record) {
+    pub(super) fn reused(&mut self, step: usize, record: Box<Record>) {
         // What is expected is no part of the key: it may have been written down after the result was made.
         let expect = &self.pipeline.steps[step].policy.expect;
         if let Err(problem) = gate::check(expect, &record.figures, &self.others(step)) {
@@ -56,13 +56,13 @@ impl Run<'_> {
         // A record is data: what it says must not stop anybody.
         self.counts.saved_ms = self.counts.saved_ms.saturating_add(record.costs.took_ms);
         let id = &self.pipeline.steps[step].id;
-        let Record { key, costs, figures, said, .. } = &record;
+        let Record { key, costs, figures, said, .. } = &*record;
         let events = reused(self.store, id, key, *costs, record.outputs.iter(), figures, said);
         events.for_each(|event| self.tell(event));
         self.done(step, record);
     }
 
-    fn done(&mut self, step: usize, mut record: Record) {
+    fn done(&mut self, step: usize, mut record: Box<Record>) {
         // Only explanations need it, and a cache that cannot be written is told about where it matters.
         let _ = self.store.remember(&self.pipeline.name, &self.pipeline.steps[step].id, &record.key);
         if let Some(known) = &mut self.known {

@@ -72,13 +72,13 @@ impl Forecast {
 
 /// The longest way through these steps, or all their work on all that there is, whichever is longer.
 fn bound(left: &[Left], graph: &Graph, capacity: &Capacity, length: impl Fn(&Left) -> u64) -> u64 {
-    let mut ways: BTreeMap<usize, u64> = BTreeMap::new();
+    let mut ways = vec![0; graph.count()];
     let (mut longest, mut cpu, mut gpus) = (0, 0_u64, 0_u64);
     for one in left.iter().rev() {
         let length = length(one);
-        let after = graph.consumers(one.step).iter().filter_map(|consumer| ways.get(consumer)).max().copied();
+        let after = graph.each_consumer(one.step).map(|consumer| ways[consumer]).max();
         let way = length.saturating_add(after.unwrap_or_default());
-        ways.insert(one.step, way);
+        ways[one.step] = way;
         longest = way.max(longest);
         cpu = cpu.saturating_add(length.saturating_mul(one.need.cpu as u64));
         gpus = gpus.saturating_add(length.saturating_mul(one.need.gpus as u64));

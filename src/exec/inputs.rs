@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
                 }
                 match decided {
                     Decided::Anew(decision) => self.decided(step, decision),
-                    Decided::Before(record) => self.reused(step, *record),
+                    Decided::Before(record) => self.reused(step, record),
                 }
             }
         }
@@ -104,7 +104,7 @@ impl<'a> Run<'a> {
             decision.found = Lookup::Miss(Some("it is forced to run".to_owned()));
         }
         if let Lookup::Hit(record) = decision.found {
-            return self.reused(step, *record);
+            return self.reused(step, record);
         }
         if let Some(problem) = self.must_not_run(step) {
             return self.failed(step, problem);

@@ -114,15 +114,17 @@ pub struct Choice {
     pub only: Option<BTreeSet<usize>>,
 }
 
+/// Records by position in the pipeline. In boxes: a tree has room for more than it holds.
+pub type Records = BTreeMap<usize, Box<Record>>;
+
 /// What is left after a run.
 pub struct Summary {
     /// How it ended.
     pub outcome: Outcome,
     /// True if steps failed, and each of them because of an expectation.
     pub gated: bool,
-    /// The records of all steps that are done, by position in the pipeline. Their manifests lie in the store: of
-    /// thousands they would fill the memory.
-    pub records: BTreeMap<usize, Record>,
+    /// The records of all steps that are done. Their manifests lie in the store: of thousands they would fill the memory.
+    pub records: Records,
 }
 
 /// Where a step is; see the drawing at the head of this file.
@@ -213,7 +215,7 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         due: Due::default(),
         sources: BTreeMap::new(),
         fetched: BTreeMap::new(),
-        records: BTreeMap::new(),
+        records: Records::new(),
         slots: Slots::of(&options.capacity),
         crowd: Arc::default(),
         first_failure: None,
@@ -284,7 +286,7 @@ struct Run<'a> {
     sources: BTreeMap<usize, Sources>,
     /// How long the remote sources of steps took.
     fetched: BTreeMap<usize, Duration>,
-    records: BTreeMap<usize, Record>,
+    records: Records,
     slots: Slots,
     crowd: Arc<Crowd>,
     first_failure: Option<usize>,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::decide::{Decider, Decision};
-use super::sources;
+use super::{Records, sources};
 use crate::error::Problem;
 use crate::event::Say;
 use crate::graph::Graph;
@@ -56,7 +56,7 @@ impl Planned {
 pub fn plan(decider: &Decider, say: &dyn Fn(&str, Say)) -> (Vec<usize>, BTreeMap<usize, Planned>) {
     let graph = Graph::of(decider.pipeline);
     let order = graph.order(&decider.pipeline.targets);
-    let mut records: BTreeMap<usize, Record> = BTreeMap::new();
+    let mut records = Records::new();
     let (mut planned, mut outlooks) = (BTreeMap::new(), BTreeMap::new());
     for &step in &order {
         let unknown: Vec<usize> =
@@ -68,7 +68,7 @@ pub fn plan(decider: &Decider, say: &dyn Fn(&str, Say)) -> (Vec<usize>, BTreeMap
             let why = vec![unknown_until(&ids)];
             Planned::new(Verdict::Depends(unknown), why, None)
         };
-        plan.outlook = decider.outlook(step, &outlooks, records.get(&step));
+        plan.outlook = decider.outlook(step, &outlooks, records.get(&step).map(AsRef::as_ref));
         outlooks.insert(step, plan.outlook.clone());
         planned.insert(step, plan);
     }
@@ -85,7 +85,7 @@ fn unknown_until(ids: &[&str]) -> String {
     }
 }
 
-fn decide(decider: &Decider, step: usize, records: &mut BTreeMap<usize, Record>, say: &dyn Fn(&str, Say)) -> Planned {
+fn decide(decider: &Decider, step: usize, records: &mut Records, say: &dyn Fn(&str, Say)) -> Planned {
     if let Some(address) = decider.unfetched(step) {
         return Planned::new(Verdict::Run, vec![format!("{address} is not in {} yet", lockfile::NAME)], None);
     }
@@ -105,7 +105,7 @@ fn decide(decider: &Decider, step: usize, records: &mut BTreeMap<usize, Record>,
             let mut why = decider.why(step, &decision);
             let verdict = match &decision.found {
                 Lookup::Hit(record) => {
-                    records.insert(step, (**record).clone());
+                    records.insert(step, record.clone());
                     Verdict::Reuse(record.clone())
                 }
                 Lookup::Miss(_) => {

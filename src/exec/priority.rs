@@ -15,7 +15,7 @@ const UNKNOWN: u64 = 1000;
 pub(super) fn ways(lengths: &Lengths, pipeline: &Pipeline, graph: &Graph, order: &[usize]) -> BTreeMap<usize, u64> {
     let mut ways: BTreeMap<usize, u64> = BTreeMap::new();
     for &step in order.iter().rev() {
-        let after = graph.consumers(step).iter().filter_map(|consumer| ways.get(consumer)).max().copied();
+        let after = graph.each_consumer(step).filter_map(|consumer| ways.get(&consumer)).max().copied();
         let own = lengths.usual(pipeline, step).unwrap_or(UNKNOWN);
         ways.insert(step, own.saturating_add(after.unwrap_or_default()));
     }

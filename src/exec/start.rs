@@ -119,7 +119,7 @@ impl<'a> Run<'a> {
             && let Lookup::Hit(record) = self.store.find(&decision.key)
         {
             self.slots.give_back(grant);
-            return self.reused(step, *record);
+            return self.reused(step, record);
         }
         let why = self.decider.why(step, &decision);
         self.tell(Event::StepStarted { step: self.id(step), key: decision.key.clone(), why });
@@ -160,7 +160,7 @@ impl<'a> Run<'a> {
                 Ok(Some(_lease)) => {
                     self.joined.remove(&step);
                     match self.store.find(&decision.key) {
-                        Lookup::Hit(record) => self.reused(step, *record),
+                        Lookup::Hit(record) => self.reused(step, record),
                         Lookup::Miss(_) => {
                             let state = std::mem::replace(&mut self.states[step], State::Waiting);
                             if let State::Joined(decision) = state {

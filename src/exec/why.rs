@@ -166,12 +166,8 @@ impl Decider<'_> {
     /// comes from none.
     fn producers(&self, position: usize, difference: &Difference) -> Vec<usize> {
         let step = &self.pipeline.steps[position];
-        let Some((port, edges)) = difference.port().and_then(|port| step.inputs.get_key_value(port)) else {
-            return Vec::new();
-        };
-        if difference.new.is_none() {
-            return Vec::new();
-        }
+        let Some(port) = difference.port() else { return Vec::new() };
+        let Some(edges) = step.inputs.get(port).filter(|_| difference.new.is_some()) else { return Vec::new() };
         let whole = format!("inputs.{port}");
         let named = self.is_named(position, port);
         let entry = |(i, edge): (usize, &Edge)| {

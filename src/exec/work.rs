@@ -47,7 +47,7 @@ pub(super) struct Job<'a> {
 
 /// A step that is done.
 pub(super) struct Ended {
-    pub record: Record,
+    pub record: Box<Record>,
     /// How many attempts failed before.
     pub retries: u32,
 }
@@ -80,7 +80,7 @@ impl Job<'_> {
             let problem = match self.attempt(to) {
                 Ok(made) => {
                     let (record, stage) = self.keep(made, to)?;
-                    return Ok((Ended { record, retries }, stage));
+                    return Ok((Ended { record: Box::new(record), retries }, stage));
                 }
                 Err(problem) => problem,
             };
@@ -168,7 +168,8 @@ impl Job<'_> {
         let cpu_ms = elsewhere.0.or(here.cpu_ms).filter(|_| spent.is_zero());
         let outputs = self.step.outputs.iter();
         let draft = Draft {
-            manifest: self.decision.manifest.clone(),
+            // It comes when the result is kept: until then there may be another attempt.
+            manifest: serde_json::Value::Null,
             outputs: outputs.map(|output| (output.name.to_string(), output.file.to_string())).collect(),
             figures,
             said: said.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -216,8 +217,9 @@ impl Job<'_> {
     /// Lets the result be recorded.
     fn keep(self, made: Made, to: &Sender<Message>) -> Result<(Record, Stage)> {
         let say = thinned(pass(self.position, to.clone()));
-        let Made { stage, draft, replaces } = made;
         let work = self.work_of_it();
+        let Made { stage, draft, replaces } = made;
+        let draft = Draft { manifest: self.decision.manifest, ..draft };
         let before = if replaces { self.store.forget(&self.decision.key)? } else { None };
         let mut done = 0;
         let never = || false;
@@ -231,7 +233,7 @@ impl Job<'_> {
         if let Some(work) = work {
             self.store.settle(&work.series, &work.key, work.lasting);
         }
-        for (name, object) in before.iter().flat_map(|before| &before.outputs) {
+        for (name, object) in before.iter().flat_map(|before| before.outputs.iter()) {
             if record.outputs.get(name) != Some(object) {
                 let text = format!("its output `{name}` is not what it was when the same step ran before");
                 say(Say::Warning { text });
@@ -259,6 +261,9 @@ fn too_long(limit: Duration, problem: &Problem) -> Problem {
 
 /// A result must not be recorded under the key of other sources than it was made from.
 fn unchanged(store: &Store, before: &Sources, watch: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
+    if before.iter().all(|(source, digest)| store.remembered(&source.path).as_ref() == Some(digest)) {
+        return Ok(());
+    }
     let list = before.iter().map(|(source, _)| source.clone()).collect();
     let now = sources::read(store, list, watch)?;
     match now.iter().zip(before).find(|(now, before)| now != before) {

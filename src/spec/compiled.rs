@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path as FilePath;
 use std::sync::OnceLock;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::pipeline::{Edge, Pipeline, Step, Written};
@@ -22,13 +22,22 @@ const FORMAT: &str = "pipe/pipeline@1";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
+struct Document<S> {
     format: String,
     name: String,
     text: Digest,
     params: Value,
     targets: Vec<usize>,
-    steps: Vec<Line>,
+    steps: S,
+}
+
+/// Steps as lines, each made when it is written: of thousands each takes some room.
+struct Lines<'a>(&'a [Step]);
+
+impl Serialize for Lines<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(line))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,9 +62,8 @@ struct Line {
     after: BTreeMap<String, usize>,
 }
 
-/// The pipeline as text; `None` if that cannot be done.
-pub fn write(pipeline: &Pipeline) -> Option<String> {
-    let line = |step: &Step| Line {
+fn line(step: &Step) -> Line {
+    Line {
         id: step.id.clone(),
         name: step.name.clone(),
         coordinates: step.coordinates.clone(),
@@ -72,21 +80,25 @@ pub fn write(pipeline: &Pipeline) -> Option<String> {
             })
             .collect(),
         after: step.after.clone(),
-    };
+    }
+}
+
+/// The pipeline as text; `None` if that cannot be done.
+pub fn write(pipeline: &Pipeline) -> Option<String> {
     let document = Document {
         format: FORMAT.to_owned(),
         name: pipeline.name.clone(),
         text: pipeline.text.clone(),
         params: pipeline.params.clone(),
         targets: pipeline.targets.clone(),
-        steps: pipeline.steps.iter().map(line).collect(),
+        steps: Lines(&pipeline.steps),
     };
     serde_json::to_string(&document).ok()
 }
 
 /// Reads the text of a pipeline whose file has this text; `None` if it is another one's, or damaged.
 pub fn read(text: &str, file: &FilePath, of: &Digest, kinds: &'static [&'static dyn AnyKind]) -> Option<Pipeline> {
-    let document: Document = serde_json::from_str(text).ok()?;
+    let document: Document<Vec<Line>> = serde_json::from_str(text).ok()?;
     if document.format != FORMAT || document.text != *of {
         return None;
     }

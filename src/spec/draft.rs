@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::error::{Path, Place, Problem};
 use crate::step::{ANY_NAME, AnyKind, AnyStep, Product};
 
-use super::document::{Document, RawStep};
+use super::document::RawStep;
 use super::load::Options;
 use super::matrix::{self, Cell, MOST_CELLS};
 use super::node::{Node, type_name};
@@ -46,9 +46,10 @@ pub(super) type Table = BTreeMap<String, Range<usize>>;
 /// Schemas of the kinds that were met: the cells of a matrix share one.
 type Schemas = BTreeMap<&'static str, Value>;
 
-/// Every cell of every step, with its kind, parameters and inputs.
+/// Every cell of every step, with its kind, parameters and inputs. Each step as it is written is dropped when its cells
+/// are there: thousands of both would fill the memory.
 pub(super) fn all(
-    document: &Document,
+    steps: Vec<RawStep>,
     params: &Value,
     options: &Options,
     findings: &mut Findings,
@@ -56,7 +57,7 @@ pub(super) fn all(
     let mut drafts = Vec::new();
     let mut table = Table::new();
     let mut schemas = Schemas::new();
-    for raw in &document.steps {
+    for raw in steps {
         let path = Path::root().key("steps").key(&raw.name);
         let start = drafts.len();
         match &raw.matrix {
@@ -71,7 +72,7 @@ pub(super) fn all(
                     let help = "`when` chooses cells of a matrix; what a run is for is said by `targets`";
                     findings.key(&path.key("when"), problem.help(help));
                 }
-                drafts.push(draft(raw, &path, None, params, options, &mut schemas));
+                drafts.push(draft(&raw, &path, None, params, options, &mut schemas));
             }
             Some(node) => {
                 let mut outcome = Outcome::default();
@@ -88,12 +89,12 @@ pub(super) fn all(
                     findings.key(&path.key("matrix"), problem.help("use fewer values"));
                 } else {
                     drafts.extend(
-                        cells.into_iter().map(|cell| draft(raw, &path, Some(cell), params, options, &mut schemas)),
+                        cells.into_iter().map(|cell| draft(&raw, &path, Some(cell), params, options, &mut schemas)),
                     );
                 }
             }
         }
-        table.insert(raw.name.clone(), start..drafts.len());
+        table.insert(raw.name, start..drafts.len());
     }
     (drafts, table)
 }

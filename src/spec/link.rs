@@ -92,12 +92,15 @@ pub(super) fn gates(drafts: &mut [Draft], table: &Table) {
     }
 }
 
-/// The steps that must be done before one, and where that is said.
-fn needs(draft: &Draft) -> impl Iterator<Item = (Path, usize)> + '_ {
-    let inputs = draft.edges.iter().flat_map(move |(port, edges)| {
-        edges.iter().map(move |edge| (draft.path.key("in").key(port.clone()), edge.step))
-    });
-    inputs.chain(draft.after.values().map(|step| (draft.path.key("expect"), *step)))
+/// The steps that must be done before one, and the port that leads there; none where an expectation does.
+fn needs(draft: &Draft) -> impl Iterator<Item = (Option<&String>, usize)> {
+    let inputs = draft.edges.iter().flat_map(|(port, edges)| edges.iter().map(move |edge| (Some(port), edge.step)));
+    inputs.chain(draft.after.values().map(|step| (None, *step)))
+}
+
+/// Where it is said that a step needs another one.
+fn place(draft: &Draft, port: Option<&String>) -> Path {
+    port.map_or_else(|| draft.path.key("expect"), |port| draft.path.key("in").key(port))
 }
 
 /// A sentence of a port's documentation as the tail of another.
@@ -338,7 +341,8 @@ fn around(drafts: &[Draft], knot: &BTreeSet<usize>, start: usize) -> Option<Vec<
     let mut came: BTreeMap<usize, (usize, Path)> = BTreeMap::new();
     let mut queue = VecDeque::from([start]);
     while let Some(at) = queue.pop_front() {
-        for (place, step) in needs(&drafts[at]).filter(|(_, step)| knot.contains(step)) {
+        for (port, step) in needs(&drafts[at]).filter(|(_, step)| knot.contains(step)) {
+            let place = place(&drafts[at], port);
             if step == start {
                 let mut way = vec![(place, start)];
                 let mut back = at;

@@ -112,9 +112,9 @@ pub fn root_of(file: &FilePath) -> PathBuf {
 
 fn build(file: &FilePath, source: &str, options: &Options, findings: &mut Findings) -> Option<Pipeline> {
     let node = node::parse(source, findings)?;
-    let document = document::read(node, findings);
+    let mut document = document::read(node, findings);
     let params = parameters(&document, options, findings);
-    let (mut drafts, table) = draft::all(&document, &params, options, findings);
+    let (mut drafts, table) = draft::all(std::mem::take(&mut document.steps), &params, options, findings);
     link::connect(&mut drafts, &table);
     link::gates(&mut drafts, &table);
     link::cycles(&drafts, findings);
@@ -222,7 +222,7 @@ fn finish(drafts: Vec<Draft>, mut left_out: BTreeSet<usize>) -> Option<(Vec<Step
     }
     let places: BTreeMap<usize, usize> =
         (0..drafts.len()).filter(|at| !left_out.contains(at)).enumerate().map(|(new, old)| (old, new)).collect();
-    let mut steps = Vec::new();
+    let mut steps = Vec::with_capacity(places.len());
     for (at, draft) in drafts.into_iter().enumerate() {
         if left_out.contains(&at) {
             continue;

@@ -75,7 +75,7 @@ pub(super) fn parse(source: &str, findings: &mut Findings) -> Option<Node> {
         return None;
     }
     let state = RefCell::new(State { findings, nodes: 0 });
-    let seed = Reader { path: Path::root(), state: &state };
+    let seed = Reader { way: &Way::Root, state: &state };
     match seed.deserialize(serde_yaml::Deserializer::from_str(source)) {
         Ok(node) => Some(node),
         Err(error) => {
@@ -136,10 +136,10 @@ fn syntax(source: &str, error: &serde_yaml::Error) -> (Problem, Option<Range<usi
 
 const TOO_BIG: &str = "the file grows beyond 200000 values once its aliases are followed";
 
-impl Reader<'_, '_> {
+impl Reader<'_, '_, '_> {
     /// Tells what is wrong with the value and goes on without it.
     fn refuse(&self, problem: Problem) -> Node {
-        self.state.borrow_mut().findings.value(&self.path, problem);
+        self.state.borrow_mut().findings.value(&self.way.path(), problem);
         Node::Null
     }
 }
@@ -149,13 +149,30 @@ struct State<'f> {
     nodes: usize,
 }
 
-/// Reads the value at `path`.
-struct Reader<'s, 'f> {
-    path: Path,
+/// Where the reader is: a path is made of it only where something is wrong.
+enum Way<'w> {
+    Root,
+    Key(&'w Way<'w>, &'w str),
+    Index(&'w Way<'w>, usize),
+}
+
+impl Way<'_> {
+    fn path(&self) -> Path {
+        match self {
+            Self::Root => Path::root(),
+            Self::Key(above, key) => above.path().key(*key),
+            Self::Index(above, index) => above.path().index(*index),
+        }
+    }
+}
+
+/// Reads the value at the end of `way`.
+struct Reader<'w, 's, 'f> {
+    way: &'w Way<'w>,
     state: &'s RefCell<State<'f>>,
 }
 
-impl<'de> DeserializeSeed<'de> for Reader<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Reader<'_, '_, '_> {
     type Value = Node;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
@@ -169,7 +186,7 @@ impl<'de> DeserializeSeed<'de> for Reader<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Reader<'_, '_> {
+impl<'de> Visitor<'de> for Reader<'_, '_, '_> {
     type Value = Node;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -219,7 +236,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
         let mut items = Vec::new();
         while let Some(item) =
-            seq.next_element_seed(Reader { path: self.path.index(items.len()), state: self.state })?
+            seq.next_element_seed(Reader { way: &Way::Index(self.way, items.len()), state: self.state })?
         {
             items.push(item);
         }
@@ -231,20 +248,20 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
         let mut merged = Vec::new();
         let mut names = std::collections::BTreeSet::new();
         while let Some(key) = map.next_key_seed(Key)? {
-            let path = self.path.key(&key);
-            let value = map.next_value_seed(Reader { path: path.clone(), state: self.state })?;
+            let way = Way::Key(self.way, &key);
+            let value = map.next_value_seed(Reader { way: &way, state: self.state })?;
             if !names.insert(key.clone()) {
                 let problem = Problem::new(format!("`{key}` stands twice in this mapping"))
                     .expected("each name once")
                     .help("remove one of the two");
-                self.state.borrow_mut().findings.add(Focus::SecondKey, problem.at(path));
+                self.state.borrow_mut().findings.add(Focus::SecondKey, problem.at(way.path()));
             } else if key == "<<" {
                 match merge_sources(value) {
                     Some(found) => merged = found,
                     None => {
                         let problem =
                             Problem::new("`<<` cannot merge this").expected("a mapping or a list of mappings");
-                        self.state.borrow_mut().findings.value(&path, problem);
+                        self.state.borrow_mut().findings.value(&way.path(), problem);
                     }
                 }
             } else {

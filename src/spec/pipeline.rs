@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::policy::Policy;
 use crate::digest::Digest;
-use crate::step::{AnyKind, AnyStep, Product};
+use crate::step::{AnyKind, AnyStep, Named, Product};
 
 /// A pipeline whose every problem has been ruled out.
 pub struct Pipeline {
@@ -50,7 +50,7 @@ pub struct Step {
     /// What it makes; the first is meant by the bare name of the step.
     pub outputs: Vec<Product>,
     /// Where each input port gets its artifacts from, in order; every port of the kind that is connected.
-    pub inputs: BTreeMap<String, Vec<Edge>>,
+    pub inputs: Named<Vec<Edge>>,
     /// Positions of the steps whose figures its `expect:` names, by their names.
     pub after: BTreeMap<String, usize>,
     /// How it is run.

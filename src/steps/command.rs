@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::{Path, Problem, Result};
-use crate::step::{ANY_NAME, Arity, Context, Input, Kind, Machine, Output, Product, Source};
+use crate::step::{ANY_NAME, Arity, Context, Input, Kind, Machine, Named, Output, Product, Source};
 use word::Word;
 pub use word::quoted;
 
@@ -59,7 +59,7 @@ pub struct Params {
     pub inputs: BTreeMap<String, String>,
     /// What it makes: a name, and the path of a file or a folder in the working folder. Other steps read `STEP.NAME`;
     /// the name can be left out where there is one output only.
-    pub outputs: BTreeMap<String, String>,
+    pub outputs: Named<String>,
     /// A JSON file that it writes: the numbers in it become figures of the step, `{"dev": {"f1": 0.8}}` as `dev.f1`,
     /// which tables show and `expect` holds against others.
     #[serde(default)]

@@ -44,9 +44,11 @@ pub struct Lost {
 
 /// A record on its way to the disk.
 pub(super) struct Pending {
-    pub record: Record,
+    pub key: Digest,
+    /// The step that made it.
+    pub step: String,
     /// What its file will hold.
-    pub text: String,
+    pub text: Vec<u8>,
     /// Where its file will be.
     pub place: PathBuf,
     /// The objects that must be on the disk before.
@@ -102,7 +104,7 @@ impl Commits {
     }
 
     /// Lets a record be written soon.
-    pub fn add(&self, store: &Store, pending: Pending) -> Result<()> {
+    pub fn add(&self, store: &Store, record: Record, pending: Pending) -> Result<()> {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if thread.is_none() {
             let (shared, root, stage) = (self.shared.clone(), store.root().to_owned(), store.stage()?);
@@ -111,7 +113,7 @@ impl Commits {
         }
         drop(thread);
         let mut waiting = self.shared.lock();
-        waiting.records.insert(pending.record.key.clone(), pending.record.clone());
+        waiting.records.insert(record.key.clone(), record);
         waiting.queue.push_back(pending);
         waiting.open += 1;
         // Whoever gathers already looks again by himself.
@@ -167,11 +169,11 @@ fn work(shared: &Shared, root: &Path, stage: &Stage) {
         let (mut written, mut lost, mut leases) = (Vec::new(), Vec::new(), Vec::new());
         let durable = sync(root, batch.iter().flat_map(|pending| &pending.objects));
         for pending in batch {
-            let key = pending.record.key;
+            let Pending { key, step, .. } = pending;
             let result =
                 durable.clone().and_then(|()| write(&stage.folder().join("record"), &pending.place, &pending.text));
             if let Err(problem) = result {
-                lost.push(Lost { key: key.clone(), problem: not_kept(&pending.record.step, &problem) });
+                lost.push(Lost { key: key.clone(), problem: not_kept(&step, &problem) });
             }
             written.push(key);
             leases.extend(pending.lease);
@@ -196,11 +198,11 @@ fn not_kept(step: &str, problem: &Problem) -> Problem {
 /// Writes a record at once: the outputs first, flushed, then the record, flushed as well.
 pub(super) fn at_once(root: &Path, aside: &Path, pending: &Pending) -> Result<()> {
     sync(root, pending.objects.iter())?;
-    super::object::write_synced(aside, pending.text.as_bytes())?;
+    super::object::write_synced(aside, &pending.text)?;
     rename(aside, &pending.place)
 }
 
-fn write(aside: &Path, place: &Path, text: &str) -> Result<()> {
+fn write(aside: &Path, place: &Path, text: &[u8]) -> Result<()> {
     fs::write(aside, text).map_err(|e| Problem::io("write", place, &e))?;
     rename(aside, place)
 }

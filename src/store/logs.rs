@@ -28,6 +28,10 @@ impl Store {
         }
         replace(&stage.log(), &self.log(key), stage)?;
         let failed = self.failed(key);
+        // To look costs less than to move in vain.
+        if failed.symlink_metadata().is_err() {
+            return Ok(());
+        }
         match fs::rename(&failed, stage.folder().join("failed")) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Problem::io("remove", &failed, &e)),
             _ => Ok(()),

@@ -171,8 +171,11 @@ impl Store {
     /// Keeps a text beside a receipt.
     pub fn keep_compiled(&self, name: &Digest, whom: &Digest, text: &str) -> Result<()> {
         let (aside, path) = (self.aside()?, self.compiled_path(name));
-        let seal = Digest::of(&[text.as_bytes(), whom.as_str().as_bytes()].concat());
-        let bytes = [COMPILED, seal.as_str().as_bytes(), text.as_bytes()].concat();
+        let whom = whom.as_str().as_bytes();
+        let mut bytes = [COMPILED, &[0; 64], text.as_bytes(), whom].concat();
+        let (head, body) = bytes.split_at_mut(COMPILED.len() + 64);
+        head[COMPILED.len()..].copy_from_slice(Digest::of(body).as_str().as_bytes());
+        bytes.truncate(bytes.len() - whom.len());
         fs::write(&aside, bytes).map_err(|e| Problem::io("write", &path, &e))?;
         commit::rename(&aside, &path)
     }

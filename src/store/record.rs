@@ -13,6 +13,7 @@ use super::{Lease, Stage, Store};
 use crate::digest::{Digest, Watch};
 use crate::error::{Problem, Result};
 use crate::event::{Costs, Say};
+use crate::step::Named;
 
 /// First field of each record; another version is a miss.
 pub const FORMAT: &str = "pipe/record@2";
@@ -30,7 +31,7 @@ pub struct Record {
     /// The readable document that the key is made of.
     pub manifest: Value,
     /// The outputs by name.
-    pub outputs: BTreeMap<String, Object>,
+    pub outputs: Named<Object>,
     /// Final figures that the step recorded.
     pub figures: BTreeMap<String, f64>,
     /// Notes and warnings that the step said, so that a reused result still warns.
@@ -82,7 +83,7 @@ impl Store {
             Ok(None) => return Lookup::Miss(None),
             Err(why) => return Lookup::Miss(Some(why)),
         };
-        for (name, object) in &record.outputs {
+        for (name, object) in record.outputs.iter() {
             if !self.holds(object) {
                 let what = if self.object(&object.digest).exists() { "damaged" } else { "gone" };
                 return Lookup::Miss(Some(format!("its output `{name}` is {what} in the cache")));
@@ -132,6 +133,7 @@ impl Store {
             let aside = stage.folder().join(format!("damaged-{position}"));
             outputs.insert(name, self.take_in(&stage.out().join(file), &aside, watch)?);
         }
+        let outputs = outputs.into();
         if let Lookup::Hit(first) = self.find(&key) {
             return Ok(*first);
         }
@@ -141,11 +143,11 @@ impl Store {
         let (record, text) = record.sealed()?;
         let objects = record.outputs.values().map(|object| self.object(&object.digest)).collect();
         let place = self.record_path(&record.key);
-        let pending = Pending { record: record.clone(), text, place, objects, lease };
+        let pending = Pending { key: record.key.clone(), step: record.step.clone(), text, place, objects, lease };
         if costs.took_ms >= LONG_MS {
             commit::at_once(self.root(), &stage.folder().join("record"), &pending)?;
         } else {
-            self.commits.add(self, pending)?;
+            self.commits.add(self, record.clone(), pending)?;
         }
         Ok(record)
     }
@@ -158,15 +160,20 @@ fn head() -> String {
 
 const SEAM: &str = "\",";
 
+/// A record has seldom more bytes.
+const USUAL: usize = 2048;
+
 impl Record {
     /// The record with its checksum, and the text of its file.
-    fn sealed(mut self) -> Result<(Self, String)> {
-        let text = serde_json::to_string(&self)
+    fn sealed(mut self) -> Result<(Self, Vec<u8>)> {
+        let mut text = Vec::with_capacity(USUAL);
+        serde_json::to_writer(&mut text, &self)
             .map_err(|e| Problem::new(format!("the record of `{}` cannot be written as JSON: {e}", self.step)))?;
-        let head = head();
-        let body = format!("{}\n", &text[head.len() + self.checksum.as_str().len() + SEAM.len()..]);
-        self.checksum = Digest::of(body.as_bytes());
-        let text = format!("{head}{}{SEAM}{body}", self.checksum);
+        text.push(b'\n');
+        let (_, rest) = text.split_at_mut(head().len());
+        let (checksum, rest) = rest.split_at_mut(self.checksum.as_str().len());
+        self.checksum = Digest::of(&rest[SEAM.len()..]);
+        checksum.copy_from_slice(self.checksum.as_str().as_bytes());
         Ok((self, text))
     }
 

@@ -96,12 +96,13 @@ impl Lines {
                 vec![self.step("=", "2", step, "reused", &saved)]
             }
             Event::StepFinished { step, took_ms, costs, retries, .. } => {
-                let why = self.why.remove(step).unwrap_or_default();
+                let why = self.over(step);
                 // The plain line that told the beginning has told the reason.
                 let why = if self.plain { String::new() } else { why };
                 vec![self.step("✓", "32", step, &duration(*took_ms), &more(why, costs, *retries))]
             }
             Event::StepFailed { step, problem } => {
+                self.over(step);
                 let mut lines = vec![self.step("✗", "31", step, "failed", "")];
                 lines.extend(self.problem(problem));
                 lines
@@ -116,6 +117,12 @@ impl Lines {
             // It is out of date before the next line comes.
             Event::Forecast { .. } => Vec::new(),
         }
+    }
+
+    /// Nothing more comes of a step; answers why it ran.
+    fn over(&mut self, step: &str) -> String {
+        self.gauges.remove(step);
+        self.why.remove(step).unwrap_or_default()
     }
 
     /// `= 4 950 steps reused   (saved 3 m 05 s)`.
@@ -251,6 +258,18 @@ mod tests {
     }
 
     const COSTS: Costs = Costs { took_ms: 42_100, cpu_ms: Some(80_200), peak_bytes: Some(1_288_490_189) };
+
+    #[test]
+    fn nothing_is_kept_of_steps_that_are_over() {
+        let failed = || Event::StepFailed { step: "lora".into(), problem: Problem::new("no") };
+        for end in [finished(), failed()] {
+            let mut all = begun(false);
+            lines(&mut all, 0, started());
+            assert_eq!((all.why.len(), all.gauges.len()), (1, 1));
+            lines(&mut all, 1, end);
+            assert_eq!((all.why.len(), all.gauges.len()), (0, 0));
+        }
+    }
 
     #[test]
     fn above_bars_a_step_is_one_line_with_its_reason() {

@@ -254,7 +254,7 @@ fn execute_chosen(
         said.iter().for_each(&mut *hear);
         events.extend(said);
     });
-    let records = summary.records.into_iter().map(|(step, record)| (pipeline.steps[step].id.clone(), record));
+    let records = summary.records.into_iter().map(|(step, record)| (pipeline.steps[step].id.clone(), *record));
     Ran { outcome: summary.outcome, events, records: records.collect() }
 }
 

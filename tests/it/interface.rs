@@ -154,7 +154,7 @@ fn sound(cache: &Path) -> BTreeMap<String, Vec<Digest>> {
         for object in record.outputs.values() {
             assert_eq!(Digest::of_path(&store.object(&object.digest)).expect("its output"), object.digest, "{name}");
         }
-        outputs.insert(record.step, record.outputs.into_values().map(|object| object.digest).collect());
+        outputs.insert(record.step, record.outputs.values().map(|object| object.digest.clone()).collect());
     }
     outputs
 }

@@ -153,6 +153,11 @@ impl Run<'_> {
             Some(KnownOutput { name, file, object, link })
         };
         let (files, folders) = self.read_by(position, table)?;
+        // Collecting options makes room for four.
+        let mut outputs = Vec::with_capacity(step.outputs.len());
+        for product in &step.outputs {
+            outputs.push(output(product)?);
+        }
         Some(KnownStep {
             id: step.id.clone(),
             position,
@@ -164,7 +169,7 @@ impl Run<'_> {
                 true => None,
                 false => self.store.record_looks(&record.key).filter(settled),
             },
-            outputs: step.outputs.iter().map(output).collect::<Option<_>>()?,
+            outputs,
             figures: record.figures.clone(),
             said: record.said.clone(),
             costs: record.costs,

@@ -229,7 +229,7 @@ impl Laid {
 /// Holds the outputs against what was promised, and makes them independent of files elsewhere.
 #[cfg(unix)]
 pub(super) fn outputs(params: &Params, cx: &Context) -> Result<()> {
-    for (name, file) in &params.outputs {
+    for (name, file) in params.outputs.iter() {
         let path = cx.folder().join(file);
         let mut parent = path.parent();
         // The folder on the way may have become a link that leads out.

@@ -1,6 +1,7 @@
 //! What is kept of a command: what was run, in which environment, what it printed and how it ended.
 //! It does not know where the log will lie, nor for how long.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -9,7 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::Params;
 use super::paper::Paper;
@@ -31,6 +32,17 @@ const WIDTH: usize = 300;
 /// So many of the last bytes are looked at for them.
 const LOOK: u64 = 16 << 10;
 
+/// What stands in `command.json`.
+#[derive(Serialize)]
+struct Document<'a> {
+    command: &'a [&'a str],
+    /// Without the values of secrets.
+    environment: BTreeMap<&'a str, Option<Cow<'a, str>>>,
+    exit_code: Option<i32>,
+    format: &'a str,
+    signal: Option<i32>,
+}
+
 /// The log of one command.
 pub(super) struct Log<'a> {
     pub folder: PathBuf,
@@ -49,18 +61,16 @@ impl Log<'_> {
                 tidy(&place, self.secrets)?;
             }
         }
-        let variable = |(name, value): (&String, &OsString)| {
-            let secret = self.params.secrets.contains(name);
-            (name.clone(), if secret { Value::Null } else { json!(value.to_string_lossy()) })
+        let shown = |name: &String| !self.params.secrets.contains(name);
+        let variables = self.variables.iter();
+        let environment = variables.map(|(name, value)| (&**name, shown(name).then(|| value.to_string_lossy())));
+        let document = Document {
+            command: self.words,
+            environment: environment.collect(),
+            exit_code: status.and_then(|status| status.code()),
+            format: FORMAT,
+            signal: status.and_then(|status| status.signal()),
         };
-        let environment: BTreeMap<String, Value> = self.variables.iter().map(variable).collect();
-        let document = json!({
-            "format": FORMAT,
-            "command": self.words,
-            "environment": environment,
-            "exit_code": status.and_then(|status| status.code()),
-            "signal": status.and_then(|status| status.signal()),
-        });
         let text = serde_json::to_string_pretty(&document).unwrap_or_default() + "\n";
         write(&self.folder.join("command.json"), text.as_bytes())
     }
