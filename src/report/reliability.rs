@@ -2,7 +2,7 @@
 //! It does not know templates, nor who is recommended.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -54,6 +54,11 @@ fn of_task(comparison: &Comparison, task: &Task, settings: &Settings) -> Vec<Str
             100.0 * (1.0 - settings.alpha),
             settings.resamples
         ));
+    }
+    let runs: BTreeSet<usize> = task.by_seed.values().map(BTreeMap::len).collect();
+    if let Some((least, most)) = runs.first().zip(runs.last()) {
+        let range = if least == most { most.to_string() } else { format!("от {least} до {most}") };
+        lines.push(format!("обученные несколько раз: значения — средние по запускам; запусков {range}"));
     }
     for arm in shown(comparison) {
         let Some(interval) = task.intervals.get(&arm.name).and_then(|all| all.get(&task.metric)) else { continue };
