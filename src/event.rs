@@ -113,6 +113,9 @@ pub enum Event {
         sets: Vec<String>,
         /// The ids of the steps that are needed, in order.
         steps: Vec<String>,
+        /// What computes; empty where nothing was left to do, and in logs of earlier versions.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        machine: String,
     },
     /// A step's result was already in the store.
     StepReused {

@@ -36,6 +36,7 @@ mod fetch;
 mod finish;
 mod forecast;
 mod gate;
+mod hardware;
 mod inputs;
 mod lengths;
 mod outlook;
@@ -177,6 +178,7 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         file: pipeline.file.display().to_string(),
         sets: options.sets.clone(),
         steps: order.iter().map(|&step| pipeline.steps[step].id.clone()).collect(),
+        machine: hardware::told(&options.machine),
     }]);
     let mut states: Vec<State> = pipeline.steps.iter().map(|_| State::Unneeded).collect();
     let mut open = vec![0; states.len()];

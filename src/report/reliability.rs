@@ -37,6 +37,9 @@ pub fn reliability(comparison: &Comparison) -> Vec<Section> {
     }
     add("Действие адаптеров".to_owned(), comparison.adapted().filter_map(effect).collect());
     add("Бюджеты".to_owned(), budgets(comparison));
+    if comparison.settings.is_some() {
+        add("Как повторить".to_owned(), repeat(comparison));
+    }
     sections
 }
 
@@ -189,6 +192,30 @@ fn effect(arm: &Arm) -> Option<String> {
         ));
     }
     Some(line)
+}
+
+/// By which commands and versions the same comes out again, and where time and machine are told: they stand in no
+/// report, so that it depends on neither.
+fn repeat(comparison: &Comparison) -> Vec<String> {
+    let told = |values: &BTreeMap<String, String>| {
+        values.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
+    };
+    let mut lines = vec![
+        "`pipe run` с тем же файлом и теми же данными даёт на той же машине те же байты; внешние источники закреплены в `pipe.lock`"
+            .to_owned(),
+    ];
+    if let Some(known) = &comparison.provenance {
+        if !known.environment.is_empty() {
+            lines.push(format!("среда, от которой зависят ответы: {}", told(&known.environment)));
+        }
+        if !known.data.is_empty() {
+            lines.push(format!("хэши содержимого: {}", told(&known.data)));
+        }
+    }
+    lines.push(
+        "когда, сколько времени и на каком оборудовании шли запуски, показывает `pipe runs --run last`".to_owned(),
+    );
+    lines
 }
 
 /// What of trainings is compared, and how it is called.

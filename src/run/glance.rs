@@ -32,6 +32,8 @@ pub struct Begun {
     pub sets: Vec<String>,
     /// The steps that were needed.
     pub steps: Vec<String>,
+    /// What computed; empty where nothing was left to do.
+    pub machine: String,
 }
 
 /// How a run ended.
@@ -57,7 +59,9 @@ impl Begun {
     /// What the event says, if it is the first of a run.
     pub fn of(event: Event) -> Option<Self> {
         match event {
-            Event::RunStarted { pipeline, file, sets, steps, .. } => Some(Self { pipeline, file, sets, steps }),
+            Event::RunStarted { pipeline, file, sets, steps, machine, .. } => {
+                Some(Self { pipeline, file, sets, steps, machine })
+            }
             _ => None,
         }
     }
@@ -153,7 +157,8 @@ mod tests {
             results: vec!["результат".to_owned(); results],
         };
         let skipped = Event::StepSkipped { step: "я".into(), because: "ю".into() };
-        for event in [Event::RunStarted { run, pipeline, file, sets, steps }, skipped, finished] {
+        for event in [Event::RunStarted { run, pipeline, file, sets, steps, machine: String::new() }, skipped, finished]
+        {
             log.write(&[Stamped { at_ms: 1, event }]).unwrap();
         }
         folder.join("r.jsonl")

@@ -224,7 +224,7 @@ mod tests {
     fn of_steps(plain: bool, steps: Vec<String>) -> Lines {
         let mut all = Lines::new(false, plain);
         let (run, pipeline, file) = ("r".into(), "p".into(), "p.yaml".into());
-        let started = Event::RunStarted { run, pipeline, file, sets: Vec::new(), steps };
+        let started = Event::RunStarted { run, pipeline, file, sets: Vec::new(), steps, machine: String::new() };
         assert!(lines(&mut all, 0, started).is_empty());
         all
     }
