@@ -113,9 +113,6 @@ pub enum Event {
         sets: Vec<String>,
         /// The ids of the steps that are needed, in order.
         steps: Vec<String>,
-        /// What computes; empty where nothing was left to do, and in logs of earlier versions.
-        #[serde(default, skip_serializing_if = "String::is_empty")]
-        machine: String,
     },
     /// A step's result was already in the store.
     StepReused {
@@ -232,6 +229,9 @@ pub enum Event {
         saved_ms: u64,
         /// Files for the user: results of the targets.
         results: Vec<String>,
+        /// What steps ran on; empty where none ran, and in logs of earlier versions.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        machine: String,
     },
     /// Instead of a run: the command line or the pipeline file is wrong.
     Refused {

@@ -178,7 +178,6 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         file: pipeline.file.display().to_string(),
         sets: options.sets.clone(),
         steps: order.iter().map(|&step| pipeline.steps[step].id.clone()).collect(),
-        machine: hardware::told(&options.machine),
     }]);
     let mut states: Vec<State> = pipeline.steps.iter().map(|_| State::Unneeded).collect();
     let mut open = vec![0; states.len()];

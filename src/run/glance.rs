@@ -32,12 +32,10 @@ pub struct Begun {
     pub sets: Vec<String>,
     /// The steps that were needed.
     pub steps: Vec<String>,
-    /// What computed; empty where nothing was left to do.
-    pub machine: String,
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     /// In a word.
     pub outcome: Outcome,
@@ -53,15 +51,15 @@ pub struct End {
     pub took_ms: u64,
     /// How much time the cache saved, in milliseconds.
     pub saved_ms: u64,
+    /// What steps ran on; empty where none ran.
+    pub machine: String,
 }
 
 impl Begun {
     /// What the event says, if it is the first of a run.
     pub fn of(event: Event) -> Option<Self> {
         match event {
-            Event::RunStarted { pipeline, file, sets, steps, machine, .. } => {
-                Some(Self { pipeline, file, sets, steps, machine })
-            }
+            Event::RunStarted { pipeline, file, sets, steps, .. } => Some(Self { pipeline, file, sets, steps }),
             _ => None,
         }
     }
@@ -70,9 +68,9 @@ impl Begun {
 impl End {
     /// What the event says, if it is the last of a run.
     pub fn of(event: &Event) -> Option<Self> {
-        match *event {
-            Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, .. } => {
-                Some(Self { outcome, ran, reused, failed, skipped, took_ms, saved_ms })
+        match event.clone() {
+            Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, machine, .. } => {
+                Some(Self { outcome, ran, reused, failed, skipped, took_ms, saved_ms, machine })
             }
             _ => None,
         }
@@ -155,10 +153,10 @@ mod tests {
             took_ms: 10,
             saved_ms: 5,
             results: vec!["результат".to_owned(); results],
+            machine: String::new(),
         };
         let skipped = Event::StepSkipped { step: "я".into(), because: "ю".into() };
-        for event in [Event::RunStarted { run, pipeline, file, sets, steps, machine: String::new() }, skipped, finished]
-        {
+        for event in [Event::RunStarted { run, pipeline, file, sets, steps }, skipped, finished] {
             log.write(&[Stamped { at_ms: 1, event }]).unwrap();
         }
         folder.join("r.jsonl")

@@ -139,7 +139,7 @@ mod tests {
         let steps: Vec<String> = ["b", "a", "c"].map(str::to_owned).into();
         let (step, why) = ("a".to_owned(), Vec::new());
         let events = [
-            Event::RunStarted { run, pipeline, file, sets: Vec::new(), steps, machine: String::new() },
+            Event::RunStarted { run, pipeline, file, sets: Vec::new(), steps },
             Event::StepStarted { step: step.clone(), key: key.clone(), why },
             Event::StepFinished {
                 step,

@@ -127,7 +127,7 @@ impl Lines {
     }
 
     fn finished(&self, event: &Event) -> Vec<String> {
-        let Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, results } = event else {
+        let Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, results, .. } = event else {
             return Vec::new();
         };
         let mut parts = vec![format!("{} ran", count(*ran, "step")), format!("{reused} reused")];
@@ -224,7 +224,7 @@ mod tests {
     fn of_steps(plain: bool, steps: Vec<String>) -> Lines {
         let mut all = Lines::new(false, plain);
         let (run, pipeline, file) = ("r".into(), "p".into(), "p.yaml".into());
-        let started = Event::RunStarted { run, pipeline, file, sets: Vec::new(), steps, machine: String::new() };
+        let started = Event::RunStarted { run, pipeline, file, sets: Vec::new(), steps };
         assert!(lines(&mut all, 0, started).is_empty());
         all
     }
@@ -303,6 +303,7 @@ mod tests {
                 took_ms: 1,
                 saved_ms: 0,
                 results: Vec::new(),
+                machine: String::new(),
             };
             assert_eq!(
                 lines(&mut all, 5, end),
@@ -356,6 +357,7 @@ mod tests {
             took_ms: 1500,
             saved_ms: 61_000,
             results: vec!["cache/results/p/a/f".into()],
+            machine: String::new(),
         };
         assert_eq!(
             lines(&mut all, 1, end),

@@ -358,6 +358,10 @@ fn our_own_large_reports_have_no_defect() {
         let full = counted(builder::full());
         let report = rendered(template, &full);
         assert!(report.contains("запусков 3"), "the builder has seeds");
+        for words in ["Как повторить", "pipe.lock", "libtorch", "показывает `pipe runs --run last`"]
+        {
+            assert!(report.replace('\\', "").contains(words), "{words}: {report}");
+        }
         assert_eq!(rules(&report), [""; 0], "{report}");
         let mut few = full.clone();
         few["arms"].as_array_mut().expect("arms").truncate(4);

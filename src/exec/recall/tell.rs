@@ -26,7 +26,7 @@ pub fn tell(store: &Store, asked: &Asked, mut found: Found, told: Told, say: &mu
     let receipt = &mut found.receipt;
     let Told { run, file, sets } = told;
     let (pipeline, steps) = (receipt.pipeline.clone(), receipt.steps.iter().map(|step| step.id.clone()).collect());
-    say(vec![Event::RunStarted { run, pipeline, file, sets, steps, machine: String::new() }]);
+    say(vec![Event::RunStarted { run, pipeline, file, sets, steps }]);
     // The loop decides what can be decided, and then what that makes known.
     let mut waves: Vec<usize> = (0..receipt.steps.len()).collect();
     waves.sort_by_key(|&at| receipt.steps[at].level);
@@ -79,5 +79,6 @@ pub fn tell(store: &Store, asked: &Asked, mut found: Found, told: Told, say: &mu
         took_ms: begun.elapsed().as_millis() as u64,
         saved_ms,
         results,
+        machine: String::new(),
     }]);
 }
