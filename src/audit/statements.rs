@@ -30,7 +30,7 @@ pub fn statements(report: &Report) -> Vec<Statement<'_>> {
     let mut about: Option<&Task> = None;
     let mut all = Vec::new();
     for (_, line) in &report.lines {
-        let text = line.trim_start_matches(|c: char| matches!(c, '-' | '*' | '•' | '#' | ' ')).replace('\\', "");
+        let text = line.trim_start_matches(['-', '*', '•', '#', ' ']).replace('\\', "");
         let text = text.trim().to_lowercase();
         let titled = |task: &&Task| text == task.title.to_lowercase();
         let named = |task: &&Task| text.contains(&format!("на датасете {}", task.title.to_lowercase()));
