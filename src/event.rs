@@ -229,6 +229,9 @@ pub enum Event {
         saved_ms: u64,
         /// Files for the user: results of the targets.
         results: Vec<String>,
+        /// What steps ran on; empty where none ran, and in logs of earlier versions.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        machine: String,
     },
     /// Instead of a run: the command line or the pipeline file is wrong.
     Refused {

@@ -25,7 +25,7 @@ pub struct Task {
     pub rows: Vec<Row>,
     /// What the columns of differences say: metric, arm, against, the cell.
     pub deltas: Vec<Delta>,
-    /// Lines below the table, up to the next heading.
+    /// Lines between heading and table, and below it up to the next heading.
     pub notes: Vec<String>,
     /// How far a printed figure may be from the true one.
     pub half: f64,
@@ -62,9 +62,10 @@ pub struct Delta {
 /// Metrics that are shares, between 0 and 1. Of others (ROUGE in points, seconds) the scale is not known.
 const SHARES: [&str; 4] = ["accuracy", "precision", "recall", "f1"];
 
-/// A table: its heading, and rows of cells with their lines; the first row is the header.
+/// A table: where its heading stands, and rows of cells with their lines; the first row is the header.
 struct Table {
     heading: String,
+    heading_line: usize,
     rows: Vec<(usize, Vec<String>)>,
 }
 
@@ -73,48 +74,40 @@ impl Report {
     pub fn read(text: &str) -> Self {
         let mut tables: Vec<Table> = Vec::new();
         let mut lines: Vec<(usize, String)> = Vec::new();
-        let mut inside = false;
+        let mut draft: Option<Draft> = None;
+        // Lines above this one belong to an earlier table.
+        let mut above = 0;
         let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
         for (at, line) in text.lines().enumerate() {
             let line = line.trim();
-            if is_frame(line) {
-                if !inside {
-                    tables.push(Table { heading: heading(&lines), rows: Vec::new() });
-                    inside = true;
+            let cells = cells(line).filter(|_| !is_frame(line));
+            if cells.is_none() && !is_frame(line) {
+                if let Some(draft) = draft.take() {
+                    tables.push(draft.table(&lines[above..]));
+                    above = lines.len();
                 }
+                lines.push((at + 1, line.to_owned()));
                 continue;
             }
-            match cells(line) {
-                Some(cells) => {
-                    if !inside {
-                        tables.push(Table { heading: heading(&lines), rows: Vec::new() });
-                        inside = true;
-                    }
-                    if let Some(table) = tables.last_mut() {
-                        table.rows.push((at + 1, cells));
-                    }
-                }
-                None => {
-                    inside = false;
-                    lines.push((at + 1, line.to_owned()));
-                }
-            }
+            draft.get_or_insert_with(Draft::default).add(at + 1, cells);
         }
+        tables.extend(draft.map(|draft| draft.table(&lines[above..])));
         let mut report = Self { tasks: Vec::new(), parameters: Vec::new(), parameters_line: 1, lines };
-        let starts: Vec<usize> = tables.iter().map(|t| t.rows.first().map_or(usize::MAX, |(line, _)| *line)).collect();
+        let next = |i: usize| tables.get(i + 1).map_or(usize::MAX, |table| table.heading_line);
         for (i, table) in tables.iter().enumerate() {
-            let end = starts.get(i + 1).copied().unwrap_or(usize::MAX);
-            report.take(table, starts[i], end);
+            report.take(table, next(i));
         }
         report
     }
 
-    fn take(&mut self, table: &Table, start: usize, end: usize) {
+    fn take(&mut self, table: &Table, end: usize) {
         let Some((line, header)) = table.rows.first() else { return };
         let first = header.first().map(|cell| cell.to_lowercase()).unwrap_or_default();
-        let below = || self.lines.iter().filter(|(at, _)| *at > start && *at < end);
-        // Up to the next heading: a line of capitals, or one of Markdown's.
-        let notes: Vec<String> = below().map(|(_, line)| line.clone()).take_while(|line| !is_heading(line)).collect();
+        let between = |from: usize, to: usize| self.lines.iter().filter(move |(at, _)| *at > from && *at < to);
+        // Between heading and table, and below it up to the next heading: a line of capitals, or one of Markdown's.
+        let below = between(*line, end).take_while(|(_, line)| !is_heading(line));
+        let notes: Vec<String> =
+            between(table.heading_line, *line).chain(below).map(|(_, line)| line.clone()).collect();
         match first.as_str() {
             "метрика" => {
                 if let Some(task) = by_columns(table, title(&table.heading), *line, notes) {
@@ -174,6 +167,67 @@ impl Task {
     /// The metrics that are shares: those between 0 and 1.
     pub fn shares(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(|row| SHARES.contains(&row.metric.as_str()))
+    }
+}
+
+/// A table that is being read: rows between frames.
+#[derive(Default)]
+struct Draft {
+    groups: Vec<Vec<(usize, Vec<String>)>>,
+    open: bool,
+}
+
+impl Draft {
+    /// A row, or a frame.
+    fn add(&mut self, line: usize, cells: Option<Vec<String>>) {
+        let Some(cells) = cells else {
+            self.open = false;
+            return;
+        };
+        if !self.open {
+            self.groups.push(Vec::new());
+            self.open = true;
+        }
+        if let Some(group) = self.groups.last_mut() {
+            group.push((line, cells));
+        }
+    }
+
+    /// Where every row has a frame of its own, what stands between two frames is one row whose cells are wrapped. Where
+    /// it has not, a row without a first cell goes on with the one above. A header between frames is one row, too.
+    fn table(self, above: &[(usize, String)]) -> Table {
+        let framed = self.groups.len() > 2;
+        let mut rows: Vec<(usize, Vec<String>)> = Vec::new();
+        for (at, group) in self.groups.iter().enumerate() {
+            let whole = framed || (at == 0 && self.groups.len() > 1);
+            for (i, (line, cells)) in group.iter().enumerate() {
+                let goes_on = i > 0 && (whole || cells.first().is_some_and(String::is_empty));
+                match rows.last_mut().filter(|_| goes_on) {
+                    Some((_, row)) => join(row, cells),
+                    None => rows.push((*line, cells.clone())),
+                }
+            }
+        }
+        let heading = heading(above);
+        Table {
+            heading: heading.map(|(_, line)| line.clone()).unwrap_or_default(),
+            heading_line: heading.map_or(0, |(line, _)| *line),
+            rows,
+        }
+    }
+}
+
+/// Adds the second line of wrapped cells.
+fn join(row: &mut Vec<String>, cells: &[String]) {
+    for (at, cell) in cells.iter().enumerate() {
+        match row.get_mut(at) {
+            Some(first) if !cell.is_empty() => {
+                let space = if first.is_empty() { "" } else { " " };
+                first.push_str(&format!("{space}{cell}"));
+            }
+            Some(_) => {}
+            None => row.push(cell.clone()),
+        }
     }
 }
 
@@ -280,10 +334,16 @@ fn versus(cell: &str) -> Option<(String, String)> {
     Some((arm.trim().to_owned(), against.trim().to_owned()))
 }
 
-/// The last line that is no rule: what stands above a table.
-fn heading(lines: &[(usize, String)]) -> String {
+/// What stands above a table as its heading: the last line that looks like one, or else the last that is no rule.
+fn heading(lines: &[(usize, String)]) -> Option<&(usize, String)> {
     let is_rule = |line: &str| line.chars().all(|c| matches!(c, '-' | '=' | '_' | '*'));
-    lines.iter().rev().map(|(_, line)| line.as_str()).find(|line| !is_rule(line)).unwrap_or_default().to_owned()
+    let underlined = |at: usize| lines.get(at + 1).is_some_and(|(_, next)| next.len() > 2 && is_rule(next));
+    let is_title = |at: usize, line: &str| {
+        line.starts_with('#') || underlined(at) || line.to_lowercase().starts_with("сравнение на датасете")
+    };
+    let texts = || lines.iter().enumerate().rev().filter(|(_, (_, line))| !is_rule(line));
+    let title = texts().find(|(at, (_, line))| is_title(*at, line)).or_else(|| texts().next());
+    title.map(|(_, line)| line)
 }
 
 /// `СРАВНЕНИЕ НА ДАТАСЕТЕ TERRa (общие способности)` or `## TERRa: общие способности` → `TERRa`.

@@ -3,6 +3,7 @@
 
 mod layout;
 mod rules;
+mod statements;
 
 use serde::Serialize;
 

@@ -179,6 +179,7 @@ fn line_json(found: &Found, glance: &Result<Glance, Problem>) -> Value {
         "file": begun.map(|begun| &begun.file),
         "sets": begun.map(|begun| &begun.sets),
         "steps": begun.map(|begun| begun.steps.len()),
+        "machine": end.map(|end| &end.machine).filter(|machine| !machine.is_empty()),
         "outcome": outcome(found, glance),
         "ran": end.map(|end| end.ran),
         "reused": end.map(|end| end.reused),
@@ -204,6 +205,9 @@ pub(super) fn title(found: &Found, story: &Story) -> String {
 
 fn steps(found: &Found, story: &Story) {
     ui::out(&title(found, story));
+    if let Some(end) = story.end.as_ref().filter(|end| !end.machine.is_empty()) {
+        ui::out(&format!("on {}", end.machine));
+    }
     let head = ["step", "outcome", "costs", ""].map(str::to_owned);
     let row = |told: &Told| {
         let costs = told.fate.result().map(|result| ui::costs(&result.costs)).unwrap_or_default();

@@ -27,7 +27,8 @@ impl Run<'_> {
         }
         let Counts { ran, reused, failed, skipped, saved_ms } = self.counts;
         let took_ms = started.elapsed().as_millis() as u64;
-        self.tell(Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, results });
+        let machine = if ran > 0 { super::hardware::told(&self.options.machine) } else { String::new() };
+        self.tell(Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, results, machine });
         self.speak();
         let gated = self.first_failure.is_some() && self.gated;
         Summary { outcome, gated, records: self.records }

@@ -36,6 +36,7 @@ mod fetch;
 mod finish;
 mod forecast;
 mod gate;
+mod hardware;
 mod inputs;
 mod lengths;
 mod outlook;

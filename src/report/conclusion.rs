@@ -113,8 +113,9 @@ fn by_tests(comparison: &Comparison, task: &Task) -> Conclusion {
     Conclusion { subject, measure, ranking, text: verdicts::conclusion(comparison, task), points }
 }
 
-/// What is said of an arm all of whose answers are the base's.
+/// What is said of an arm all of whose answers are the base's, or whose figure is, whatever it answers.
 fn same_answers(task: &Task, arm: &Arm) -> Option<Point> {
+    let same_figure = task.figure(&arm.name, &task.metric).map(figure) == task.figure(BASE, &task.metric).map(figure);
     let (answers, n) = task.against_base(&arm.name).zip(task.n)?;
     let text = match (answers.different, answers.scores_different) {
         (0, Some(scores)) if scores > 0 => {
@@ -123,6 +124,11 @@ fn same_answers(task: &Task, arm: &Arm) -> Option<Point> {
         (0, _) => format!(
             "{}: все ответы совпали с ответами базовой модели — адаптер не подействовал или не обучен",
             arm.title
+        ),
+        (different, _) if same_figure => format!(
+            "{}: {} та же, что у базовой модели, хотя ответы различаются в {different} из {n}",
+            arm.title,
+            wording::metric(&task.metric)
         ),
         _ => return None,
     };

@@ -2,7 +2,7 @@
 //! It does not know templates, nor who is recommended.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -37,6 +37,9 @@ pub fn reliability(comparison: &Comparison) -> Vec<Section> {
     }
     add("Действие адаптеров".to_owned(), comparison.adapted().filter_map(effect).collect());
     add("Бюджеты".to_owned(), budgets(comparison));
+    if comparison.settings.is_some() {
+        add("Как повторить".to_owned(), repeat(comparison));
+    }
     sections
 }
 
@@ -54,6 +57,11 @@ fn of_task(comparison: &Comparison, task: &Task, settings: &Settings) -> Vec<Str
             100.0 * (1.0 - settings.alpha),
             settings.resamples
         ));
+    }
+    let runs: BTreeSet<usize> = task.by_seed.values().map(BTreeMap::len).collect();
+    if let Some((least, most)) = runs.first().zip(runs.last()) {
+        let range = if least == most { most.to_string() } else { format!("от {least} до {most}") };
+        lines.push(format!("обученные несколько раз: значения — средние по запускам; запусков {range}"));
     }
     for arm in shown(comparison) {
         let Some(interval) = task.intervals.get(&arm.name).and_then(|all| all.get(&task.metric)) else { continue };
@@ -184,6 +192,30 @@ fn effect(arm: &Arm) -> Option<String> {
         ));
     }
     Some(line)
+}
+
+/// By which commands and versions the same comes out again, and where time and machine are told: they stand in no
+/// report, so that it depends on neither.
+fn repeat(comparison: &Comparison) -> Vec<String> {
+    let told = |values: &BTreeMap<String, String>| {
+        values.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
+    };
+    let mut lines = vec![
+        "`pipe run` с тем же файлом и теми же данными даёт на той же машине те же байты; внешние источники закреплены в `pipe.lock`"
+            .to_owned(),
+    ];
+    if let Some(known) = &comparison.provenance {
+        if !known.environment.is_empty() {
+            lines.push(format!("среда, от которой зависят ответы: {}", told(&known.environment)));
+        }
+        if !known.data.is_empty() {
+            lines.push(format!("хэши содержимого: {}", told(&known.data)));
+        }
+    }
+    lines.push(
+        "когда, сколько времени и на каком оборудовании шли запуски, показывает `pipe runs --run last`".to_owned(),
+    );
+    lines
 }
 
 /// What of trainings is compared, and how it is called.

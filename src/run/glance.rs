@@ -35,7 +35,7 @@ pub struct Begun {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     /// In a word.
     pub outcome: Outcome,
@@ -51,6 +51,8 @@ pub struct End {
     pub took_ms: u64,
     /// How much time the cache saved, in milliseconds.
     pub saved_ms: u64,
+    /// What steps ran on; empty where none ran.
+    pub machine: String,
 }
 
 impl Begun {
@@ -66,9 +68,9 @@ impl Begun {
 impl End {
     /// What the event says, if it is the last of a run.
     pub fn of(event: &Event) -> Option<Self> {
-        match *event {
-            Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, .. } => {
-                Some(Self { outcome, ran, reused, failed, skipped, took_ms, saved_ms })
+        match event.clone() {
+            Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, machine, .. } => {
+                Some(Self { outcome, ran, reused, failed, skipped, took_ms, saved_ms, machine })
             }
             _ => None,
         }
@@ -151,6 +153,7 @@ mod tests {
             took_ms: 10,
             saved_ms: 5,
             results: vec!["результат".to_owned(); results],
+            machine: String::new(),
         };
         let skipped = Event::StepSkipped { step: "я".into(), because: "ю".into() };
         for event in [Event::RunStarted { run, pipeline, file, sets, steps }, skipped, finished] {

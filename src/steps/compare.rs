@@ -104,7 +104,8 @@ impl Kind for Compare {
     const NAME: &'static str = "compare";
     /// 1: the first.
     /// 2: tests, intervals, verdicts; seeds are brought together; shortcuts, leaks, certificates, examples.
-    const VERSION: u32 = 2;
+    /// 3: Holm over the adapters that do something; equal figures of other answers are told.
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str = "Compares the results of arms: figures, tests, verdicts, conclusions";
     const EXAMPLE: &'static str = "compare:\n  uses: compare\n  in: { results: [evaluate_terra, evaluate_nerus] }\n  with: { titles: { lora: LoRA, mlp: MLP } }\n";
     const INPUTS: &'static [Input] = &[

@@ -72,7 +72,9 @@ pub struct Params {
     #[schemars(range(min = 1))]
     pub items: Option<u64>,
     /// Flaws of the data that are meant so: they are told and stand in the report instead of stopping the run.
-    /// `polarity`: labels that look turned round. `contradictions`: the same pair with both labels. `training_items`: items of the training data.
+    /// `duplicates`: items that stand there twice. `polarity`: labels that look turned round, types that look exchanged.
+    /// `contradictions`: the same pair with both labels. `tags`: tags beside their words. `training_items`: items of the
+    /// training data. `shared_texts`: sentences of the training data, a tenth of the long ones or more.
     #[serde(default)]
     pub allow: BTreeSet<Code>,
 }
@@ -127,7 +129,8 @@ impl Kind for Evaluate {
     /// 3: answers to Nerus end with their line; generation_config.json and the tokenizer say what ends an answer, too.
     /// 4: records with the texts, how items were asked about, certificates, findings; scores that do not depend on
     /// batches.
-    const VERSION: u32 = 4;
+    /// 5: findings about tags, types, repeated documents and shared sentences of Nerus; what is repeated may stop a run.
+    const VERSION: u32 = 5;
     const SUMMARY: &'static str = "Answers a task with a model, bare or with an adapter, and scores the answers";
     const EXAMPLE: &'static str = "lora_terra:\n  uses: evaluate\n  in: { model: base, adapter: lora, data: terra_val }\n  with: { task: terra }\n";
     const INPUTS: &'static [Input] = &[

@@ -29,7 +29,8 @@ impl Kind for Render {
     /// 1: the first.
     /// 2: layers that follow each other are drawn together, as `0–31`.
     /// 3: templates see tests, verdicts and the page.
-    const VERSION: u32 = 3;
+    /// 4: templates see how to repeat a comparison, and of how many runs its figures are means.
+    const VERSION: u32 = 4;
     const SUMMARY: &'static str = "Renders a report from a comparison, or any text from any JSON object";
     const EXAMPLE: &'static str =
         "report:\n  uses: render\n  in: { data: compare.comparison }\n  with: { template: templates/report.ru.txt }\n";

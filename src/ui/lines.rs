@@ -134,7 +134,7 @@ impl Lines {
     }
 
     fn finished(&self, event: &Event) -> Vec<String> {
-        let Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, results } = event else {
+        let Event::RunFinished { outcome, ran, reused, failed, skipped, took_ms, saved_ms, results, .. } = event else {
             return Vec::new();
         };
         let mut parts = vec![format!("{} ran", count(*ran, "step")), format!("{reused} reused")];
@@ -322,6 +322,7 @@ mod tests {
                 took_ms: 1,
                 saved_ms: 0,
                 results: Vec::new(),
+                machine: String::new(),
             };
             assert_eq!(
                 lines(&mut all, 5, end),
@@ -375,6 +376,7 @@ mod tests {
             took_ms: 1500,
             saved_ms: 61_000,
             results: vec!["cache/results/p/a/f".into()],
+            machine: String::new(),
         };
         assert_eq!(
             lines(&mut all, 1, end),

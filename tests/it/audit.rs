@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::report_html::builder;
 use crate::support;
 
 fn pipe(args: &[&str], stdin: &str) -> (i32, String, String) {
@@ -226,6 +227,163 @@ fn one_mutation_gives_one_defect() {
     let claim = "ОБЩИЕ ВЫВОДЫ\nНа датасете Nerus лучшие результаты показал метод LoRA.\n";
     assert_eq!(mutated("ОБЩИЕ ВЫВОДЫ\n", claim), ["not_the_best"]);
     assert_eq!(rules(&good.replace("0.53 ", "1.53 ")), ["out_of_range", "difference", "difference", "balance"]);
+}
+
+/// The defects of a report beyond those of the reference.
+fn only(report: &str, rule: &str) -> bool {
+    rules(report).iter().any(|found| found == rule)
+}
+
+#[test]
+fn cells_may_be_wrapped() {
+    // Every cell with a space goes on in a second line, as reports for narrow pages have it.
+    let mut wrapped = String::new();
+    for line in reference().lines() {
+        if !line.starts_with('|') {
+            wrapped.push_str(&format!("{line}\n"));
+            continue;
+        }
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let part = |cell: &str, second: bool| match cell.rsplit_once(' ') {
+            Some((a, b)) => {
+                if second {
+                    b.to_owned()
+                } else {
+                    a.to_owned()
+                }
+            }
+            None => {
+                if second {
+                    String::new()
+                } else {
+                    cell.to_owned()
+                }
+            }
+        };
+        for second in [false, true] {
+            let row: Vec<String> = cells.iter().map(|cell| part(cell, second)).collect();
+            wrapped.push_str(&format!("| {} |\n", row.join(" | ")));
+        }
+    }
+    assert_eq!(rules(&wrapped), REFERENCE, "{wrapped}");
+    // Without frames between rows, a row without a first cell goes on with the one above.
+    let table = "## A\n| Метрика | Base | LoRA | LoRA vs Base |\n|---|---|---|---|\n| F1 | 0.50 | 0.67 | +0.17 |\n| | | | (+33.3%) |\nn = 3; интервал 95 %\n";
+    assert_eq!(rules(table), [""; 0]);
+    assert_eq!(rules(&table.replace("(+33.3%)", "(+43.3%)")), ["percent"]);
+}
+
+#[test]
+fn a_note_between_heading_and_table_is_a_note() {
+    let report = reference();
+    let rule = "-".repeat(80);
+    let noted = report.replace(
+        &format!("СРАВНЕНИЕ НА ДАТАСЕТЕ TERRa (общие способности)\n{rule}\n"),
+        &format!("СРАВНЕНИЕ НА ДАТАСЕТЕ TERRa (общие способности)\n{rule}\nОценено на n = 100 примерах, интервалы не считались\n"),
+    );
+    assert_ne!(noted, report);
+    // The sentences about TERRa are still held against its table, and 100 items are those of TERRa alone.
+    assert_eq!(rules(&noted), REFERENCE);
+    let data: Value = serde_json::from_slice(
+        &std::fs::read(support::repository().join("tests/reference/report_2025-03-15.json")).expect("there"),
+    )
+    .expect("JSON");
+    let markdown = rendered("templates/report.ru.md", &data);
+    let mut wanted = rules(&markdown);
+    let title = markdown.lines().find(|line| line.starts_with("## TERRa")).expect("a title").to_owned();
+    let noted = markdown.replace(&title, &format!("{title}\n\nЗапуск от 15 марта"));
+    let mut found = rules(&noted);
+    wanted.sort();
+    found.sort();
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn a_phrase_about_something_else_silences_nothing() {
+    let report = reference();
+    for words in [
+        "LoRA2: исправлено 3, испорчено 4",
+        "Ошибки разметки исправлено в новой версии данных",
+        "Сравнить адаптеры при равном числе обучаемых параметров",
+        "Бюджет проекта согласован",
+        "Число обучаемых параметров у вариантов не различается",
+        "Для p = нет данных; n = много",
+        "Оценка скорости — лишь ориентир",
+        "Доверительные интервалы — в приложении",
+    ] {
+        assert_eq!(rules(&format!("{report}\n{words}\n")), REFERENCE, "{words}");
+    }
+    for (words, rule) in [
+        ("LoRA: исправлено 3, испорчено 3", "no_effect"),
+        ("- LoRA: не обучен — B равна нулю", "no_effect"),
+        ("Бюджеты адаптеров различаются (в 2.0 раза)", "unequal_budgets"),
+        ("Число обучаемых параметров различается", "unequal_budgets"),
+        ("Баланс — сумма процентов разных метрик; складываются разные величины", "added_percentages"),
+        ("число примеров: 100 на TERRa и 200 на Nerus; p = 0.07", "no_sample_size"),
+    ] {
+        let report = format!("{report}\n{words}\n");
+        assert!(!only(&report, rule), "{words}: {:?}", rules(&report));
+    }
+    // About one task alone.
+    let own = report.replacen("0.2983 | 0.2983 | 0.3875", "0.2983 | 0.2984 | 0.3875", 1);
+    assert!(only(&own, "no_effect_on_task"));
+    let under = |task: &str| format!("{own}\nНа датасете {task} видно больше\n- LoRA: исправлено 3, испорчено 3\n");
+    assert!(only(&under("Nerus"), "no_effect_on_task"));
+    assert!(!only(&under("TERRa"), "no_effect_on_task"));
+}
+
+/// Accuracies that are k / n, or means of that over the seeds of an arm, as compare gives them; the rest is invented.
+fn counted(mut data: Value) -> Value {
+    for task in data["tasks"].as_array_mut().expect("tasks") {
+        let n = task["n"].as_f64().expect("n");
+        let seeds: Vec<(String, u64)> = task["by_seed"]
+            .as_object()
+            .map(|all| {
+                all.iter().map(|(arm, of)| (arm.clone(), of.as_object().map_or(1, |of| of.len() as u64))).collect()
+            })
+            .unwrap_or_default();
+        for (arm, figures) in task["results"].as_object_mut().expect("figures") {
+            let runs = seeds.iter().find(|(name, _)| name == arm).map_or(1, |(_, runs)| *runs) as f64;
+            if let Some(accuracy) = figures["accuracy"].as_f64() {
+                figures["accuracy"] = json!((accuracy * n * runs).round() / (n * runs));
+            }
+        }
+    }
+    data
+}
+
+/// Many arms, seeds, a task of running text, an adapter without effect: nothing of our own is a defect.
+#[test]
+fn our_own_large_reports_have_no_defect() {
+    for template in ["templates/report.ru.txt", "templates/report.ru.md"] {
+        let full = counted(builder::full());
+        let report = rendered(template, &full);
+        assert!(report.contains("запусков 3"), "the builder has seeds");
+        for words in ["Как повторить", "pipe.lock", "libtorch", "показывает `pipe runs --run last`"]
+        {
+            assert!(report.replace('\\', "").contains(words), "{words}: {report}");
+        }
+        assert_eq!(rules(&report), [""; 0], "{report}");
+        let mut few = full.clone();
+        few["arms"].as_array_mut().expect("arms").truncate(4);
+        let names: Vec<String> = few["arms"]
+            .as_array()
+            .expect("arms")
+            .iter()
+            .map(|arm| arm["name"].as_str().expect("a name").to_owned())
+            .collect();
+        let known = |name: &Value| names.iter().any(|known| name == known);
+        for task in few["tasks"].as_array_mut().expect("tasks") {
+            task["tests"].as_array_mut().expect("tests").retain(|test| known(&test["arm"]) && known(&test["against"]));
+            task["results"].as_object_mut().expect("figures").retain(|arm, _| names.contains(arm));
+        }
+        let report = rendered(template, &few);
+        assert_eq!(rules(&report), [""; 0], "{report}");
+    }
+    // Two runs of 307 rows give halves of rows; where nothing is said of runs, there are none.
+    let table =
+        "## A\n| Метрика | Base | LoRA |\n|---|---|---|\n| Accuracy | 0.6189 | 0.6205 |\nn = 307; интервал 95 %\n";
+    assert_eq!(rules(table), ["not_a_share"]);
+    assert_eq!(rules(&format!("{table}- LoRA: запусков 2, от 0.6189 до 0.6221\n")), [""; 0]);
 }
 
 proptest! {

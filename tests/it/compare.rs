@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use pipe::metric::classification::classification;
 use pipe::report::comparison::{Comparison, Task};
 use pipe::report::decision::decision;
-use pipe::report::evidence::{Certificate, Effect, Tensors, Variant};
+use pipe::report::evidence::{Certificate, Effect, Tensors, Test, Variant};
 use pipe::report::reliability::reorders;
 use pipe::statistics::verdict::Verdict;
 use pipe::step::Artifact;
@@ -183,6 +183,53 @@ fn an_adapter_without_effect_is_never_ranked() {
     assert!(!conclusions.contains("против базовой модели"), "what does nothing has no verdict: {conclusions}");
     assert!(conclusions.contains("Ни один из адаптеров не рекомендуется"), "{conclusions}");
     assert!(conclusions.contains("не сравнивается: адаптер отключён"), "{conclusions}");
+}
+
+#[test]
+fn an_adapter_without_effect_costs_the_others_nothing() {
+    let better = |i: usize| half(i) || i % 30 < 3;
+    let idle = Certificate {
+        state: Effect::NoEffect,
+        reason: "ответы те же".to_owned(),
+        tensors: Tensors { placed: 4, expected: 4 },
+        sites: Vec::new(),
+        probe: None,
+    };
+    let tests = |more: Value| {
+        let mut other = Arm::new("other", &half);
+        other.more = more;
+        let arms = [Arm::new("base", &half), Arm::new("better", &better), other];
+        let comparison = comparison(&compared(&arms, json!({}), &[]).expect("compared"));
+        terra(&comparison).tests.clone()
+    };
+    let of = |tests: &[Test], arm: &str, against: &str| {
+        tests.iter().find(|test| test.arm == arm && test.against == against).cloned()
+    };
+    let with = tests(json!({}));
+    let without = tests(json!({"certificate": idle}));
+    // Two adapters that do something are a family of two, and a pair.
+    let test = of(&with, "better", "base").expect("a test");
+    assert!(test.p > 0.0 && test.p_holm == 2.0 * test.p, "{test:?}");
+    assert!(of(&with, "other", "better").is_some());
+    // Beside one without effect the other stands alone.
+    let test = of(&without, "better", "base").expect("a test");
+    assert_eq!(test.p_holm, test.p);
+    assert!(of(&without, "other", "better").is_none() && of(&without, "better", "other").is_none());
+    let test = of(&without, "other", "base").expect("what it is beside the base stays known");
+    assert_eq!((test.p, test.p_holm), (1.0, 1.0));
+}
+
+#[test]
+fn equal_figures_of_other_answers_are_told() {
+    // As many right of each class as the base, but others.
+    let other = |i: usize| (i / 2).is_multiple_of(2);
+    let arms = [Arm::new("base", &half), Arm::new("lora", &other)];
+    let ran = compared(&arms, json!({}), &[]).expect("compared");
+    let conclusions = fs::read_to_string(ran.path("conclusions.json")).expect("written");
+    assert!(
+        conclusions.contains("F1 та же, что у базовой модели, хотя ответы различаются в 200 из 200"),
+        "{conclusions}"
+    );
 }
 
 #[test]

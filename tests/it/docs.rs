@@ -192,6 +192,18 @@ fn pipelines_write_what_they_share_the_same() {
     for (name, step) in comparison["steps"].as_object().expect("steps") {
         assert!(own.contains(&name.as_str()) || *step == ablation["steps"][name], "the step `{name}`");
     }
+    // What prompts.yaml asks first is what lora_vs_mlp.yaml asks.
+    let prompts = read("prompts.yaml");
+    for name in ["generated", "tokenizer", "terra_prompts", "nerus_prompts", "base", "tokens", "lora", "mlp"] {
+        assert_eq!(prompts["steps"][name], comparison["steps"][name], "the step `{name}`");
+    }
+    for name in ["seed", "text", "terra", "model", "generated", "vocab_size", "base", "lora", "mlp", "training"] {
+        assert_eq!(prompts["params"][name], comparison["params"][name], "the parameter `{name}`");
+    }
+    assert_eq!(prompts["params"]["prompts"]["follows"], pipe::task::prompt::TERRA);
+    let words = pipe::task::prompt::Answers::default();
+    assert_eq!(prompts["params"]["words"]["yes"][0], words.entailment);
+    assert_eq!(prompts["params"]["words"]["no"][0], words.not_entailment);
 }
 
 #[test]

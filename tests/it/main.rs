@@ -25,6 +25,7 @@ mod export;
 mod front;
 mod fuzzing;
 mod gold;
+mod gold_nerus;
 mod golden_metrics;
 #[cfg(feature = "torch")]
 mod golden_models;

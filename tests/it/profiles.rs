@@ -51,7 +51,7 @@ fn of<'p>(plan: &'p [Value], step: &str) -> &'p Value {
 fn every_profile_is_sound() {
     for file in pipelines() {
         let profiles = profiles(&file);
-        assert!(profiles.len() >= 3, "{profiles:?}");
+        assert!(!profiles.is_empty(), "{}", file.display());
         for profile in profiles {
             let options = Options { profile: Some(profile.clone()), ..Options::default() };
             if let Err(problems) = load(&file, &options) {

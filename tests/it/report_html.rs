@@ -1,7 +1,7 @@
 //! The HTML report: well-formed, closed to the network, escaped, without what is not known, and as browsers show it.
 
 mod browser;
-mod builder;
+pub mod builder;
 mod markup;
 
 use std::path::{Path, PathBuf};
@@ -235,7 +235,7 @@ fn spans_of_any_kind_are_survived() {
 }
 
 /// Many arms with long titles, all with the same figures.
-fn crowded() -> Value {
+pub fn crowded() -> Value {
     let mut data = builder::full();
     let arms: Vec<Value> = (0..60)
         .map(|i| {

@@ -68,6 +68,20 @@ fn names(lines: &[Value]) -> Vec<&str> {
     lines.iter().map(|line| line["run"].as_str().expect("a name")).collect()
 }
 
+/// Reports say that this is told here, because it must not stand in them.
+#[test]
+fn a_run_tells_what_it_ran_on_where_it_computed() {
+    let case = Case::new();
+    case.run(&[]);
+    let told = case.told(&["runs", "--run", "last"]);
+    let machine = told.lines().nth(1).and_then(|line| line.strip_prefix("on ")).expect("the machine").to_owned();
+    assert!(machine.starts_with("cpu; ") && machine.contains(" core"), "{machine}");
+    assert_eq!(case.lines(&["runs", "--json"])[0]["machine"], machine.as_str());
+    // Nothing of it is in the key or the results: a run with nothing to do has no machine.
+    case.run(&[]);
+    assert!(!case.told(&["runs", "--run", "last"]).contains("\non "));
+}
+
 /// Whoever writes a log holds its lock: a run that goes on is told from one that was killed.
 #[test]
 fn a_run_that_goes_on_is_told_from_one_that_was_killed() {

@@ -3,14 +3,14 @@
 
 use crate::audit::Defect;
 use crate::audit::layout::Report;
+use crate::audit::statements::statements;
 
-/// What a report says that knows what such a sum is.
+/// What a report says of the balance, or of the sum, that knows what it is.
 const LABELS: [&str; 3] = ["складываются разные величины", "по ней ничего не решается", "лишь ориентир"];
 
 /// Sums of percentages that are not labelled as such.
 pub fn added(report: &Report) -> Vec<Defect> {
-    let prose = report.prose();
-    if LABELS.iter().any(|label| prose.contains(label)) {
+    if statements(report).iter().any(|one| one.has(&LABELS) && one.has(&["баланс", "сумм"])) {
         return Vec::new();
     }
     let Some((line, _)) = report.lines.iter().find(|(_, text)| text.to_lowercase().contains("баланс")) else {

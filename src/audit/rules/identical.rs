@@ -4,20 +4,22 @@
 use super::shown;
 use crate::audit::Defect;
 use crate::audit::layout::{Report, Task};
+use crate::audit::statements::{Statement, statements};
+
+/// What a report says that has looked at the answers of an arm to a task.
+const ANSWERS: [&str; 4] = ["ответы различаются в", "ответов те же", "все ответы совпали", "исправлено"];
+/// What it says that has looked at the adapter.
+const ADAPTER: [&str; 5] = ["не обучен", "не загружен", "отключён", "без эффекта", "действует —"];
 
 /// Arms that equal the base on every task that has both.
 pub fn identical(report: &Report) -> Vec<Defect> {
     let Some(first) = report.tasks.first() else { return Vec::new() };
-    // A report that tells the answers apart has looked.
-    let prose = report.prose();
-    if ["ответы различаются в", "оценки вариантов изменились", "все ответы совпали", "исправлено"]
-        .iter()
-        .any(|words| prose.contains(words))
-    {
-        return Vec::new();
-    }
+    let told = statements(report);
     let mut defects = Vec::new();
     for arm in first.arms.iter().skip(1) {
+        let of_arm = || told.iter().filter(|one| one.is_of(arm));
+        let is_known = of_arm().any(|one| one.has(&ADAPTER));
+        let answered = || of_arm().filter(|one| one.has(&ANSWERS));
         let tasks: Vec<(&Task, usize)> = report
             .tasks
             .iter()
@@ -26,7 +28,11 @@ pub fn identical(report: &Report) -> Vec<Defect> {
         let figures: usize = tasks.iter().map(|(task, _)| task.shares().count()).sum();
         // One figure may agree by chance.
         if figures < 3 || !tasks.iter().all(|(task, at)| equals_base(task, *at)) {
-            defects.extend(tasks.iter().filter_map(|(task, at)| on_one_task(task, *at)));
+            let open = tasks.iter().filter(|(task, _)| !is_known && !answered().any(|one| is_about(one, task)));
+            defects.extend(open.filter_map(|(task, at)| on_one_task(task, *at)));
+            continue;
+        }
+        if is_known || answered().next().is_some() {
             continue;
         }
         let shown_figures: Vec<String> = tasks
@@ -46,6 +52,11 @@ pub fn identical(report: &Report) -> Vec<Defect> {
         });
     }
     defects
+}
+
+/// A sentence under no task is about all of them.
+fn is_about(one: &Statement, task: &Task) -> bool {
+    one.about.is_none_or(|about| about.line == task.line)
 }
 
 /// An arm that equals the base on one task alone, in several figures.

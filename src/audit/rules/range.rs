@@ -4,6 +4,10 @@
 use super::shown;
 use crate::audit::Defect;
 use crate::audit::layout::{Report, Task};
+use crate::audit::statements::statements;
+
+/// Of more runs every figure is a mean.
+const MOST_RUNS: u64 = 100;
 
 /// Shares below 0 or above 1.
 pub fn outside(report: &Report) -> Vec<Defect> {
@@ -25,15 +29,20 @@ pub fn outside(report: &Report) -> Vec<Defect> {
     defects
 }
 
-/// Accuracies that are no k / n, where n is named.
+/// Accuracies that are no k / n, where n is named; nor means of several runs, where a report names their number.
 pub fn counts(report: &Report) -> Vec<Defect> {
     let mut defects = Vec::new();
+    let runs = runs(report);
     for task in &report.tasks {
         let (Some(n), Some(row)) = (items(task), task.row("accuracy")) else { continue };
         for (arm, value) in row.figures.iter().enumerate() {
             let Some(value) = *value else { continue };
             let right = (value * n as f64).round();
-            if (right / n as f64 - value).abs() > task.half {
+            let is_mean = |runs: &u64| {
+                let all = (n * runs) as f64;
+                ((value * all).round() / all - value).abs() <= task.half
+            };
+            if (right / n as f64 - value).abs() > task.half && !runs.iter().any(is_mean) {
                 defects.push(Defect {
                     rule: "not_a_share",
                     line: row.line,
@@ -49,6 +58,20 @@ pub fn counts(report: &Report) -> Vec<Defect> {
         }
     }
     defects
+}
+
+/// `запусков 3`, `запусков от 2 до 4`: how many runs figures may be means of.
+fn runs(report: &Report) -> Vec<u64> {
+    let told = statements(report);
+    let numbers = told.iter().flat_map(|one| one.text.split("запусков").skip(1)).flat_map(|rest| {
+        let near = rest.split([';', ',', '.']).next().unwrap_or_default();
+        let found: Vec<u64> = near.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+        found.iter().min().copied().unwrap_or(1)..=found.iter().max().copied().unwrap_or(1).min(MOST_RUNS)
+    });
+    let mut runs: Vec<u64> = numbers.filter(|runs| *runs > 1).collect();
+    runs.sort_unstable();
+    runs.dedup();
+    runs
 }
 
 /// `n = 307` below the table.

@@ -3,17 +3,35 @@
 
 use crate::audit::Defect;
 use crate::audit::layout::{Report, Task};
+use crate::audit::statements::statements;
 use crate::statistics::mcnemar::least_p;
+
+/// Before a number of items.
+const ITEMS: [&str; 5] = ["n =", "n=", "число примеров", "примеров:", "примерах"];
+/// Before a number that says how sure a figure is.
+const DOUBT: [&str; 7] = ["интервал", "значимост", "p =", "p=", "p <", "p<", "±"];
+/// What says without a number that nothing is sure.
+const OPEN: [&str; 3] = ["не различим", "значимость различий не проверялась", "разница не значима"];
+
+/// True if a number follows one of the words.
+fn numbered(text: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| text.split(word).skip(1).any(|rest| rest.contains(|c: char| c.is_ascii_digit())))
+}
 
 /// Sizes that are tried where none is named.
 const SIZES: [u64; 3] = [100, 200, 300];
 
 /// Reports that name neither n nor any uncertainty.
 pub fn unknown(report: &Report) -> Vec<Defect> {
-    let prose = report.prose();
-    let named_n = ["n = ", "n=", "число примеров", "примеров:", "примерах"].iter().any(|words| prose.contains(words));
-    let named_doubt =
-        ["интервал", "значимост", "p =", "p=", "не различим", "±"].iter().any(|words| prose.contains(words));
+    let told = statements(report);
+    let named_n = report.tasks.iter().all(|task| {
+        let title = task.title.to_lowercase();
+        let own = task.notes.iter().any(|note| numbered(&note.to_lowercase(), &ITEMS));
+        // `число примеров: 307 на TERRa и 100 на Nerus`
+        own || told.iter().any(|one| one.text.contains(&title) && numbered(&one.text, &ITEMS))
+            || (report.tasks.len() == 1 && told.iter().any(|one| numbered(&one.text, &ITEMS)))
+    });
+    let named_doubt = told.iter().any(|one| numbered(&one.text, &DOUBT) || one.has(&OPEN));
     let missing = match (named_n, named_doubt) {
         (true, true) => return Vec::new(),
         (false, false) => "нет ни числа примеров, ни интервалов, ни проверки различий",

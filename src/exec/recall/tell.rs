@@ -79,5 +79,6 @@ pub fn tell(store: &Store, asked: &Asked, mut found: Found, told: Told, say: &mu
         took_ms: begun.elapsed().as_millis() as u64,
         saved_ms,
         results,
+        machine: String::new(),
     }]);
 }

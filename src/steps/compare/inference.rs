@@ -1,7 +1,7 @@
 //! Intervals, tests and verdicts of a task, from the records of its arms.
 //! It does not know how they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::ChaCha8Rng;
 
@@ -13,6 +13,7 @@ use crate::report::clusters::{Clusters, is_right};
 use crate::report::comparison::{Arm, BASE, Task};
 use crate::report::evidence::{Discordant, Equivalence, Interval, Test};
 use crate::report::results::Record;
+use crate::report::verdicts::is_effective;
 use crate::statistics::bootstrap::{self, below};
 use crate::statistics::table::Table;
 use crate::statistics::verdict::{Evidence, verdict};
@@ -24,6 +25,8 @@ const POWER: f64 = 0.8;
 /// An arm with what is resampled of it: a table for each seed.
 struct Sampled<'a> {
     name: &'a str,
+    /// False if its certificate says that it does nothing.
+    acts: bool,
     tables: Vec<Table>,
     records: &'a [Record],
 }
@@ -43,6 +46,7 @@ pub fn infer(
         let tables = results.iter().map(|one| Table::new(&Clusters::of(&one.result, |_| true).rows));
         sampled.push(Sampled {
             name: &arm.name,
+            acts: is_effective(arm),
             tables: tables.collect::<Result<_>>()?,
             records: &results[0].result.records,
         });
@@ -74,6 +78,7 @@ pub fn infer(
         }
     }
     let sign = if task.lower_is_better { -1.0 } else { 1.0 };
+    let acting: BTreeSet<&str> = sampled.iter().filter(|arm| arm.acts).map(|arm| arm.name).collect();
     for family in families(&sampled) {
         let mut tests = Vec::new();
         for (arm, against) in family {
@@ -81,13 +86,12 @@ pub fn infer(
             let gap: Vec<f64> = of(arm, main).iter().zip(of(against, main)).map(|(a, b)| a - b).collect();
             tests.push(test(params, margin, &figures[main], pair, &gap));
         }
-        let p: Vec<f64> = tests.iter().map(|test| test.p).collect();
-        for (test, p_holm) in tests.iter_mut().zip(correction::holm(&p)) {
-            test.p_holm = p_holm;
+        correct(&mut tests, &acting);
+        for test in &mut tests {
             let ends = (sign * test.interval.low, sign * test.interval.high);
             test.verdict = verdict(&Evidence {
                 interval: (ends.0.min(ends.1), ends.0.max(ends.1)),
-                p: p_holm,
+                p: test.p_holm,
                 equivalence_p: test.equivalence.p,
                 alpha: params.alpha,
             });
@@ -100,13 +104,23 @@ pub fn infer(
     Ok(())
 }
 
-/// All arms against the base, and all adapters among themselves, as (arm, against).
+/// Holm over the adapters that do something. One without effect is not ranked, so it must not cost the others anything.
+fn correct(tests: &mut [Test], acting: &BTreeSet<&str>) {
+    let mut family: Vec<&mut Test> = tests.iter_mut().filter(|test| acting.contains(test.arm.as_str())).collect();
+    let p: Vec<f64> = family.iter().map(|test| test.p).collect();
+    for (test, p_holm) in family.iter_mut().zip(correction::holm(&p)) {
+        test.p_holm = p_holm;
+    }
+}
+
+/// All arms against the base, and all adapters that do something among themselves, as (arm, against).
 fn families(sampled: &[Sampled]) -> [Vec<(usize, usize)>; 2] {
     let adapted: Vec<usize> = (0..sampled.len()).filter(|at| sampled[*at].name != BASE).collect();
     let base = sampled.iter().position(|arm| arm.name == BASE);
     let to_base = base.map_or_else(Vec::new, |base| adapted.iter().map(|arm| (*arm, base)).collect());
-    let among = adapted.iter().enumerate();
-    let among = among.flat_map(|(i, against)| adapted[i + 1..].iter().map(move |arm| (*arm, *against))).collect();
+    let acting: Vec<usize> = adapted.iter().copied().filter(|at| sampled[*at].acts).collect();
+    let among = acting.iter().enumerate();
+    let among = among.flat_map(|(i, against)| acting[i + 1..].iter().map(move |arm| (*arm, *against))).collect();
     [to_base, among]
 }
 

@@ -20,7 +20,7 @@ pub fn terra(params: &Params, cx: &Context, items: &[terra::Item]) -> Result<Vec
 
 /// Looks at sentences of Nerus, and at the training data of the input `train`.
 pub fn nerus<'a>(params: &Params, cx: &Context, items: &'a [nerus::Item]) -> Result<Vec<Finding>> {
-    let mut train = gate::nerus::Texts::default();
+    let mut train = gate::nerus::Train::default();
     for artifact in cx.inputs("train") {
         train.read(&artifact.path, &artifact.label())?;
     }
@@ -28,6 +28,7 @@ pub fn nerus<'a>(params: &Params, cx: &Context, items: &'a [nerus::Item]) -> Res
         document: &item.document,
         id: &item.sentence.id,
         text: &item.sentence.text,
+        entities: &item.sentence.entities,
     };
     let items: Vec<gate::nerus::Item> = items.iter().map(item).collect();
     judge(params, cx, items.len(), gate::nerus::flaws(&items, &train))

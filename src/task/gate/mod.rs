@@ -1,9 +1,12 @@
-//! What is wrong with evaluation data before anything is computed: duplicates, labels of the other polarity, items that
-//! stand in the training data. It does not know models, nor whether a flaw stops a run.
+//! What is wrong with evaluation data before anything is computed: duplicates, labels of the other polarity, tags beside
+//! their words, items that stand in the training data. It does not know models, nor whether a flaw stops a run.
 
 pub mod chance;
 pub mod labels;
+pub mod names;
 pub mod nerus;
+pub mod repeats;
+pub mod tags;
 pub mod terra;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,8 +38,10 @@ pub struct Flaw {
 pub enum Code {
     /// Items that differ in case, spaces or punctuation only.
     Duplicates,
-    /// Labels that look turned round.
+    /// Labels that look turned round, or types that look exchanged.
     Polarity,
+    /// Tags that stand beside the names they are meant for.
+    Tags,
     /// The same pair with both labels, or a hypothesis that is its premise and does not follow.
     Contradictions,
     /// Items that stand in the training data.
@@ -51,12 +56,16 @@ impl Code {
         match self {
             Self::Duplicates => "duplicates",
             Self::Polarity => "polarity",
+            Self::Tags => "tags",
             Self::Contradictions => "contradictions",
             Self::TrainingItems => "training_items",
             Self::SharedTexts => "shared_texts",
         }
     }
 }
+
+/// If more than this share of all items stands there twice, that is no oversight: figures count something else.
+const WHOLE: f64 = 0.01;
 
 /// How many ids are shown.
 const SHOWN: usize = 5;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Code, Flaw, Found, labels, normal, repeated, shared_words};
+use super::{Code, Flaw, Found, WHOLE, labels, normal, repeated, shared_words};
 use crate::task::terra::{Label, Labelled};
 
 /// A rank sum so far on the wrong side comes by chance once in a thousand data sets.
@@ -29,7 +29,7 @@ fn duplicates(rows: &[Labelled]) -> Option<Flaw> {
     let (count, examples) = repeated(rows.iter().map(pair).zip(ids.iter().map(String::as_str)));
     (count > 0).then(|| Flaw {
         code: Code::Duplicates,
-        misleads: false,
+        misleads: count as f64 > WHOLE * rows.len() as f64,
         count,
         what: format!("{count} pairs stand there twice but for case, spaces and punctuation"),
         help: "a pair must not count twice: remove the repeated rows".to_owned(),
