@@ -1,6 +1,6 @@
 # `make test` is the whole suite; `make help` lists the rest. Nothing is installed by hand.
 .DEFAULT_GOAL := help
-.PHONY: help test test-core test-all test-long fuzz fuzz-ready interop browser bench bench-data bench-dag bench-hash lint fmt prerequisites
+.PHONY: help test test-core test-all test-long fuzz fuzz-ready interop browser bench bench-data bench-dag bench-hash bench-ml bench-ml-peers lint fmt prerequisites
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -56,6 +56,17 @@ bench-dag: target/release/pipe-front ## Many small steps beside ninja and doit (
 
 bench-hash: target/release/pipe-front ## Hashing beside b3sum (BENCH_PATH: a folder with it)
 	PATH="$(if $(BENCH_PATH),$(BENCH_PATH):)$$PATH" python3 bench/hash.py
+
+bench-ml: prerequisites ## Models beside Python: training, scoring, generation (BENCH_ML: more words, as --shape S --only LoRA)
+	ml=$$(cargo bench --no-run --bench ml --message-format=json-render-diagnostics \
+		| sed -n 's/.*"name":"ml".*"executable":"\([^"]*\)".*/\1/p') && python3 bench/ml/compare.py --ours "$$ml" $(BENCH_ML)
+
+bench-ml-peers: .peers/ready ## Installs transformers, PEFT, AdapterHub and lm-evaluation-harness, 3 GB, into .peers
+
+.peers/ready: bench/ml/requirements.txt
+	python3 -m venv .peers
+	.peers/bin/pip install --quiet -r bench/ml/requirements.txt
+	touch .peers/ready
 
 target/release/pipe-front: FORCE
 	cargo build --release --no-default-features --features front --bin pipe-front
