@@ -8,11 +8,6 @@ pub fn peak_mib() -> f64 {
     field("/proc/self/status", "VmHWM:").map_or(0.0, |kib| kib / 1024.0)
 }
 
-/// Begins to count the peak anew, from what is resident now.
-pub fn forget_peak() {
-    let _ = fs::write("/proc/self/clear_refs", "5");
-}
-
 /// Seconds of processor time of all threads.
 pub fn cpu_seconds() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -25,5 +20,5 @@ pub fn cpu_seconds() -> f64 {
 fn field(path: &str, name: &str) -> Option<f64> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().split_whitespace().next()?.parse().ok()
+    line.split_whitespace().next()?.parse().ok()
 }

@@ -129,7 +129,8 @@ impl Kind for Evaluate {
     /// 3: answers to Nerus end with their line; generation_config.json and the tokenizer say what ends an answer, too.
     /// 4: records with the texts, how items were asked about, certificates, findings; scores that do not depend on
     /// batches.
-    /// 5: findings about tags, types, repeated documents and shared sentences of Nerus; what is repeated may stop a run.
+    /// 5: findings about tags, types, repeated documents and shared sentences of Nerus; what is repeated may stop a run;
+    /// products of f32 with all of the processor's instructions.
     const VERSION: u32 = 5;
     const SUMMARY: &'static str = "Answers a task with a model, bare or with an adapter, and scores the answers";
     const EXAMPLE: &'static str = "lora_terra:\n  uses: evaluate\n  in: { model: base, adapter: lora, data: terra_val }\n  with: { task: terra }\n";

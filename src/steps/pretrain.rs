@@ -190,7 +190,8 @@ impl Kind for Pretrain {
     /// 1: AdamW on all weights in f32, blocks of text and rows of prompts by turns.
     /// 2: the inputs of `prompts` take turns too.
     /// 3: the model has all files of its tokenizer, not tokenizer.json alone.
-    const VERSION: u32 = 3;
+    /// 4: products of f32 with all of the processor's instructions.
+    const VERSION: u32 = 4;
     const SUMMARY: &'static str = "Trains a small Llama from random weights on running text and on prompts";
     const EXAMPLE: &'static str =
         "base:\n  uses: pretrain\n  in: { tokenizer: tokenizer, text: corpus.text }\n  with: { steps: 600 }\n";

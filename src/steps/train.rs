@@ -107,7 +107,8 @@ impl Kind for Train {
     /// 1: AdamW on LoRA and bottleneck adapters, loss on answers.
     /// 2: a side-car beside the adapter; LoRA and MLP together as AdapterHub's `union`.
     /// 3: what the training was given stands beside the adapter.
-    const VERSION: u32 = 3;
+    /// 4: products of f32 with all of the processor's instructions; one softmax gives loss and gradient.
+    const VERSION: u32 = 4;
     const SUMMARY: &'static str = "Trains LoRA, DoRA, IA3, a bottleneck MLP, or two together on a frozen base";
     const EXAMPLE: &'static str = "lora:\n  uses: train\n  in: { model: base, data: tokens }\n  with:\n    adapter: { lora: { rank: 4, alpha: 8 } }\n    epochs: 3\n";
     const INPUTS: &'static [Input] = &[

@@ -96,6 +96,8 @@ pub trait Model: Send {
     fn states(&self, input: &Input, arm: &Arm, cache: Option<&mut KvCache>, see: &mut dyn FnMut(&Tensor)) -> Tensor;
     /// rows [.., H] → logits [.., V] in f32.
     fn logits(&self, hidden: &Tensor) -> Tensor;
+    /// The head [V, H], if logits are nothing but hidden states times it.
+    fn plain_head(&self) -> Option<Tensor>;
     /// Every weight by its checkpoint name.
     fn weights(&self) -> Tensors;
     /// The device of its weights.

@@ -37,6 +37,9 @@ impl Learner for Adapted<'_> {
     fn vocabulary(&self) -> i64 {
         self.model.config().vocab_size
     }
+    fn frozen_head(&self) -> Option<Tensor> {
+        self.model.plain_head().filter(|head| !head.requires_grad())
+    }
 }
 
 /// How an arm is trained.

@@ -9,6 +9,8 @@ use crate::ml::tokens::Tokens;
 
 /// Logits that are held at once, 64 MiB of f32; a micro-batch with more targets goes through the head in pieces.
 const LOGITS_AT_ONCE: i64 = 1 << 24;
+/// The same on a processor under a frozen head, 4 MiB: what is made of them is read again before it leaves the cache.
+const LOGITS_IN_CACHE: i64 = 1 << 20;
 
 /// What is trained, as the loss sees it.
 pub trait Learner {
@@ -20,6 +22,10 @@ pub trait Learner {
     fn logits(&self, rows: &Tensor) -> Tensor;
     /// `V`.
     fn vocabulary(&self) -> i64;
+    /// The head `[V, H]`, if logits are nothing but hidden states times it and nobody trains it.
+    fn frozen_head(&self) -> Option<Tensor> {
+        None
+    }
 }
 
 /// Rows that go through the model together, and what they are to predict.
@@ -101,7 +107,52 @@ impl Micro {
 
 /// Adds the gradient of `Σ NLL / total` to that of the step, and gives this loss as a scalar that is not read back.
 pub fn backward(learner: &dyn Learner, micro: &Micro, total: u64, adamw: &mut AdamW) -> Result<Tensor> {
-    backward_in_pieces(learner, micro, total, adamw, (LOGITS_AT_ONCE / learner.vocabulary().max(1)).max(1))
+    let head = learner.frozen_head();
+    let cached = head.is_some() && micro.ids.device() == Device::Cpu;
+    let logits = if cached { LOGITS_IN_CACHE } else { LOGITS_AT_ONCE };
+    let at_once = (logits / learner.vocabulary().max(1)).max(1);
+    match head {
+        Some(head) => backward_below(learner, &head, micro, total, adamw, at_once),
+        None => backward_in_pieces(learner, micro, total, adamw, at_once),
+    }
+}
+
+/// The same under a frozen head: loss and gradient of a piece come from one softmax, and no logits are kept.
+fn backward_below(
+    learner: &dyn Learner,
+    head: &Tensor,
+    micro: &Micro,
+    total: u64,
+    adamw: &mut AdamW,
+    at_once: i64,
+) -> Result<Tensor> {
+    let rows = targets(learner, micro);
+    if !rows.requires_grad() {
+        return Err(nothing_to_learn());
+    }
+    let count = rows.size()[0];
+    let (mut losses, mut at_rows) = (Vec::new(), Vec::new());
+    tch::no_grad(|| {
+        for from in (0..count).step_by(at_once as usize) {
+            let length = at_once.min(count - from);
+            let labels = micro.labels.narrow(0, from, length).unsqueeze(1);
+            let mut log_p = learner.logits(&rows.narrow(0, from, length)).log_softmax(-1, Kind::Float); // [n, V]
+            losses.push(log_p.gather(1, &labels, false).sum(Kind::Float));
+            // ∂ NLL / ∂ logits = p - 1 at the label.
+            let minus = Tensor::full([length, 1], -1.0, (Kind::Float, log_p.device()));
+            let slope = log_p.exp_().scatter_add_(1, &labels, &minus).to_kind(head.kind());
+            at_rows.push(slope.matmul(head).to_kind(Kind::Float) * (1.0 / total as f64)); // [n, H]
+        }
+    });
+    adamw.backward(&(rows * Tensor::cat(&at_rows, 0)).sum(Kind::Float), None);
+    Ok(Tensor::stack(&losses, 0).sum(Kind::Float) * (-1.0 / total as f64))
+}
+
+/// Hidden states of the positions with a target, `[N, H]`.
+fn targets(learner: &dyn Learner, micro: &Micro) -> Tensor {
+    let hidden = learner.hidden(&micro.ids); // [B, T, H]
+    let width = *hidden.size().last().expect("three dimensions");
+    hidden.reshape([-1, width]).index_select(0, &micro.positions)
 }
 
 /// The same with at most `at_once` positions in the head at a time.
@@ -112,9 +163,7 @@ fn backward_in_pieces(
     adamw: &mut AdamW,
     at_once: i64,
 ) -> Result<Tensor> {
-    let hidden = learner.hidden(&micro.ids); // [B, T, H]
-    let width = *hidden.size().last().expect("three dimensions");
-    let rows = hidden.reshape([-1, width]).index_select(0, &micro.positions); // [N, H]
+    let rows = targets(learner, micro);
     let count = rows.size()[0];
     if count <= at_once {
         let loss = nll(learner, &rows, &micro.labels) / total as f64;
@@ -231,6 +280,32 @@ mod tests {
                 assert!(gradient.allclose(&whole[name], 1e-5, 1e-6, false), "{name} in pieces of {at_once}");
             }
         }
+    }
+
+    #[test]
+    fn under_a_frozen_head_loss_and_gradient_are_the_same() {
+        let (ids, labels) = labelled();
+        let mut toy = Toy::new();
+        let micro = Micro::from_labels(&ids, &labels, 9);
+        let head = toy.named[1].1.shallow_clone();
+        let with = |toy: &Toy, below: Option<i64>| {
+            let options = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
+            let mut adamw = AdamW::new(&toy.named[..1], options, |_, _| true).unwrap();
+            let loss = match below {
+                Some(at_once) => backward_below(toy, &head, &micro, 5, &mut adamw, at_once),
+                None => backward_in_pieces(toy, &micro, 5, &mut adamw, 5),
+            };
+            (loss.unwrap().double_value(&[]), adamw.gradients().remove("embed").unwrap())
+        };
+        let (loss, gradient) = with(&toy, None);
+        for at_once in [1, 2, 5] {
+            let (other, below) = with(&toy, Some(at_once));
+            assert!((loss - other).abs() < 1e-6, "{loss} {other}");
+            assert!(gradient.allclose(&below, 1e-5, 1e-7, false), "in pieces of {at_once}");
+        }
+        toy.named[0].1 = toy.named[0].1.detach();
+        let mut adamw = Toy::new().adamw();
+        assert!(backward_below(&toy, &head, &micro, 5, &mut adamw, 5).is_err());
     }
 
     #[test]

@@ -168,6 +168,10 @@ impl Model for Decoder {
         }
     }
 
+    fn plain_head(&self) -> Option<Tensor> {
+        self.config.logit_softcap.is_none().then(|| self.head.shallow_clone())
+    }
+
     fn weights(&self) -> Tensors {
         self.weights.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
     }
