@@ -57,7 +57,7 @@ def armed(name, trainable):
     import adapters
 
     adapters.init(model)
-    adapter = model.load_adapter(f"{folder}/mlp", set_active=True)
+    adapter = model.load_adapter(f"{folder}/mlp", set_active=True, use_safetensors=True)
     if trainable:
         model.train_adapter(adapter)
     model.adapter_to(adapter, device=DEVICE, dtype=torch.float32 if DTYPE == torch.float32 else DTYPE)
@@ -209,6 +209,7 @@ def lm_eval():
 def generate():
     """transformers' `generate`, in batches, an arm after the other; loading is not counted."""
     prompts = [context for context, _ in pairs()][::2][: int(options.get("prompts", 100))]
+    shown = prompts[0]
     prompts.sort(key=len)
     new, size, seconds, cpu, made, first = int(options.get("new", 64)), int(options.get("batch", 50)), 0.0, 0.0, 0, []
     for name in arms():
@@ -225,8 +226,7 @@ def generate():
                     pad_token_id=0,
                 )
                 made += out[:, width:].numel()
-                if at == 0:
-                    first.append(out[0, width:].tolist())
+                first.extend(out[row, width:].tolist() for row, prompt in enumerate(batch) if prompt is shown)
         seconds += time.perf_counter() - began
         cpu += time.process_time() - used
     return {"tokens_per_second": made / seconds, "seconds": seconds, "cpu_seconds": cpu, "peak_mib": peak_mib(),
