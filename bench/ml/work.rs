@@ -10,7 +10,7 @@ use pipe::ml::adapters::Arm;
 use pipe::ml::device::{torch_device, use_threads};
 use pipe::ml::models::{Model, load};
 use pipe::ml::tokens::Tokens;
-use pipe::ml::train::adamw::{AdamW, AdamWOptions};
+use pipe::ml::train::adamw::AdamWOptions;
 use pipe::ml::train::arms::{Recipe, train_arm};
 use pipe::ml::train::batch::{Length, Limits, Plan};
 use pipe::ml::train::schedule::Schedule;
@@ -51,7 +51,6 @@ impl Watch for Clock {
     fn check(&mut self) -> Result<()> {
         Ok(())
     }
-    fn gradient(&mut self, _step: u64, _adamw: &AdamW) {}
     fn updated(&mut self, step: u64) {
         synchronize(self.device);
         self.first.get_or_insert_with(|| self.begun.elapsed().as_secs_f64());
@@ -92,6 +91,11 @@ fn arm(folder: &Path, name: &str, model: &dyn Model) -> Result<Arm> {
         "lora" | "mlp" => Arm::load(&folder.join(name), model),
         other => Arm::init(&shapes::adapter(other)?, model, &mut stream(2, other)),
     }
+}
+
+/// Those that answer one after the other.
+fn arms(folder: &Path, options: &Options, model: &dyn Model) -> Result<Vec<Arm>> {
+    options.text("arms", "base,lora,mlp").split(',').map(|name| arm(folder, name, model)).collect()
 }
 
 fn train(folder: &Path, options: &Options, begun: Instant) -> Result<Value> {
@@ -136,11 +140,7 @@ fn items(tokens: &Tokens) -> Vec<(Vec<i64>, Vec<i64>)> {
 fn scoring(folder: &Path, options: &Options) -> Result<Value> {
     let model = base(folder, options)?;
     let items = items(&Tokens::read(&folder.join("pairs"))?);
-    let arms: Vec<Arm> = options
-        .text("arms", "base,lora,mlp")
-        .split(',')
-        .map(|name| arm(folder, name, model.as_ref()))
-        .collect::<Result<_>>()?;
+    let arms = arms(folder, options, model.as_ref())?;
     let (begun, cpu) = (Instant::now(), usage::cpu_seconds());
     let mut sums = Vec::new();
     for arm in &arms {
@@ -166,11 +166,7 @@ fn generation(folder: &Path, options: &Options) -> Result<Value> {
         items(&Tokens::read(&folder.join("pairs"))?).into_iter().step_by(2).map(|(context, _)| context).collect();
     prompts.truncate(options.number("prompts", 100));
     let new = options.number("new", 64);
-    let arms: Vec<Arm> = options
-        .text("arms", "base,lora,mlp")
-        .split(',')
-        .map(|name| arm(folder, name, model.as_ref()))
-        .collect::<Result<_>>()?;
+    let arms = arms(folder, options, model.as_ref())?;
     let (begun, cpu) = (Instant::now(), usage::cpu_seconds());
     let (mut generated, mut first) = (0, Vec::new());
     for arm in &arms {

@@ -51,7 +51,9 @@ fn of<'p>(plan: &'p [Value], step: &str) -> &'p Value {
 fn every_profile_is_sound() {
     for file in pipelines() {
         let profiles = profiles(&file);
-        assert!(!profiles.is_empty(), "{}", file.display());
+        // The wordings are tried on the small base alone; the comparisons promise real ones, too.
+        let least = if file.ends_with("prompts.yaml") { 1 } else { 3 };
+        assert!(profiles.len() >= least, "{}: {profiles:?}", file.display());
         for profile in profiles {
             let options = Options { profile: Some(profile.clone()), ..Options::default() };
             if let Err(problems) = load(&file, &options) {

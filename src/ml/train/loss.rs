@@ -144,8 +144,14 @@ fn backward_below(
             at_rows.push(slope.matmul(head).to_kind(Kind::Float) * (1.0 / total as f64)); // [n, H]
         }
     });
-    adamw.backward(&(rows * Tensor::cat(&at_rows, 0)).sum(Kind::Float), None);
+    further_down(&rows, &at_rows, adamw);
     Ok(Tensor::stack(&losses, 0).sum(Kind::Float) * (-1.0 / total as f64))
+}
+
+/// Takes the gradient at the hidden states, in pieces of rows, through the model. tch cannot start a backward pass from
+/// a given gradient G, but (rows · G).sum() has just this gradient.
+fn further_down(rows: &Tensor, gradient: &[Tensor], adamw: &mut AdamW) {
+    adamw.backward(&(rows * Tensor::cat(gradient, 0)).sum(Kind::Float), None);
 }
 
 /// Hidden states of the positions with a target, `[N, H]`.
@@ -177,7 +183,6 @@ fn backward_in_pieces(
         return Err(nothing_to_learn());
     }
     // The head in pieces: each gives its gradient at the hidden states, and one pass takes all of them further down.
-    // tch cannot start a backward pass from a given gradient G, but (rows · G).sum() has just this gradient.
     let mut losses = Vec::new();
     let mut at_rows = Vec::new();
     for from in (0..count).step_by(at_once as usize) {
@@ -187,7 +192,7 @@ fn backward_in_pieces(
         at_rows.extend(adamw.backward(&loss, Some(&piece)));
         losses.push(loss.detach());
     }
-    adamw.backward(&(rows * Tensor::cat(&at_rows, 0)).sum(Kind::Float), None);
+    further_down(&rows, &at_rows, adamw);
     Ok(Tensor::stack(&losses, 0).sum(Kind::Float))
 }
 
