@@ -95,8 +95,16 @@ fn long_the_comparison_is_the_same_from_two_empty_caches_and_adapters_help() {
     assert_eq!(run("pipelines/lora_vs_mlp.yaml", &one, &[]), Vec::<String>::new());
     let mut ran = run("pipelines/lora_vs_mlp.yaml", &one, &["--set", "lora.rank=8"]);
     ran.sort();
-    let expected =
-        ["comparison", "lora", "nerus[adapter=lora]", "report[format=md]", "report[format=txt]", "terra[adapter=lora]"];
+    let expected = [
+        "comparison",
+        "lora",
+        "nerus[adapter=lora]",
+        "report[format=html]",
+        "report[format=md]",
+        "report[format=txt]",
+        "terra[adapter=lora]",
+        "text[adapter=lora]",
+    ];
     assert_eq!(ran, expected);
 
     // The ablation shares data and base with it, and one more rank runs its own cells alone.
@@ -105,7 +113,7 @@ fn long_the_comparison_is_the_same_from_two_empty_caches_and_adapters_help() {
     let ran = run("pipelines/ablation.yaml", &one, &["--set", "lora_grid.rank=[2,4,8,16]"]);
     let others = |step: &&String| !step.contains("rank=16") && *step != "comparison" && !step.starts_with("report");
     assert_eq!(ran.iter().filter(others).count(), 0, "{ran:?}");
-    assert!(ran.iter().any(|step| step == "lora[rank=16,alpha=8]"), "{ran:?}");
+    assert!(ran.iter().any(|step| step == "lora[rank=16,alpha=8,seed=42]"), "{ran:?}");
 }
 
 #[test]
