@@ -27,9 +27,10 @@ pub struct Adapted<'a> {
 }
 
 impl Learner for Adapted<'_> {
-    fn hidden(&self, ids: &Tensor) -> Tensor {
+    fn hidden(&self, ids: &Tensor, positions: &Tensor) -> Tensor {
         let dropout = self.dropout.borrow();
-        self.model.hidden(&Input { ids, mask: None, dropout: dropout.as_ref() }, self.arm, None)
+        let input = Input { wanted: Some(positions), dropout: dropout.as_ref(), ..Input::of(ids) };
+        self.model.hidden(&input, self.arm, None)
     }
     fn logits(&self, rows: &Tensor) -> Tensor {
         self.model.logits(rows)
