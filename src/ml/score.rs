@@ -5,7 +5,7 @@ mod rows;
 
 use tch::{Device, Kind, Tensor};
 
-use self::rows::{Item, Row};
+use self::rows::{Item, Row, Target};
 
 use super::adapters::Arm;
 use super::models::{Branches, Input, Model, check_ids, check_length};
@@ -39,6 +39,18 @@ pub fn log_likelihoods(
     batch_tokens: usize,
     on_progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Vec<Score>> {
+    let mut scores = log_likelihoods_of(model, &[arm], items, batch_tokens, on_progress)?;
+    Ok(scores.pop().unwrap_or_default())
+}
+
+/// The same for several arms, in their order: the blocks below the lowest adapter of all run once.
+pub fn log_likelihoods_of(
+    model: &dyn Model,
+    arms: &[&Arm],
+    items: &[Item],
+    batch_tokens: usize,
+    on_progress: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Vec<Vec<Score>>> {
     if let Some(at) = items.iter().position(|item| item.0.is_empty() || item.1.is_empty()) {
         return Err(Problem::new(format!("item {} has an empty context or continuation", at + 1)));
     }
@@ -46,7 +58,7 @@ pub fn log_likelihoods(
     // The last id is only predicted.
     check_length(model, items.iter().map(|(context, answer)| context.len() + answer.len() - 1).max().unwrap_or(0))?;
     let rows = Row::of(items);
-    let mut scores = vec![Score { sum: 0.0, tokens: Vec::new(), is_greedy: true }; items.len()];
+    let mut scores = vec![vec![Score { sum: 0.0, tokens: Vec::new(), is_greedy: true }; items.len()]; arms.len()];
     let steady = Steady::of(model, 0);
     let (mut from, mut finished) = (0, 0);
     while from < rows.len() {
@@ -58,7 +70,11 @@ pub fn log_likelihoods(
         {
             to += 1;
         }
-        tch::no_grad(|| one_batch(model, arm, items, &rows[from..to], steady, &mut scores))?;
+        tch::no_grad(|| {
+            let batch = Batch::new(model, items, &rows[from..to], steady);
+            let below = batch.shared(model, arms);
+            arms.iter().zip(&mut scores).try_for_each(|(arm, scores)| batch.score(model, arm, below.as_ref(), scores))
+        })?;
         finished += rows[from..to].iter().map(Row::items).sum::<usize>();
         on_progress(finished)?;
         from = to;
@@ -66,68 +82,92 @@ pub fn log_likelihoods(
     Ok(scores)
 }
 
-/// Scores rows of one kind.
-fn one_batch(
-    model: &dyn Model,
-    arm: &Arm,
-    items: &[Item],
-    rows: &[Row],
-    steady: Steady,
-    scores: &mut [Score],
-) -> Result<()> {
-    let device = model.device();
-    let width = steady.length(rows.iter().map(|row| row.ids.len()).max().unwrap_or(0));
-    let count = steady.sequences(rows.len(), width);
-    let mut ids = Vec::with_capacity(count * width);
-    // Positions in [B · T] that predict something, and for each target at which of them it stands.
-    let (mut positions, mut targets) = (Vec::new(), Vec::new());
-    for (b, row) in rows.iter().enumerate() {
-        ids.extend(&row.ids);
-        // Padding on the right is seen by padding alone.
-        ids.resize((b + 1) * width, 0);
-        for target in row.targets(items) {
-            let position = (b * width + target.place) as i64;
-            if positions.last() != Some(&position) {
-                positions.push(position);
-            }
-            targets.push((positions.len() - 1, target));
-        }
-    }
-    // What fills the batch, and the positions below, is read by nobody.
-    ids.resize(count * width, 0);
-    positions.resize(steady.rows(positions.len()), positions[0]);
-    let ids = Tensor::from_slice(&ids).view([count as i64, width as i64]).to_device(device);
-    let branches = rows[0].forks().then(|| branches(rows, count, width, device));
-    let wanted = Tensor::from_slice(&positions).to_device(device);
-    let input = Input { branches: branches.as_ref(), wanted: Some(&wanted), ..Input::of(&ids) };
-    let ends = model.hidden(&input, arm, None); // [N, H]
+/// Rows of one kind, ready for the model.
+struct Batch {
+    ids: Tensor, // [B, T]
+    branches: Option<Branches>,
+    /// Positions in B · T that predict something, and what fills them up; N in all.
+    wanted: Tensor,
+    /// Everything that is predicted, and at which of the positions.
+    targets: Vec<(usize, Target)>,
+}
 
-    let vocabulary = model.config().vocab_size.max(1);
-    let at_once = (LOGITS_AT_ONCE / vocabulary as usize).max(1).next_multiple_of(POSITIONS);
-    let mut targets = targets.as_slice();
-    for from in (0..positions.len()).step_by(at_once) {
-        let length = at_once.min(positions.len() - from);
-        let log_p = model.logits(&ends.narrow(0, from as i64, length as i64)).log_softmax(-1, Kind::Float); // [n, V]
-        let best = log_p.argmax(-1, false);
-        let (here, later) = targets.split_at(targets.partition_point(|(at, _)| *at < from + length));
-        targets = later;
-        let flat: Vec<i64> = here.iter().map(|(at, target)| (at - from) as i64 * vocabulary + target.id).collect();
-        let picked = log_p.reshape([-1]).index_select(0, &Tensor::from_slice(&flat).to_device(device));
-        let unreadable = |e| Problem::new(format!("cannot read the log-likelihoods: {e}"));
-        let picked = Vec::<f64>::try_from(picked.to_kind(Kind::Double)).map_err(unreadable)?;
-        let best = Vec::<i64>::try_from(best).map_err(unreadable)?;
-        if picked.iter().any(|p| p.is_nan()) {
-            return Err(Problem::new("the model's log-likelihoods are not numbers")
-                .help("its weights or its adapter's hold NaN or infinity, or overflow"));
+impl Batch {
+    fn new(model: &dyn Model, items: &[Item], rows: &[Row], steady: Steady) -> Self {
+        let device = model.device();
+        let width = steady.length(rows.iter().map(|row| row.ids.len()).max().unwrap_or(0));
+        let count = steady.sequences(rows.len(), width);
+        let mut ids = Vec::with_capacity(count * width);
+        let (mut positions, mut targets) = (Vec::new(), Vec::new());
+        for (b, row) in rows.iter().enumerate() {
+            ids.extend(&row.ids);
+            // Padding on the right is seen by padding alone.
+            ids.resize((b + 1) * width, 0);
+            for target in row.targets(items) {
+                let position = (b * width + target.place) as i64;
+                if positions.last() != Some(&position) {
+                    positions.push(position);
+                }
+                targets.push((positions.len() - 1, target));
+            }
         }
-        for ((at, target), log_p) in here.iter().zip(picked) {
-            let score = &mut scores[target.item];
-            score.is_greedy &= best[at - from] == target.id;
-            score.tokens.push(log_p);
-            score.sum += log_p;
+        // What fills the batch, and the positions below, is read by nobody.
+        ids.resize(count * width, 0);
+        positions.resize(steady.rows(positions.len()), positions[0]);
+        Self {
+            ids: Tensor::from_slice(&ids).view([count as i64, width as i64]).to_device(device),
+            branches: rows[0].forks().then(|| branches(rows, count, width, device)),
+            wanted: Tensor::from_slice(&positions).to_device(device),
+            targets,
         }
     }
-    Ok(())
+
+    fn input(&self) -> Input<'_> {
+        Input { branches: self.branches.as_ref(), wanted: Some(&self.wanted), ..Input::of(&self.ids) }
+    }
+
+    /// The lowest block that some of several arms change, and what goes into it.
+    fn shared(&self, model: &dyn Model, arms: &[&Arm]) -> Option<(usize, Tensor)> {
+        let last = usize::try_from(model.config().num_hidden_layers).ok()?.checked_sub(1)?;
+        let lowest = arms.iter().filter_map(|arm| arm.lowest_layer(model)).min().unwrap_or(last).min(last);
+        (arms.len() > 1 && lowest > 0).then(|| {
+            let input = Input { to: Some(lowest), ..self.input() };
+            (lowest, model.hidden(&input, &Arm::none(), None))
+        })
+    }
+
+    /// Adds what an arm says of the batch to its scores.
+    fn score(&self, model: &dyn Model, arm: &Arm, below: Option<&(usize, Tensor)>, scores: &mut [Score]) -> Result<()> {
+        let from = below.map(|(block, x)| (*block, x));
+        let ends = model.hidden(&Input { from, ..self.input() }, arm, None); // [N, H]
+        let count = ends.size()[0] as usize;
+        let vocabulary = model.config().vocab_size.max(1);
+        let at_once = (LOGITS_AT_ONCE / vocabulary as usize).max(1).next_multiple_of(POSITIONS);
+        let mut targets = self.targets.as_slice();
+        for from in (0..count).step_by(at_once) {
+            let length = at_once.min(count - from);
+            let log_p = model.logits(&ends.narrow(0, from as i64, length as i64)).log_softmax(-1, Kind::Float); // [n, V]
+            let best = log_p.argmax(-1, false);
+            let (here, later) = targets.split_at(targets.partition_point(|(at, _)| *at < from + length));
+            targets = later;
+            let flat: Vec<i64> = here.iter().map(|(at, target)| (at - from) as i64 * vocabulary + target.id).collect();
+            let picked = log_p.reshape([-1]).index_select(0, &Tensor::from_slice(&flat).to_device(ends.device()));
+            let unreadable = |e| Problem::new(format!("cannot read the log-likelihoods: {e}"));
+            let picked = Vec::<f64>::try_from(picked.to_kind(Kind::Double)).map_err(unreadable)?;
+            let best = Vec::<i64>::try_from(best).map_err(unreadable)?;
+            if picked.iter().any(|p| p.is_nan()) {
+                return Err(Problem::new("the model's log-likelihoods are not numbers")
+                    .help("its weights or its adapter's hold NaN or infinity, or overflow"));
+            }
+            for ((at, target), log_p) in here.iter().zip(picked) {
+                let score = &mut scores[target.item];
+                score.is_greedy &= best[at - from] == target.id;
+                score.tokens.push(log_p);
+                score.sum += log_p;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What sees what in rows that fork.

@@ -4,6 +4,7 @@
 mod fused;
 mod merged;
 mod refused;
+mod shortened;
 mod side_car;
 
 use std::fs;

@@ -59,12 +59,16 @@ pub struct Input<'a> {
     pub wanted: Option<&'a Tensor>,
     /// Draws dropout masks in training; `None` in evaluation.
     pub dropout: Option<&'a Dropout>,
+    /// A block and what goes into it, [B, T, H]: computing begins there, instead of at the ids. Without a cache.
+    pub from: Option<(usize, &'a Tensor)>,
+    /// A block: what goes into it is the answer, [B, T, H], instead of what comes after the final norm. Without a cache.
+    pub to: Option<usize>,
 }
 
 impl<'a> Input<'a> {
     /// Ids alone.
     pub fn of(ids: &'a Tensor) -> Self {
-        Self { ids, mask: None, branches: None, wanted: None, dropout: None }
+        Self { ids, mask: None, branches: None, wanted: None, dropout: None, from: None, to: None }
     }
 }
 

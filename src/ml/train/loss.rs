@@ -26,6 +26,16 @@ pub trait Learner {
     fn frozen_head(&self) -> Option<Tensor> {
         None
     }
+    /// True if what [`Learner::hidden`] gives leads down to the trainable tensors by itself; otherwise
+    /// [`Learner::take_down`] has to be asked, once, before the next micro-batch.
+    fn keeps_graph(&self) -> bool {
+        true
+    }
+    /// Takes the gradient at the hidden states, `[N, H]`, further down and adds it to that of the step.
+    fn take_down(&self, rows: &Tensor, gradient: &Tensor, adamw: &mut AdamW) {
+        // tch cannot start a backward pass from a given gradient G, but (rows · G).sum() has just this gradient.
+        adamw.backward(&(rows * gradient).sum(Kind::Float), None);
+    }
 }
 
 /// Rows that go through the model together, and what they are to predict.
@@ -144,14 +154,8 @@ fn backward_below(
             at_rows.push(slope.matmul(head).to_kind(Kind::Float) * (1.0 / total as f64)); // [n, H]
         }
     });
-    further_down(&rows, &at_rows, adamw);
+    learner.take_down(&rows, &Tensor::cat(&at_rows, 0), adamw);
     Ok(Tensor::stack(&losses, 0).sum(Kind::Float) * (-1.0 / total as f64))
-}
-
-/// Takes the gradient at the hidden states, in pieces of rows, through the model. tch cannot start a backward pass from
-/// a given gradient G, but (rows · G).sum() has just this gradient.
-fn further_down(rows: &Tensor, gradient: &[Tensor], adamw: &mut AdamW) {
-    adamw.backward(&(rows * Tensor::cat(gradient, 0)).sum(Kind::Float), None);
 }
 
 /// The same with at most `at_once` positions in the head at a time.
@@ -164,7 +168,7 @@ fn backward_in_pieces(
 ) -> Result<Tensor> {
     let rows = learner.hidden(&micro.ids, &micro.positions); // [N, H]
     let count = rows.size()[0];
-    if count <= at_once {
+    if count <= at_once && learner.keeps_graph() {
         let loss = nll(learner, &rows, &micro.labels) / total as f64;
         if !loss.requires_grad() {
             return Err(nothing_to_learn());
@@ -185,7 +189,7 @@ fn backward_in_pieces(
         at_rows.extend(adamw.backward(&loss, Some(&piece)));
         losses.push(loss.detach());
     }
-    further_down(&rows, &at_rows, adamw);
+    learner.take_down(&rows, &Tensor::cat(&at_rows, 0), adamw);
     Ok(Tensor::stack(&losses, 0).sum(Kind::Float))
 }
 

@@ -47,6 +47,7 @@ impl Attention {
             Some(rotary) => (rotary.rotate(&q), rotary.rotate(&k)),
             None => (q, k),
         };
+        let [q, k, v] = [q, k, v].map(|x| x.transpose(1, 2)); // [B, heads, T, D]
         let out = match kept {
             None => self.attend(&q, k, v, pass.sight(self.slides, 0)),
             Some(kept) => self.attend_to_kept(&q, &k, &v, pass, kept),
@@ -100,10 +101,10 @@ impl Attention {
         self.projections[&role].forward(x, pass.arm, pass.dropout)
     }
 
-    /// Queries, keys and values, [B, heads, T, D].
+    /// Queries, keys and values, [B, T, heads, D].
     fn project(&self, x: &Tensor, pass: &Pass) -> [Tensor; 3] {
         let (b, t, _) = x.size3().unwrap_or_default();
-        let split = |y: &Tensor, heads: i64, width: i64| y.view([b, t, heads, width]).transpose(1, 2);
+        let split = |y: &Tensor, heads: i64, width: i64| y.view([b, t, heads, width]);
         let parts = if self.projections.contains_key(&Role::Interleaved) {
             let all = self.linear(Role::Interleaved, x, pass);
             split(&all, self.heads, 3 * self.head_dim).chunk(3, -1)

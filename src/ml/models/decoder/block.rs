@@ -73,8 +73,10 @@ impl FeedForward {
         let through = |linear: &Linear, x: &Tensor| linear.forward(x, pass.arm, pass.dropout);
         let inner = match &self.gate {
             Some(gate) => {
-                let gate = activate(self.activation, &through(gate, x));
-                gate * through(&self.up, x)
+                let mut gate = activate(self.activation, &through(gate, x));
+                let up = through(&self.up, x);
+                // In place where no gradient needs the factors.
+                if gate.requires_grad() || up.requires_grad() { gate * up } else { gate.g_mul_(&up) }
             }
             None => activate(self.activation, &through(&self.up, x)),
         };

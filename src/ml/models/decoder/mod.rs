@@ -178,15 +178,21 @@ impl Model for Decoder {
         let (positions, highest, sight) = self.places(input, cache.as_deref_mut());
         let rotary = self.tables.each_ref().map(|table| Some(table.as_ref()?.at(&positions, highest, self.kind())));
         let mut pass = Pass { arm, dropout: input.dropout, rotary, sight, wanted: None };
-        let mut x = self.embed(input.ids, &positions);
-        let last = self.blocks.len() - 1;
-        for (layer, block) in self.blocks.iter().enumerate() {
+        let (first, mut x) = match input.from {
+            Some((first, x)) => (first, x.shallow_clone()),
+            None => (0, self.embed(input.ids, &positions)),
+        };
+        let (to, last) = (input.to.unwrap_or(self.blocks.len()), self.blocks.len() - 1);
+        for (layer, block) in self.blocks.iter().enumerate().take(to).skip(first) {
             see(&x);
             pass.wanted = input.wanted.filter(|_| layer == last);
             x = block.forward(&x, &pass, cache.as_deref_mut().map(|cache| Kept { cache, layer }));
         }
         if let Some(cache) = cache {
             cache.close(input.ids.size()[1]);
+        }
+        if input.to.is_some() {
+            return x;
         }
         let out = self.norm.forward(&x);
         see(&out);
