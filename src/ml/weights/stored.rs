@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, ScopedJoinHandle};
 
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata};
@@ -42,11 +44,18 @@ struct Slot {
     bytes: u64,
 }
 
-/// What came of a tensor on its way.
+/// A tensor that is to be read: the memory for it, in its shape and flat, and the dtype in which it is stored.
+struct Job<'a> {
+    name: &'a str,
+    slot: &'a Slot,
+    target: Option<(Tensor, Tensor, Kind)>,
+}
+
+/// What came of it.
 struct Passed<'a> {
     name: &'a str,
     tensor: Option<Tensor>,
-    digest: Option<String>,
+    digest: Option<blake3::Hash>,
 }
 
 /// What is made of the tensors that are read.
@@ -144,34 +153,42 @@ impl Stored {
 
     /// Reads each tensor once, the largest first, as many beside each other as the calling thread may use threads.
     fn pass(&self, wish: &Wish) -> Result<(Tensors, BTreeMap<String, String>)> {
-        let mut slots: Vec<(&String, &Slot)> =
-            self.tensors.iter().filter(|(name, _)| wish.digests || (wish.wanted)(name)).collect();
-        slots.sort_by_key(|(_, slot)| std::cmp::Reverse(slot.bytes));
+        let mut jobs = Vec::new();
+        for (name, slot) in self.tensors.iter().filter(|(name, _)| wish.digests || (wish.wanted)(name)) {
+            // All that stays is asked for before any piece: what is asked for between pieces that come and go would
+            // stand in the holes that they leave, and each next piece would need new memory.
+            let target = if (wish.wanted)(name) { Some(self.target(name, slot, wish)?) } else { None };
+            jobs.push(Job { name, slot, target });
+        }
+        jobs.sort_by_key(|job| job.slot.bytes);
+        let count = jobs.len();
         let own = usize::try_from(tch::get_num_threads()).unwrap_or(1);
-        let threads = own.min(slots.len());
-        let passed = if threads <= 1 || self.bytes < SMALL {
-            let mut scratch = Vec::new();
-            slots.iter().map(|(name, slot)| self.one(name, slot, wish, &mut scratch)).collect::<Result<Vec<_>>>()?
+        let jobs = Mutex::new(jobs);
+        let work = || {
+            let (mut scratch, mut passed) = (Vec::new(), Vec::with_capacity(count));
+            loop {
+                let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let Some(job) = job else { return Ok::<_, Problem>(passed) };
+                passed.push(self.one(job, wish, &mut scratch)?);
+            }
+        };
+        let passed = if own.min(count) <= 1 || self.bytes < SMALL {
+            work()?
         } else {
-            let next = AtomicUsize::new(0);
-            let work = || {
-                // Each of these threads is one of those that the caller may use.
-                use_threads(1);
-                let (mut scratch, mut passed) = (Vec::new(), Vec::new());
-                while let Some((name, slot)) = slots.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    passed.push(self.one(name, slot, wish, &mut scratch)?);
-                }
-                Ok::<_, Problem>(passed)
-            };
-            let results: Vec<_> = std::thread::scope(|scope| {
-                let started: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-                started.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+            let results: Vec<_> = thread::scope(|scope| {
+                let alone = || {
+                    // Each of these threads is one of those that the caller may use.
+                    use_threads(1);
+                    work()
+                };
+                let started: Vec<_> = (0..own.min(count)).map(|_| scope.spawn(alone)).collect();
+                started.into_iter().map(ScopedJoinHandle::join).collect()
             });
             // libtorch's default for threads to come is the number that was asked for last.
             use_threads(own);
             let mut all = Vec::new();
             for result in results {
-                all.extend(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+                all.extend(result.unwrap_or_else(|panic| resume_unwind(panic))?);
             }
             all
         };
@@ -181,14 +198,14 @@ impl Stored {
                 tensors.insert(name.to_owned(), tensor);
             }
             if let Some(digest) = digest {
-                digests.insert(name.to_owned(), digest);
+                digests.insert(name.to_owned(), digest.to_hex().to_string());
             }
         }
         Ok((tensors, digests))
     }
 
-    fn one<'a>(&self, name: &'a str, slot: &Slot, wish: &Wish, scratch: &mut Vec<u8>) -> Result<Passed<'a>> {
-        let target = if (wish.wanted)(name) { Some(self.target(name, slot, wish)?) } else { None };
+    fn one<'a>(&self, job: Job<'a>, wish: &Wish, scratch: &mut Vec<u8>) -> Result<Passed<'a>> {
+        let Job { name, slot, target } = job;
         let mut hasher = wish.digests.then(|| {
             let mut hasher = blake3::Hasher::new();
             hasher.update(format!("{:?} {:?}\n", slot.dtype, slot.shape).as_bytes());
@@ -210,13 +227,12 @@ impl Stored {
             if let Some((_, flat, stored)) = &target {
                 let size = stored.elt_size_in_bytes() as u64;
                 let count = (length as u64 / size) as i64;
-                let read = Tensor::from_data_size(bytes, &[count], *stored);
-                flat.narrow(0, (at / size) as i64, count).copy_(&read);
+                flat.narrow(0, (at / size) as i64, count).copy_(&Tensor::from_data_size(bytes, &[count], *stored));
             }
             at += length as u64;
         }
         let tensor = target.map(|(whole, ..)| whole);
-        Ok(Passed { name, tensor, digest: hasher.map(|hasher| hasher.finalize().to_hex().to_string()) })
+        Ok(Passed { name, tensor, digest: hasher.map(|hasher| hasher.finalize()) })
     }
 
     /// Memory for a tensor, in its shape and flat, and the dtype in which it is stored.
