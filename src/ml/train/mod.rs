@@ -2,6 +2,7 @@
 //! It does not know architectures, adapters, files or the pipeline; progress goes out through `Watch`.
 
 pub mod batch;
+pub mod memory;
 pub mod schedule;
 
 #[cfg(feature = "torch")]
@@ -16,6 +17,8 @@ pub mod curve;
 pub mod fit;
 #[cfg(feature = "torch")]
 pub mod loss;
+#[cfg(feature = "torch")]
+mod recomputed;
 #[cfg(feature = "torch")]
 pub mod state;
 

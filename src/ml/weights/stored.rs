@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Shapes, Tensors, pickle};
 use crate::error::{Problem, Result};
-use crate::ml::device::use_threads;
+use crate::ml::device::limit_threads;
 
 /// The format's own limit to a header.
 const HEADER: u64 = 100_000_000;
@@ -178,14 +178,14 @@ impl Stored {
             let results: Vec<_> = thread::scope(|scope| {
                 let alone = || {
                     // Each of these threads is one of those that the caller may use.
-                    use_threads(1);
+                    limit_threads(1);
                     work()
                 };
                 let started: Vec<_> = (0..own.min(count)).map(|_| scope.spawn(alone)).collect();
                 started.into_iter().map(ScopedJoinHandle::join).collect()
             });
             // libtorch's default for threads to come is the number that was asked for last.
-            use_threads(own);
+            limit_threads(own);
             let mut all = Vec::new();
             for result in results {
                 all.extend(result.unwrap_or_else(|panic| resume_unwind(panic))?);
@@ -337,7 +337,7 @@ mod tests {
             .map(|i| (format!("{i}"), Tensor::full([700, 800 + i], i as f64 + 0.5, (Kind::Float, Device::Cpu))))
             .collect();
         write_file(&path, &tensors).unwrap();
-        use_threads(3);
+        limit_threads(3);
         let file = Stored::open(&path).unwrap();
         assert!(file.bytes > SMALL, "{}", file.bytes);
         let (read, digests) = file.wanted_with_digests(&|_| true, Kind::BFloat16, Device::Cpu).unwrap();
