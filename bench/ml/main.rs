@@ -1,4 +1,4 @@
-//! The speed of models, training, scoring and generation, one measurement a process: `bench/ml.py` runs it beside the
+//! The speed of models, training, scoring and generation, one measurement a process: `bench/ml/compare.py` runs it beside the
 //! same work in Python. It does not know peers, tables or repetitions.
 //!
 //! `ml make FOLDER SHAPE` writes a base with random weights, adapters for it and rows; `ml WORK FOLDER key=value …`
@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout)]
 
 mod shapes;
+mod text;
 mod usage;
 mod work;
 
@@ -17,10 +18,9 @@ use std::process::ExitCode;
 use pipe::error::{Problem, Result};
 
 fn main() -> ExitCode {
-    let begun = std::time::Instant::now();
     // `cargo bench` adds its own word.
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    match run(&words, begun) {
+    match run(&words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             println!("{problem}");
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(words: &[String], begun: std::time::Instant) -> Result<()> {
+fn run(words: &[String]) -> Result<()> {
     let [what, folder, rest @ ..] = words else {
         return Err(Problem::new("ml make FOLDER SHAPE, or ml WORK FOLDER key=value …"));
     };
@@ -40,7 +40,7 @@ fn run(words: &[String], begun: std::time::Instant) -> Result<()> {
     let options: BTreeMap<&str, &str> = rest.iter().filter_map(|word| word.split_once('=')).collect();
     // As steps run: not on the main thread, whose memory the allocator handles in another way.
     let line = std::thread::scope(|scope| {
-        let work = scope.spawn(|| work::run(what, folder, &work::Options(options), begun));
+        let work = scope.spawn(|| work::run(what, folder, &work::Options(options)));
         work.join().unwrap_or_else(|_| Err(Problem::new("the work panicked")))
     })?;
     println!("{line}");

@@ -16,6 +16,8 @@ use rand::RngExt;
 use serde_json::{Value, json};
 use tch::Device;
 
+use crate::text;
+
 /// The configuration of a shape: T and S for processors, L is Llama-2's 7B for GPUs.
 fn config(shape: &str) -> Result<Value> {
     let (layers, width, inner, heads, vocabulary, tied) = match shape {
@@ -45,7 +47,7 @@ pub fn adapter(name: &str) -> Result<AdapterParams> {
     serde_json::from_value(value).map_err(|error| Problem::new(error.to_string()))
 }
 
-/// Writes base, adapters and rows.
+/// Writes base, adapters and rows, prose and a tokenizer.
 pub fn make(folder: &Path, shape: &str) -> Result<()> {
     let value = config(shape)?;
     let config = ModelConfig::from_value(&value)?;
@@ -63,6 +65,8 @@ pub fn make(folder: &Path, shape: &str) -> Result<()> {
     let vocabulary = config.vocab_size;
     // Every id a target.
     rows(&folder.join("full"), vocabulary, 64, |_| (256, 1))?;
+    // So little that starting is what takes the time.
+    rows(&folder.join("short"), vocabulary, 8, |_| (64, 1))?;
     // As TERRa's prompts: one id of answer after a premise and a hypothesis; as Nerus's: some dozen ids.
     rows(&folder.join("ragged"), vocabulary, 512, |draw| {
         let bell = f64::midpoint(f64::midpoint(draw(), draw()), f64::midpoint(draw(), draw()));
@@ -76,7 +80,8 @@ pub fn make(folder: &Path, shape: &str) -> Result<()> {
         let bell = f64::midpoint(rng.random::<f64>(), rng.random::<f64>());
         lengths.push(60 + (bell * 150.0) as usize);
     }
-    pairs(&folder.join("pairs"), vocabulary, &lengths)
+    pairs(&folder.join("pairs"), vocabulary, &lengths)?;
+    text::make(folder)
 }
 
 fn rows(

@@ -16,12 +16,12 @@ use pipe::ml::train::batch::{Length, Limits, Plan};
 use pipe::ml::train::memory::Memory;
 use pipe::ml::train::schedule::Schedule;
 use pipe::ml::train::{Fit, Watch};
-use pipe::ml::{generate, score};
+use pipe::ml::{generate, score, weights};
 use pipe::step::stream;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-use crate::{shapes, usage};
+use crate::{shapes, text, usage};
 
 /// `key=value` of the command line.
 pub struct Options<'a>(pub BTreeMap<&'a str, &'a str>);
@@ -42,7 +42,7 @@ impl Options<'_> {
 struct Clock {
     device: tch::Device,
     warm: u64,
-    begun: Instant,
+    ready: Option<f64>,
     first: Option<f64>,
     times: Vec<Instant>,
     cpu: f64,
@@ -50,11 +50,12 @@ struct Clock {
 
 impl Watch for Clock {
     fn check(&mut self) -> Result<()> {
+        self.ready.get_or_insert_with(usage::since_start);
         Ok(())
     }
     fn updated(&mut self, step: u64) {
         synchronize(self.device);
-        self.first.get_or_insert_with(|| self.begun.elapsed().as_secs_f64());
+        self.first.get_or_insert_with(usage::since_start);
         if step + 1 >= self.warm {
             if step + 1 == self.warm {
                 self.cpu = usage::cpu_seconds();
@@ -71,14 +72,19 @@ fn synchronize(device: tch::Device) {
 }
 
 /// Does it.
-pub fn run(what: &str, folder: &Path, options: &Options, begun: Instant) -> Result<Value> {
+pub fn run(what: &str, folder: &Path, options: &Options) -> Result<Value> {
     use_threads(options.number("threads", 2));
     match what {
-        "train" => train(folder, options, begun),
+        "train" => train(folder, options),
+        "load" => loading(folder, options),
+        "tokenize" => text::tokenize(folder, options),
         "score" => scoring(folder, options),
         "generate" => generation(folder, options),
         "limit" => Ok(limit(options)),
-        other => Err(Problem::new(format!("unknown work `{other}`")).expected("train, score, generate or limit")),
+        other => {
+            Err(Problem::new(format!("unknown work `{other}`"))
+                .expected("train, score, generate, load, tokenize or limit"))
+        }
     }
 }
 
@@ -99,7 +105,7 @@ fn arms(folder: &Path, options: &Options, model: &dyn Model) -> Result<Vec<Arm>>
     options.text("arms", "base,lora,mlp").split(',').map(|name| arm(folder, name, model)).collect()
 }
 
-fn train(folder: &Path, options: &Options, begun: Instant) -> Result<Value> {
+fn train(folder: &Path, options: &Options) -> Result<Value> {
     let model = base(folder, options)?;
     let arm = arm(folder, options.text("arm", "lora"), model.as_ref())?;
     let tokens = Tokens::read(&folder.join(options.text("rows", "full")))?;
@@ -110,7 +116,7 @@ fn train(folder: &Path, options: &Options, begun: Instant) -> Result<Value> {
     let fit = Fit { lr: 1e-3, schedule: Schedule::Constant, schedule_steps: steps, warmup: 0, steps, clip: Some(1.0) };
     let adamw = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
     let device = model.device();
-    let mut clock = Clock { device, warm, begun, first: None, times: Vec::new(), cpu: 0.0 };
+    let mut clock = Clock { device, warm, ready: None, first: None, times: Vec::new(), cpu: 0.0 };
     let memory = if options.text("memory", "normal") == "low" { Memory::Low } else { Memory::Normal };
     let recipe = Recipe { fit, adamw, seed: 1, memory };
     let curve = train_arm(model.as_ref(), &arm, &tokens, &plan, &recipe, &mut clock)?;
@@ -121,11 +127,32 @@ fn train(folder: &Path, options: &Options, begun: Instant) -> Result<Value> {
         "tokens": ids,
         "seconds": seconds.iter().sum::<f64>(),
         "cpu_seconds": usage::cpu_seconds() - clock.cpu,
+        "ready": clock.ready,
         "first_step": clock.first,
         "peak_mib": usage::peak_mib(),
         "padding": plan.padding_share(),
         "losses": curve.points.iter().map(|point| point.loss).collect::<Vec<_>>(),
         "rows": plan.steps,
+    }))
+}
+
+/// Reads the base, and its fingerprint, which `train` writes beside an adapter.
+fn loading(folder: &Path, options: &Options) -> Result<Value> {
+    let before = usage::resident_mib();
+    let (begun, cpu) = (Instant::now(), usage::cpu_seconds());
+    let model = base(folder, options)?;
+    synchronize(model.device());
+    let (seconds, peak) = (begun.elapsed().as_secs_f64(), usage::peak_mib());
+    let print = weights::fingerprint(&folder.join("base"))?;
+    let weights: usize = model.weights().values().map(|t| t.numel() * t.kind().elt_size_in_bytes()).sum();
+    Ok(json!({
+        "seconds": seconds,
+        "seconds_with_fingerprint": begun.elapsed().as_secs_f64(),
+        "cpu_seconds": usage::cpu_seconds() - cpu,
+        "weights_mib": weights as f64 / f64::from(1 << 20),
+        "resident_before_mib": before,
+        "peak_mib": peak,
+        "losses": [print.as_str()],
     }))
 }
 

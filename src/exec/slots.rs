@@ -115,6 +115,9 @@ mod tests {
     use proptest::prelude::*;
     use std::cmp::Reverse;
     use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use crate::step::Machine;
 
     #[test]
     fn every_share_fits_into_any_number_of_slots() {
@@ -126,6 +129,30 @@ mod tests {
         }
         let eight = Capacity::slots(8);
         assert_eq!((Need::cpu_of(Share::Half, &eight), Need::cpu_of(Share::All, &eight)), (4, 8));
+    }
+
+    fn machine(cores: usize) -> Machine {
+        Machine { device: "cpu".to_owned(), cores, bf16: false, variables: Arc::default() }
+    }
+
+    /// Two trainings beside each other, each on half of the cores, were measured to be faster than one after the other
+    /// on all of them; threads without a core of their own wait for each other.
+    #[test]
+    fn who_runs_beside_others_has_cores_of_its_own() {
+        for cores in 1..=33 {
+            let (machine, capacity) = (machine(cores), Capacity::slots(cores));
+            for shares in [[Share::Half; 40], [Share::One; 40]] {
+                let needs = shares.map(|share| Need { cpu: Need::cpu_of(share, &capacity), ..Need::default() });
+                let beside = started(&mut Slots::of(&capacity), &needs).len();
+                let threads = beside * machine.threads(shares[0]);
+                assert!(threads <= cores && threads + machine.threads(shares[0]) > cores, "{cores}: {threads}");
+            }
+            let all = Need { cpu: Need::cpu_of(Share::All, &capacity), ..Need::default() };
+            let half = Need { cpu: Need::cpu_of(Share::Half, &capacity), ..Need::default() };
+            assert_eq!(started(&mut Slots::of(&capacity), &[all, half]), [0], "{cores}");
+        }
+        let two = Need { cpu: Need::cpu_of(Share::Half, &Capacity::slots(2)), ..Need::default() };
+        assert_eq!(started(&mut Slots::of(&Capacity::slots(2)), &[two, two]), [0, 1]);
     }
 
     fn started(slots: &mut Slots, needs: &[Need]) -> Vec<usize> {

@@ -1,4 +1,4 @@
-//! Checkpoints in safetensors form: read by mmap, sharded or not, and written.
+//! Checkpoints in safetensors form: read, sharded or not, and written; what tells their weights from others.
 //! It does not know architectures: who reads says which tensors there must be.
 
 use std::borrow::Cow;
@@ -8,11 +8,14 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use memmap2::Mmap;
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Dtype, View};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
+mod stored;
+
+pub use self::stored::Stored;
+use self::stored::dtype_of;
 use super::memory;
 pub use super::shapes::Shapes;
 use super::shapes::count;
@@ -22,119 +25,15 @@ use crate::error::{Problem, Result};
 /// Tensors by their names.
 pub type Tensors = BTreeMap<String, Tensor>;
 
-/// One safetensors file, mapped.
-pub struct Mapped {
-    path: PathBuf,
-    map: Mmap,
-}
-
-impl Mapped {
-    /// Maps a file and checks its header: sizes, offsets, dtypes, no overlap.
-    pub fn open(path: &Path) -> Result<Self> {
-        if path.extension().is_some_and(|e| e == "bin" || e == "pt" || e == "pth") {
-            return Err(pickle(path));
-        }
-        let file = File::open(path).map_err(|e| Problem::io("open", path, &e))?;
-        #[expect(unsafe_code, reason = "mmap has no safe form")]
-        // SAFETY: objects of the store and checkpoints are read-only for us; if another program shortens the file
-        // while it is mapped, the process ends with SIGBUS, as it would in every other reader that maps.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| Problem::io("map", path, &e))?;
-        let mapped = Self { path: path.to_owned(), map };
-        mapped.parsed()?;
-        Ok(mapped)
-    }
-
-    fn parsed(&self) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(&self.map).map_err(|e| {
-            Problem::new(format!("not a whole safetensors file: {e}"))
-                .in_file(self.path.display().to_string(), None)
-                .help("it may be truncated: compare its size and hash with the source's")
-        })
-    }
-
-    /// The header: names and shapes.
-    pub fn shapes(&self) -> Result<Shapes> {
-        let parsed = self.parsed()?;
-        parsed.iter().map(|(name, view)| Ok((name.to_owned(), self.shape(name, view.shape())?))).collect()
-    }
-
-    /// blake3 of each tensor: of its dtype, its shape and its bytes.
-    pub fn digests(&self) -> Result<BTreeMap<String, String>> {
-        let parsed = self.parsed()?;
-        let one = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
-            let mut hasher = blake3::Hasher::new();
-            hasher.update(format!("{:?} {:?}\n", view.dtype(), view.shape()).as_bytes());
-            hasher.update_rayon(view.data());
-            (name, hasher.finalize().to_hex().to_string())
-        };
-        Ok(parsed.tensors().into_iter().map(one).collect())
-    }
-
-    fn shape(&self, name: &str, shape: &[usize]) -> Result<Vec<i64>> {
-        shape.iter().map(|&n| i64::try_from(n)).collect::<std::result::Result<_, _>>().map_err(|_| {
-            Problem::new(format!("tensor `{name}` has the shape {shape:?}"))
-                .in_file(self.path.display().to_string(), None)
-        })
-    }
-
-    /// All tensors on `device`: those of real numbers converted to `dtype`, or all as they are. Weights are real
-    /// numbers: with a `dtype`, whole numbers are refused.
-    pub fn tensors(&self, dtype: Option<Kind>, device: Device) -> Result<Tensors> {
-        self.wanted(|_| true, dtype, device)
-    }
-
-    /// The same for the tensors with these names.
-    pub fn wanted(&self, wanted: impl Fn(&str) -> bool, dtype: Option<Kind>, device: Device) -> Result<Tensors> {
-        let parsed = self.parsed()?;
-        let mut tensors = Tensors::new();
-        for (name, view) in parsed.tensors().into_iter().filter(|(name, _)| wanted(name)) {
-            let stored = kind_of(view.dtype()).ok_or_else(|| {
-                Problem::new(format!("tensor `{name}` has the dtype {:?}, which is not supported", view.dtype()))
-                    .in_file(self.path.display().to_string(), None)
-            })?;
-            let real = matches!(stored, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16);
-            if dtype.is_some() && !real {
-                return Err(Problem::new(format!("tensor `{name}` holds {stored:?} instead of real numbers"))
-                    .in_file(self.path.display().to_string(), None));
-            }
-            let tensor = Tensor::from_data_size(view.data(), &self.shape(&name, view.shape())?, stored);
-            tensors.insert(name, tensor.to_kind(dtype.unwrap_or(stored)).to_device(device));
-        }
-        Ok(tensors)
-    }
-}
-
 /// What there is to say about a checkpoint in Python's own format.
 pub fn pickle(path: &Path) -> Problem {
     Problem::new(format!("{} is a pickle, which can run code when read", path.display()))
         .help("convert it once, where you trust it: load it in Python and save it with `safetensors.torch.save_file`")
 }
 
-fn kind_of(dtype: Dtype) -> Option<Kind> {
-    Some(match dtype {
-        Dtype::F32 => Kind::Float,
-        Dtype::F64 => Kind::Double,
-        Dtype::F16 => Kind::Half,
-        Dtype::BF16 => Kind::BFloat16,
-        Dtype::I64 => Kind::Int64,
-        Dtype::I32 => Kind::Int,
-        Dtype::I16 => Kind::Int16,
-        Dtype::I8 => Kind::Int8,
-        Dtype::U8 => Kind::Uint8,
-        Dtype::BOOL => Kind::Bool,
-        _ => return None,
-    })
-}
-
-/// The inverse of [`kind_of`].
-fn dtype_of(kind: Kind) -> Option<Dtype> {
-    let known = [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::BF16, Dtype::I64, Dtype::I32, Dtype::I16, Dtype::I8];
-    known.into_iter().chain([Dtype::U8, Dtype::BOOL]).find(|dtype| kind_of(*dtype) == Some(kind))
-}
-
 /// The tensors of one safetensors file.
 pub fn read_file(path: &Path, dtype: Option<Kind>, device: Device) -> Result<Tensors> {
-    Mapped::open(path)?.tensors(dtype, device)
+    Stored::open(path)?.tensors(dtype, device)
 }
 
 /// The files of a checkpoint folder: `model.safetensors`, or the shards that its index names.
@@ -174,9 +73,9 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 static RESIDENT: Mutex<Option<(String, Tensors)>> = Mutex::new(None);
 
 /// What tells a checkpoint from every other, and from itself before somebody wrote to it: where its files are, how
-/// large and how old they are, and what was made of them.
-fn identity(files: &[PathBuf], dtype: Kind, device: Device) -> Result<String> {
-    let mut identity = format!("{dtype:?} {device:?}");
+/// large and how old they are.
+fn place(files: &[PathBuf]) -> Result<String> {
+    let mut identity = String::new();
     for path in files {
         let io = |e| Problem::io("open", path, &e);
         let about = fs::metadata(path).map_err(io)?;
@@ -209,7 +108,8 @@ pub fn read_checkpoint(
     device: Device,
 ) -> Result<Tensors> {
     let files = files(folder)?;
-    let identity = identity(&files, dtype, device)?;
+    let place = place(&files)?;
+    let identity = format!("{dtype:?} {device:?}{place}");
     let mut resident = RESIDENT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some((_, tensors)) = resident.as_ref().filter(|(of, _)| *of == identity) {
         // The configuration may have changed although the tensors did not.
@@ -219,10 +119,10 @@ pub fn read_checkpoint(
     }
     // Before the next one takes its place in memory.
     *resident = None;
-    let mapped = files.iter().map(|path| Mapped::open(path)).collect::<Result<Vec<_>>>()?;
+    let stored = files.iter().map(|path| Stored::open(path)).collect::<Result<Vec<_>>>()?;
     let mut found = Shapes::new();
-    for file in &mapped {
-        for (tensor, shape) in file.shapes()? {
+    for file in &stored {
+        for (tensor, shape) in file.shapes() {
             if found.insert(tensor.clone(), shape).is_some() {
                 return Err(Problem::new(format!("tensor `{tensor}` stands in two shards of {}", folder.display())));
             }
@@ -240,11 +140,14 @@ pub fn read_checkpoint(
     if device == Device::Cpu {
         memory::check("the weights of the model", count(shapes), dtype.elt_size_in_bytes() as u128)?;
     }
-    let mut tensors = Tensors::new();
-    for file in &mapped {
-        let read = file.wanted(|tensor| shapes.contains_key(&rename(tensor)), Some(dtype), device)?;
+    let (mut tensors, mut digests) = (Tensors::new(), BTreeMap::new());
+    for file in &stored {
+        let wanted = |tensor: &str| shapes.contains_key(&rename(tensor));
+        let (read, mut of_file) = file.wanted_with_digests(&wanted, dtype, device)?;
         tensors.extend(read.into_iter().map(|(tensor, values)| (rename(&tensor), values)));
+        digests.append(&mut of_file);
     }
+    *FINGERPRINT.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((place, printed(&digests)));
     *resident = Some((identity, share(&tensors)));
     Ok(tensors)
 }
@@ -289,25 +192,29 @@ pub fn cover(expected: &Shapes, found: &Shapes) -> Result<()> {
 static FINGERPRINT: Mutex<Option<(String, Digest)>> = Mutex::new(None);
 
 /// What the weights of a checkpoint are, however they are split into files: blake3 over `digest name\n` in the order of
-/// the names, each digest that of a tensor's dtype, shape and bytes.
+/// the names, each digest that of a tensor's dtype, shape and bytes. Nothing is read if this checkpoint was read last.
 pub fn fingerprint(folder: &Path) -> Result<Digest> {
     let files = files(folder)?;
-    let identity = identity(&files, Kind::Float, Device::Cpu)?;
+    let place = place(&files)?;
     let mut last = FINGERPRINT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some((_, digest)) = last.as_ref().filter(|(of, _)| *of == identity) {
+    if let Some((_, digest)) = last.as_ref().filter(|(of, _)| *of == place) {
         return Ok(digest.clone());
     }
-    let mut all = BTreeMap::new();
+    let mut digests = BTreeMap::new();
     for file in &files {
-        all.append(&mut Mapped::open(file)?.digests()?);
+        digests.append(&mut Stored::open(file)?.digests()?);
     }
+    let digest = printed(&digests);
+    *last = Some((place, digest.clone()));
+    Ok(digest)
+}
+
+fn printed(digests: &BTreeMap<String, String>) -> Digest {
     let mut listing = String::from("pipe weights 1\n");
-    for (name, digest) in all {
+    for (name, digest) in digests {
         let _ = writeln!(listing, "{digest} {name}");
     }
-    let digest = Digest::of(listing.as_bytes());
-    *last = Some((identity, digest.clone()));
-    Ok(digest)
+    Digest::of(listing.as_bytes())
 }
 
 /// A tensor whose bytes are copied when they are written, one after the other.
@@ -358,4 +265,26 @@ pub fn write_file(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     safetensors::serialize_to_file(&views, metadata, path)
         .map_err(|e| Problem::new(format!("cannot write {}: {e}", path.display())))?;
     fs::set_permissions(path, permissions).map_err(io)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_that_was_loaded_has_its_fingerprint() {
+        let folder = tempfile::tempdir().unwrap();
+        let tensors = [("m.a".to_owned(), Tensor::ones([3, 2], (Kind::Float, Device::Cpu)))];
+        write_file(&folder.path().join("model.safetensors"), &tensors).unwrap();
+        let shapes = Shapes::from([("m.a".to_owned(), vec![3, 2])]);
+        let of_it = place(&files(folder.path()).unwrap()).unwrap();
+        // Tests beside this one load others: whoever was last stands there.
+        let known = (0..100).find_map(|_| {
+            *RESIDENT.lock().unwrap() = None;
+            read_checkpoint(folder.path(), &shapes, "m", |_| false, Kind::BFloat16, Device::Cpu).unwrap();
+            FINGERPRINT.lock().unwrap().as_ref().filter(|(of, _)| *of == of_it).map(|(_, digest)| digest.clone())
+        });
+        *FINGERPRINT.lock().unwrap() = None;
+        assert_eq!(known, Some(fingerprint(folder.path()).unwrap()));
+    }
 }

@@ -67,6 +67,23 @@ fn what_computes_is_handed_over_whole() {
 }
 
 #[test]
+fn threads_that_wait_soon_sleep_unless_somebody_chose_otherwise() {
+    let installed = Installed::new();
+    let told = "#!/bin/sh\nprintf '%s,%s' \"${GOMP_SPINCOUNT-none}\" \"${OMP_WAIT_POLICY-none}\"\n";
+    fs::write(installed.0.path().join("pipe"), told).expect("a script");
+    let root = project(&[("p.yaml", COMPUTES.as_bytes())]);
+    let run = |variables: &[(&str, &str)]| {
+        let mut command = Command::new(installed.front());
+        command.args(["run", "p.yaml", "base", "--device", "cpu"]).current_dir(root.path());
+        command.env_remove("PIPE_CACHE").env_remove("GOMP_SPINCOUNT").env_remove("OMP_WAIT_POLICY");
+        stdout(&command.envs(variables.iter().copied()).output().expect("the front starts"))
+    };
+    assert_eq!(run(&[]), "1000,none");
+    assert_eq!(run(&[("GOMP_SPINCOUNT", "5")]), "5,none");
+    assert_eq!(run(&[("OMP_WAIT_POLICY", "PASSIVE")]), "none,PASSIVE");
+}
+
+#[test]
 fn alone_it_is_a_binary_without_libtorch() {
     let installed = Installed::new();
     fs::remove_file(installed.0.path().join("pipe")).expect("there");

@@ -12,7 +12,7 @@ use super::arm::{Arm, Frozen};
 use crate::error::{Problem, Result};
 use crate::ml::device::Precision;
 use crate::ml::models::{self, Input, Model, Point, check_ids, check_length};
-use crate::ml::weights::{self, Mapped};
+use crate::ml::weights::{self, Stored};
 
 /// The file beside the merged weights that says how they came about.
 pub const FILE: &str = "pipe_merge.json";
@@ -199,7 +199,7 @@ fn write(
     tell: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<(Precision, usize)> {
     let paths = weights::files(merge.base)?;
-    let files = paths.iter().map(|path| Mapped::open(path)).collect::<Result<Vec<_>>>()?;
+    let files = paths.iter().map(|path| Stored::open(path)).collect::<Result<Vec<_>>>()?;
     let checkpoint = Checkpoint::of(&files, model)?;
     let (mut projections, mut half, mut bytes) = (0, false, 0);
     for (at, (path, file)) in paths.iter().zip(&files).enumerate() {
@@ -234,10 +234,10 @@ struct Checkpoint {
 }
 
 impl Checkpoint {
-    fn of(files: &[Mapped], model: &dyn Model) -> Result<Self> {
+    fn of(files: &[Stored], model: &dyn Model) -> Result<Self> {
         let mut places = BTreeMap::new();
         for (at, file) in files.iter().enumerate() {
-            places.extend(file.shapes()?.into_keys().map(|name| (name, at)));
+            places.extend(file.shapes().into_keys().map(|name| (name, at)));
         }
         // A checkpoint that was saved without a head lacks the first part of all names.
         let base = format!("{}.", model.config().names.base);
@@ -252,7 +252,7 @@ impl Checkpoint {
     }
 
     /// What a tensor of a projection, its weight or its bias, is with the arm in it, f32; `None` for other tensors.
-    fn merged(&self, files: &[Mapped], name: &str, arm: &Arm) -> Result<Option<Tensor>> {
+    fn merged(&self, files: &[Stored], name: &str, arm: &Arm) -> Result<Option<Tensor>> {
         let Some((module, part)) = name.rsplit_once('.').filter(|(_, part)| ["weight", "bias"].contains(part)) else {
             return Ok(None);
         };
@@ -261,7 +261,7 @@ impl Checkpoint {
         let (weight, bias) = (format!("{module}.weight"), format!("{module}.bias"));
         let read = |name: &str| {
             let Some(&at) = self.places.get(name) else { return Ok(None) };
-            let mut found = files[at].wanted(|tensor| tensor == name, Some(Kind::Float), Device::Cpu)?;
+            let mut found = files[at].wanted(&|tensor| tensor == name, Some(Kind::Float), Device::Cpu)?;
             Ok(found.remove(name))
         };
         let stored = read(&weight)?.ok_or_else(|| Problem::new(format!("the base has no tensor `{weight}`")))?;

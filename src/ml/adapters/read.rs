@@ -14,7 +14,7 @@ use super::format::{CONFIG, Format, Plan, Taken};
 use super::sidecar;
 use crate::error::{Place, Problem, Result};
 use crate::ml::models::Model;
-use crate::ml::weights::{self, Mapped, Shapes, Tensors};
+use crate::ml::weights::{self, Shapes, Stored, Tensors};
 
 /// What a folder holds.
 pub struct Read {
@@ -192,17 +192,17 @@ fn tensors(
     if !path.exists() && pickled.exists() {
         return Err(weights::pickle(&pickled));
     }
-    let file = Mapped::open(path)?;
+    let file = Stored::open(path)?;
     let shown = |problem: Problem| problem.in_file(path.display().to_string(), None);
     if expected.is_empty() {
         return Err(shown(Problem::new("the adapter attaches to nothing: it names no layer of this model")));
     }
-    let names: Vec<String> = file.shapes()?.into_keys().collect();
+    let names: Vec<String> = file.shapes().into_keys().collect();
     // AdapterHub writes no `model.` where the adapter was on a model without its head.
     let headless = headless(format, expected, &names);
     let rename = |name: &str| rename(&format!("{headless}{name}"));
     let mut found = Shapes::new();
-    for (name, shape) in file.shapes()? {
+    for (name, shape) in file.shapes() {
         if found.insert(rename(&name), shape).is_some() {
             return Err(shown(Problem::new(format!("tensor `{}` stands there twice", rename(&name)))));
         }

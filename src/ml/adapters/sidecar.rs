@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::arm::Attached;
 use crate::error::{Problem, Result};
 use crate::ml::config::ModelConfig;
-use crate::ml::weights::{self, Mapped};
+use crate::ml::weights::{self, Stored};
 
 /// The file.
 pub const FILE: &str = "pipe_adapter.json";
@@ -38,7 +38,7 @@ pub fn write(folder: &Path, file: &Path, adapters: &[Attached], model: &ModelCon
         format: FORMAT.to_owned(),
         base: base.map(str::to_owned),
         adapters: adapters.iter().map(|adapter| adapter.definition()).collect(),
-        tensors: Mapped::open(file)?.digests()?,
+        tensors: Stored::open(file)?.digests()?,
         model: model.to_value(),
     };
     let path = folder.join(FILE);
@@ -80,7 +80,7 @@ pub fn check(folder: &Path, file: &Path, adapters: &[Attached]) -> Result<Option
             .in_file(path.display().to_string(), None)
             .help(format!("the adapter was changed after it was written; without {FILE} it is read as it is")))
     };
-    let found = Mapped::open(file)?.digests()?;
+    let found = Stored::open(file)?.digests()?;
     let missing = all.tensors.keys().find(|name| !found.contains_key(*name));
     if let Some(name) = missing {
         return fail(format!("the tensor `{name}` is missing: it was written with {} tensors", all.tensors.len()));
