@@ -68,6 +68,7 @@ mod starter;
 mod support;
 mod tasks;
 mod terminal;
+mod together;
 mod tokenizers;
 #[cfg(feature = "torch")]
 mod training;

@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::fields::Fields;
 use super::format::{Base, Format, Plan, Written};
+use super::pack::Pack;
 use super::{AdapterParams, format, ia3, lora, mlp, read, sidecar};
 use crate::error::{Problem, Result};
 use crate::ml::config::ModelConfig;
@@ -143,6 +144,8 @@ pub struct Arm {
     config: Option<ModelConfig>,
     base: Option<String>,
     notes: Vec<String>,
+    /// The arms that this one stands for, if it is several.
+    pack: Option<Pack>,
 }
 
 impl Arm {
@@ -158,6 +161,16 @@ impl Arm {
             adapters.extend((entry.init)(params, model, rng)?);
         }
         Ok(Self { adapters, config: Some(model.config().clone()), ..Self::default() })
+    }
+
+    /// Several arms over one base, each for its own rows.
+    pub fn pack(arms: Vec<Self>) -> Self {
+        Self { pack: Some(Pack::new(arms)), ..Self::default() }
+    }
+
+    /// What it is made of, if it is several.
+    pub fn packed(&self) -> Option<&Pack> {
+        self.pack.as_ref()
     }
 
     /// Reads what `save`, PEFT or AdapterHub wrote: one adapter's folder, or a folder of such folders.
@@ -215,22 +228,36 @@ impl Arm {
 
     /// What a projection is given instead of x; `None` for x itself.
     pub fn input(&self, site: usize, x: &Tensor) -> Option<Tensor> {
+        if let Some(pack) = &self.pack {
+            return pack.input(site, x);
+        }
         self.adapters.iter().fold(None, |given, adapter| adapter.input(site, given.as_ref().unwrap_or(x)).or(given))
     }
 
     /// What the adapters make of y = W x at a projection.
     pub fn linear(&self, site: usize, x: &Tensor, y: Tensor, dropout: Option<&Dropout>) -> Tensor {
+        if let Some(pack) = &self.pack {
+            return pack.linear(site, x, y);
+        }
         self.adapters.iter().fold(y, |y, adapter| adapter.linear(site, x, y, dropout))
     }
 
     /// What the adapters make of a residual sum.
     pub fn block(&self, site: usize, at: &At, out: Tensor, dropout: Option<&Dropout>) -> Tensor {
+        if let Some(pack) = &self.pack {
+            return pack.block(site, at, out);
+        }
         self.adapters.iter().fold(out, |out, adapter| adapter.block(site, at, out, dropout))
     }
 
     /// What a frozen projection is with the adapters in it, in f32; an error says which of them cannot be merged.
     pub fn merge(&self, site: usize, frozen: Frozen) -> Result<Frozen> {
         self.adapters.iter().try_fold(frozen, |frozen, adapter| adapter.merge(site, frozen))
+    }
+
+    /// The sites where it has an adapter, in the order of adapters.
+    pub(super) fn seats(&self) -> Vec<Seat> {
+        self.adapters.iter().flat_map(|adapter| adapter.seats()).collect()
     }
 
     /// What each adapter does at each of its sites. A projection's change is that of its merged weight in f32.

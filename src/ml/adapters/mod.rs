@@ -24,6 +24,8 @@ pub mod merge;
 #[cfg(feature = "torch")]
 pub mod mlp;
 #[cfg(feature = "torch")]
+mod pack;
+#[cfg(feature = "torch")]
 mod place;
 #[cfg(feature = "torch")]
 mod read;
@@ -36,4 +38,6 @@ pub use count::parameter_count;
 #[cfg(feature = "torch")]
 pub use format::{Base, Format};
 pub use non_linearity::NonLinearity;
+#[cfg(feature = "torch")]
+pub use pack::{Pack, Part};
 pub use params::{AdapterParams, Ia3Params, LoraParams, MlpParams};
