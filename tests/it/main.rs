@@ -51,6 +51,8 @@ mod model_configs;
 mod model_laws;
 #[cfg(feature = "torch")]
 mod model_reference;
+#[cfg(feature = "torch")]
+mod packed;
 mod profiles;
 #[cfg(unix)]
 mod receipts;
