@@ -161,6 +161,44 @@ fn on_one_thread_every_bit_is_that_of_an_arm_alone() {
     }
 }
 
+/// Ranks and hidden sizes differ, and so do scales and shares of dropout; those of one form are computed at once.
+#[test]
+fn adapters_of_one_form_are_computed_at_once() {
+    use_threads(1);
+    let (_folder, model) = base("llama");
+    let lora = |rank: i64, dropout: f64| {
+        format!("lora: {{ rank: {rank}, alpha: {}, dropout: {dropout}, target_modules: all-linear }}", rank + 3)
+    };
+    let mlp = |hidden: i64, more: &str| format!("mlp: {{ hidden_size: {hidden}, non_linearity: gelu, {more} }}");
+    for arms in [
+        [lora(2, 0.0), lora(5, 0.3), lora(3, 0.5)],
+        [mlp(3, "dropout: 0.2"), mlp(9, "dropout: 0.0"), mlp(5, "scaling: 0.5")],
+    ] {
+        let tokens = tokens();
+        let (plan, recipe) = plan(&tokens, 1, false);
+        let fresh =
+            || -> Vec<Arm> { arms.iter().enumerate().map(|(at, yaml)| arm(yaml, at, model.as_ref())).collect() };
+        let end = |batched: bool| {
+            let pack = Arm::pack(fresh());
+            let mut silent = [Silent, Silent, Silent];
+            let mut members = Vec::new();
+            for watch in &mut silent {
+                members.push(Member { tokens: &tokens, plan: &plan, recipe: &recipe, watch });
+            }
+            let joining = if batched { Joining::Near { waste: 0.0 } } else { Joining::Exact { threads: 1 } };
+            train_pack(model.as_ref(), &pack, &mut members, joining).unwrap().into_iter().for_each(|end| {
+                end.unwrap();
+            });
+            pack.packed().unwrap().arms().iter().map(values).collect::<Vec<_>>()
+        };
+        let (once, each) = (end(true), end(false));
+        for ((once, each), arm) in once.iter().zip(&each).zip(fresh()) {
+            assert!(apart(once, each) < 1e-6, "{}", apart(once, each));
+            assert!(apart(&values(&arm), each) > 1e-4, "nothing was learnt");
+        }
+    }
+}
+
 #[test]
 fn arms_with_rows_of_their_own_end_as_they_would_alone() {
     use_threads(1);

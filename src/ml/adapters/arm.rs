@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
+use super::batched::Inner;
 use super::fields::Fields;
 use super::format::{Base, Format, Plan, Written};
 use super::pack::Pack;
@@ -97,6 +98,10 @@ pub trait Adapter: Send {
     /// What becomes of `out` = residual + sublayer at a block's site.
     fn block(&self, _site: usize, _at: &At, out: Tensor, _dropout: Option<&Dropout>) -> Tensor {
         out
+    }
+    /// It in the form of [`Inner`] at a site, if it has that form: many of them are then computed at once.
+    fn inner(&self, _site: usize) -> Option<Inner<'_>> {
+        None
     }
     /// Where it sits, in the order of the forward pass.
     fn seats(&self) -> Vec<Seat>;
@@ -253,6 +258,11 @@ impl Arm {
     /// What a frozen projection is with the adapters in it, in f32; an error says which of them cannot be merged.
     pub fn merge(&self, site: usize, frozen: Frozen) -> Result<Frozen> {
         self.adapters.iter().try_fold(frozen, |frozen, adapter| adapter.merge(site, frozen))
+    }
+
+    /// What it adds at a site, if it has an adapter there and that has such a form; there is one at most.
+    pub(super) fn inner(&self, site: usize) -> Option<Inner<'_>> {
+        self.adapters.iter().find_map(|adapter| adapter.inner(site))
     }
 
     /// The sites where it has an adapter, in the order of adapters.

@@ -10,6 +10,8 @@ pub mod targets;
 #[cfg(feature = "torch")]
 mod arm;
 #[cfg(feature = "torch")]
+mod batched;
+#[cfg(feature = "torch")]
 mod fields;
 #[cfg(feature = "torch")]
 mod format;
@@ -34,6 +36,8 @@ pub mod sidecar;
 
 #[cfg(feature = "torch")]
 pub use arm::{ADAPTERS, Adapter, Arm, At, Change, Entry, Frozen, Seat};
+#[cfg(feature = "torch")]
+pub use batched::Inner;
 pub use count::parameter_count;
 #[cfg(feature = "torch")]
 pub use format::{Base, Format};

@@ -97,6 +97,7 @@ pub fn train_pack<'a>(
     if packed.arms().len() != members.len() {
         return Err(Problem::new(format!("{} arms for {} members", packed.arms().len(), members.len())));
     }
+    packed.batch(matches!(joining, Joining::Near { .. }));
     let learner = Adapted { model, arm: pack, dropout: RefCell::default() };
     let mut results: Vec<Option<Result<Trained>>> = members.iter().map(|_| None).collect();
     let mut running: Vec<Option<Running<'_, 'a>>> = Vec::new();
