@@ -39,7 +39,11 @@ fn run(words: &[String], begun: std::time::Instant) -> Result<()> {
         return shapes::make(folder, rest.first().map_or("T", String::as_str));
     }
     let options: BTreeMap<&str, &str> = rest.iter().filter_map(|word| word.split_once('=')).collect();
-    let line = work::run(what, folder, &work::Options(options), begun)?;
+    // As steps run: not on the main thread, whose memory the allocator handles in another way.
+    let line = std::thread::scope(|scope| {
+        let work = scope.spawn(|| work::run(what, folder, &work::Options(options), begun));
+        work.join().unwrap_or_else(|_| Err(Problem::new("the work panicked")))
+    })?;
     println!("{line}");
     Ok(())
 }

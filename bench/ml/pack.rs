@@ -13,6 +13,7 @@ use pipe::ml::train::Watch;
 use pipe::ml::train::adamw::AdamWOptions;
 use pipe::ml::train::arms::{Recipe, train_arm};
 use pipe::ml::train::batch::{Length, Limits, Plan};
+use pipe::ml::train::memory::Memory;
 use pipe::ml::train::pack::{Joining, Member, train_pack};
 use pipe::ml::train::schedule::Schedule;
 use pipe::step::stream;
@@ -67,9 +68,10 @@ pub fn run(folder: &Path, options: &Options) -> Result<Value> {
         Plan::new(&lengths, limits, 1, Length::Steps(steps), |epoch| stream(seed, &format!("{epoch}")))
     };
     let plans: Vec<Plan> = (0..count).map(plan).collect::<Result<_>>()?;
-    let recipes: Vec<Recipe> = (0..count).map(|at| Recipe { fit, adamw, seed: at as u64 }).collect();
+    let recipes: Vec<Recipe> =
+        (0..count).map(|at| Recipe { fit, adamw, seed: at as u64, memory: Memory::Normal }).collect();
     let warm = Plan::new(&lengths, limits, 1, Length::Steps(2), |epoch| stream(1, &format!("{epoch}")))?;
-    let short = Recipe { fit: Fit { steps: 2, ..fit }, adamw, seed: 1 };
+    let short = Recipe { fit: Fit { steps: 2, ..fit }, adamw, seed: 1, memory: Memory::Normal };
     train_arm(model.as_ref(), &arms(options, model.as_ref(), 1)?[0], &tokens, &warm, &short, &mut Silent)?;
 
     let timed = |work: &mut dyn FnMut() -> Result<()>| -> Result<(f64, f64)> {

@@ -13,6 +13,7 @@ use pipe::ml::tokens::Tokens;
 use pipe::ml::train::adamw::AdamWOptions;
 use pipe::ml::train::arms::{Recipe, train_arm};
 use pipe::ml::train::batch::{Length, Limits, Plan};
+use pipe::ml::train::memory::Memory;
 use pipe::ml::train::schedule::Schedule;
 use pipe::ml::train::{Fit, Watch};
 use pipe::ml::{generate, score};
@@ -111,7 +112,9 @@ fn train(folder: &Path, options: &Options, begun: Instant) -> Result<Value> {
     let adamw = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
     let device = model.device();
     let mut clock = Clock { device, warm, begun, first: None, times: Vec::new(), cpu: 0.0 };
-    let curve = train_arm(model.as_ref(), &arm, &tokens, &plan, &Recipe { fit, adamw, seed: 1 }, &mut clock)?;
+    let memory = if options.text("memory", "normal") == "low" { Memory::Low } else { Memory::Normal };
+    let recipe = Recipe { fit, adamw, seed: 1, memory };
+    let curve = train_arm(model.as_ref(), &arm, &tokens, &plan, &recipe, &mut clock)?;
     let seconds: Vec<f64> = clock.times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
     let ids: u64 = curve.points[warm as usize..].iter().map(|point| point.tokens).sum();
     Ok(json!({

@@ -70,11 +70,14 @@ pub fn torch_device(name: &str) -> tch::Device {
     }
 }
 
-/// Lets libtorch use so many threads from this thread on. OpenMP keeps the number by calling thread, so that steps
+/// Makes ready for work that begins here: what earlier work left in the allocator goes back, and libtorch uses so many
+/// threads from this thread on. OpenMP keeps the number by calling thread, so that steps
 /// beside each other do not change each other's.
 #[cfg(feature = "torch")]
 pub fn use_threads(threads: usize) {
     super::mkl::keep();
+    super::malloc::keep();
+    super::malloc::give_back();
     // A thread's first parallel operation sets its number to the last one that any thread asked for, and would undo
     // ours. Asking for the number does that now.
     let _ = tch::get_num_threads();

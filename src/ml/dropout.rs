@@ -29,6 +29,16 @@ impl Dropout {
         self.width.set(width);
     }
 
+    /// How many masks were drawn so far, for [`Dropout::rewind`].
+    pub fn drawn(&self) -> u128 {
+        self.rng.borrow().get_word_pos()
+    }
+
+    /// The next masks are those that followed when [`Dropout::drawn`] gave this.
+    pub fn rewind(&self, drawn: u128) {
+        self.rng.borrow_mut().set_word_pos(drawn);
+    }
+
     /// `x` with each element zeroed with probability `p`, in steps of 1/65536, and the others divided by `1 - p`.
     pub fn apply(&self, x: &Tensor, p: f64) -> Tensor {
         let dropped = (p * 65536.0).round().clamp(0.0, 65535.0);

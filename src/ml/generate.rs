@@ -1,7 +1,9 @@
-//! Greedy generation with a cache of keys and values; finished rows leave the batch.
+//! Greedy generation with a cache of keys and values; finished rows leave the batch, and others take their room.
 //! It does not know tokenizers or what the ids mean.
 
-use tch::{Device, Kind, Tensor};
+use std::collections::VecDeque;
+
+use tch::{Device, Tensor};
 
 use super::adapters::Arm;
 use super::models::{Input, KvCache, Model, check_ids, check_length};
@@ -61,98 +63,152 @@ pub fn greedy_until(
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     check_length(model, longest.saturating_add(max_new_tokens).saturating_sub(1))?;
     let mut answers = vec![Generated { ids: Vec::new(), stopped: false }; prompts.len()];
+    if max_new_tokens == 0 {
+        on_progress(prompts.len())?;
+        return Ok(answers);
+    }
     // Prompts of like length together: less padding. The sort is stable, so batches do not depend on chance.
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by_key(|&i| prompts[i].len());
-    let steady = Steady::of(model, max_new_tokens);
-    let mut from = 0;
-    while from < order.len() {
-        let mut to = from + 1;
-        while to < order.len()
-            && steady.together(prompts[order[from]].len(), prompts[order[to]].len())
-            && (to + 1 - from).saturating_mul(prompts[order[to]].len().saturating_add(max_new_tokens)) <= batch_tokens
-        {
-            to += 1;
-        }
-        let limits = Limits { max_new_tokens, stop, steady };
-        let mut alive = || on_progress(from);
-        tch::no_grad(|| one_batch(model, arm, prompts, &order[from..to], &limits, &mut answers, &mut alive))?;
-        on_progress(to)?;
-        from = to;
+    let mut waiting: VecDeque<usize> = order.into();
+    let writer = Writer { model, arm, prompts, max_new_tokens, stop, steady: Steady::of(model, max_new_tokens) };
+    let mut batch = Batch::default();
+    let (mut taken, mut finished) = (0, 0);
+    while !waiting.is_empty() || !batch.rows.is_empty() {
+        on_progress(finished)?;
+        let room = batch_tokens.saturating_sub(taken);
+        // Those who come in little by little would be as many parts.
+        let group = if batch.rows.is_empty() || room >= batch_tokens / 4 {
+            writer.group(&mut waiting, room, batch.rows.is_empty())
+        } else {
+            Vec::new()
+        };
+        let rows = batch.rows.len() + group.len();
+        tch::no_grad(|| {
+            if group.is_empty() {
+                writer.step(&mut batch, &mut answers)
+            } else {
+                writer.read(group, &mut batch, &mut answers)
+            }
+        })?;
+        finished += rows - batch.rows.len();
+        taken = batch.rows.iter().map(|&row| writer.cost(row)).sum();
     }
+    on_progress(finished)?;
     Ok(answers)
 }
 
-/// When an answer ends.
-struct Limits<'a> {
+/// Rows that are being answered.
+#[derive(Default)]
+struct Batch {
+    /// Their prompts.
+    rows: Vec<usize>,
+    /// The id that each has chosen last and not read yet.
+    next: Vec<i64>,
+    cache: KvCache,
+}
+
+/// What is the same for all rows.
+struct Writer<'a> {
+    model: &'a dyn Model,
+    arm: &'a Arm,
+    prompts: &'a [Vec<i64>],
     max_new_tokens: usize,
     stop: &'a Stop<'a>,
     steady: Steady,
 }
 
-fn one_batch(
-    model: &dyn Model,
-    arm: &Arm,
-    prompts: &[Vec<i64>],
-    batch: &[usize],
-    limits: &Limits,
-    answers: &mut [Generated],
-    alive: &mut dyn FnMut() -> Result<()>,
-) -> Result<()> {
-    let device = model.device();
-    let steady = limits.steady;
-    let width = steady.length(batch.iter().map(|&i| prompts[i].len()).max().unwrap_or(0));
-    // Another kernel reads a mask: if one row has one, all have it.
-    let ragged = steady.holds() || batch.iter().any(|&i| prompts[i].len() != width);
-    let count = steady.sequences(batch.len(), 1);
-    let (mut ids, mut real) = (Vec::new(), Vec::new());
-    // What fills the batch says what the first row says, and nobody listens.
-    for &i in batch.iter().chain(std::iter::repeat_n(&batch[0], count - batch.len())) {
-        let padding = width - prompts[i].len();
-        // Padding stands on the left, so that every row's next id comes at the same position. Any id does.
-        ids.extend(std::iter::repeat_n(0, padding).chain(prompts[i].iter().copied()));
-        real.extend((0..width).map(|t| t >= padding));
+/// On the CPU, prompts share a padded width up to the next multiple of it: one more part costs less than the keys of
+/// padding. On a GPU each part is another kernel.
+const WIDTHS: usize = 16;
+
+impl Writer<'_> {
+    /// The ids that a row takes of the budget.
+    fn cost(&self, row: usize) -> usize {
+        self.prompts[row].len().saturating_add(self.max_new_tokens)
     }
-    let shape = [count as i64, width as i64];
-    let mut ids = Tensor::from_slice(&ids).view(shape).to_device(device);
-    let mut mask = Tensor::from_slice(&real).view(shape).to_device(device);
-    let mut rows: Vec<usize> = batch.to_vec();
-    let mut cache = KvCache::default();
-    for _ in 0..limits.max_new_tokens {
-        alive()?;
-        let input = Input { ids: &ids, mask: ragged.then_some(&mask), dropout: None };
-        let hidden = model.hidden(&input, arm, Some(&mut cache)); // [B, T, H]
-        let last = hidden.select(1, -1); // [B, H]
-        let next = model.logits(&last).argmax(-1, false); // [B]
-        let chosen = Vec::<i64>::try_from(next.to_device(Device::Cpu))
-            .map_err(|e| Problem::new(format!("cannot read the chosen ids: {e}")))?;
-        let mut kept = Vec::new();
-        for (at, (&row, &id)) in rows.iter().zip(&chosen).enumerate() {
-            if limits.stop.ids.contains(&id) {
-                answers[row].stopped = true;
-                continue;
+
+    /// Takes the next rows that may be padded to one width, as far as there is room, but at least one if `any`.
+    fn group(&self, waiting: &mut VecDeque<usize>, room: usize, any: bool) -> Vec<usize> {
+        let mut group: Vec<usize> = Vec::new();
+        while let Some(&row) = waiting.front() {
+            let fits = (group.len() + 1).saturating_mul(self.cost(row)) <= room || (any && group.is_empty());
+            if !fits || group.first().is_some_and(|&first| !self.together(first, row)) {
+                break;
             }
-            answers[row].ids.push(id);
-            if (limits.stop.ended)(&answers[row].ids)? {
-                answers[row].stopped = true;
-            } else {
-                kept.push(at as i64);
-            }
+            group.push(row);
+            waiting.pop_front();
         }
-        if kept.is_empty() {
-            break;
-        }
-        ids = next.unsqueeze(1);
-        if kept.len() < rows.len() {
-            rows = kept.iter().map(|&at| rows[at as usize]).collect();
-            kept.resize(steady.sequences(kept.len(), 1), kept[0]);
-            let keep = Tensor::from_slice(&kept).to_device(device);
-            ids = ids.index_select(0, &keep);
-            mask = mask.index_select(0, &keep);
-            cache.keep(&keep);
-        }
-        let one = Tensor::ones([mask.size()[0], 1], (Kind::Bool, device));
-        mask = Tensor::cat(&[&mask, &one], 1);
+        group
     }
-    Ok(())
+
+    fn together(&self, one: usize, other: usize) -> bool {
+        let [one, other] = [one, other].map(|row| self.prompts[row].len());
+        let widths = |length: usize| length.div_ceil(WIDTHS);
+        self.steady.together(one, other) && (self.model.device() != Device::Cpu || widths(one) == widths(other))
+    }
+
+    /// Reads the prompts of new rows and chooses their first ids.
+    fn read(&self, group: Vec<usize>, batch: &mut Batch, answers: &mut [Generated]) -> Result<()> {
+        let width = self.steady.length(group.iter().map(|&row| self.prompts[row].len()).max().unwrap_or(0));
+        // Another kernel reads a mask: if one row has one, all have it.
+        let ragged = self.steady.holds() || group.iter().any(|&row| self.prompts[row].len() != width);
+        let count = self.steady.sequences(group.len(), width);
+        let (mut ids, mut real) = (Vec::with_capacity(count * width), Vec::with_capacity(count * width));
+        // What fills the batch says what the first row says, and nobody listens.
+        for &row in group.iter().chain(std::iter::repeat_n(&group[0], count - group.len())) {
+            let padding = width - self.prompts[row].len();
+            // Padding stands on the left, so that every row's next id comes at the same position. Any id does.
+            ids.extend(std::iter::repeat_n(0, padding).chain(self.prompts[row].iter().copied()));
+            real.extend((0..width).map(|t| t >= padding));
+        }
+        let shape = [count as i64, width as i64];
+        let device = self.model.device();
+        let ids = Tensor::from_slice(&ids).view(shape).to_device(device);
+        let mask = Tensor::from_slice(&real).view(shape).to_device(device);
+        let ends: Vec<i64> = (0..self.steady.rows(count)).map(|row| ((row % count + 1) * width - 1) as i64).collect();
+        let ends = Tensor::from_slice(&ends).to_device(device);
+        let input = Input { mask: ragged.then_some(&mask), wanted: Some(&ends), ..Input::of(&ids) };
+        let mut new = Batch { cache: KvCache::with_room(width + self.max_new_tokens - 1), ..Batch::default() };
+        let hidden = self.model.hidden(&input, self.arm, Some(&mut new.cache)); // [N, H]
+        new.cache.remove(&(group.len()..count).collect::<Vec<_>>());
+        new.rows = group;
+        self.choose(&hidden, &mut new, answers)?;
+        batch.rows.append(&mut new.rows);
+        batch.next.append(&mut new.next);
+        batch.cache.append(new.cache);
+        Ok(())
+    }
+
+    /// Reads the last id of each row and chooses the next.
+    fn step(&self, batch: &mut Batch, answers: &mut [Generated]) -> Result<()> {
+        let mut ids = batch.next.clone();
+        ids.resize(self.steady.rows(ids.len()), ids[0]);
+        let ids = Tensor::from_slice(&ids).unsqueeze(1).to_device(self.model.device());
+        let hidden = self.model.hidden(&Input::of(&ids), self.arm, Some(&mut batch.cache)); // [B, 1, H]
+        self.choose(&hidden.squeeze_dim(1), batch, answers)
+    }
+
+    /// The likeliest id after each row of hidden states, [N, H] with N at least that of the rows; who is done leaves.
+    fn choose(&self, hidden: &Tensor, batch: &mut Batch, answers: &mut [Generated]) -> Result<()> {
+        let next = self.model.logits(hidden).argmax(-1, false).to_device(Device::Cpu);
+        let chosen =
+            Vec::<i64>::try_from(next).map_err(|e| Problem::new(format!("cannot read the chosen ids: {e}")))?;
+        let mut done = Vec::new();
+        for (at, (&row, &id)) in batch.rows.iter().zip(&chosen).enumerate() {
+            let answer = &mut answers[row];
+            answer.stopped = self.stop.ids.contains(&id);
+            if !answer.stopped {
+                answer.ids.push(id);
+                answer.stopped = (self.stop.ended)(&answer.ids)?;
+            }
+            if answer.stopped || answer.ids.len() == self.max_new_tokens {
+                done.push(at);
+            }
+        }
+        let left = batch.cache.remove(&done);
+        batch.rows = left.iter().map(|&at| batch.rows[at]).collect();
+        batch.next = left.iter().map(|&at| chosen[at]).collect();
+        Ok(())
+    }
 }

@@ -17,6 +17,8 @@ pub mod generate;
 #[cfg(feature = "torch")]
 pub mod linear;
 #[cfg(feature = "torch")]
+mod malloc;
+#[cfg(feature = "torch")]
 mod mkl;
 #[cfg(feature = "torch")]
 pub mod probe;
@@ -25,6 +27,6 @@ pub mod random;
 #[cfg(feature = "torch")]
 pub mod score;
 #[cfg(feature = "torch")]
-mod steady;
+pub mod steady;
 #[cfg(feature = "torch")]
 pub mod weights;

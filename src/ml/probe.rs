@@ -27,9 +27,10 @@ pub fn probe(model: &dyn Model, arm: &Arm, prompts: &[Vec<i64>]) -> Shift {
     let mut largest = 0.0_f64;
     for prompt in prompts {
         let ids = Tensor::from_slice(prompt).unsqueeze(0).to_device(model.device());
+        let last = Tensor::from(prompt.len() as i64 - 1).view([1]).to_device(model.device());
         let logits = |arm: &Arm| {
-            let hidden = model.hidden(&Input { ids: &ids, mask: None, dropout: None }, arm, None);
-            model.logits(&hidden.select(1, -1)).to_kind(Kind::Double)
+            let wanted = Some(&last);
+            model.logits(&model.hidden(&Input { wanted, ..Input::of(&ids) }, arm, None)).to_kind(Kind::Double)
         };
         let (base, adapted) = tch::no_grad(|| (logits(&none), logits(arm)));
         let change = (&adapted - &base).abs();

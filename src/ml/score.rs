@@ -1,12 +1,14 @@
 //! Log-likelihoods of continuations, as lm-evaluation-harness defines them.
 //! It does not know tokenizers, labels or tasks.
 
-use std::collections::BTreeMap;
+mod rows;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
+
+use self::rows::{Item, Row, Target};
 
 use super::adapters::Arm;
-use super::models::{Input, Model, check_ids, check_length};
+use super::models::{Branches, Input, Model, check_ids, check_length};
 use super::steady::Steady;
 use crate::error::{Problem, Result};
 
@@ -21,104 +23,168 @@ pub struct Score {
     pub is_greedy: bool,
 }
 
+/// Logits that are held at once, 16 MiB of f32.
+const LOGITS_AT_ONCE: usize = 1 << 22;
+/// They are computed for a multiple of so many positions, which full batches of a few threads are.
+const POSITIONS: usize = 64;
+
 /// Scores every item, a context and what may follow it, neither empty; the answers stand in the order of the items.
-/// At most `batch_tokens` ids go through the model at once (but at least one row), and items that read the same ids
-/// share a row: the labels of one question, if each is a single id, cost one pass. `on_progress` is told how many
-/// items are finished; its error ends the work.
+/// At most `batch_tokens` ids go through the model at once (but at least one row). A context is read once for all that
+/// may follow it, such as the labels of a question. `on_progress` is told how many items are finished; its error ends
+/// the work.
 pub fn log_likelihoods(
     model: &dyn Model,
     arm: &Arm,
-    items: &[(Vec<i64>, Vec<i64>)],
+    items: &[Item],
     batch_tokens: usize,
     on_progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Vec<Score>> {
+    let mut scores = log_likelihoods_of(model, &[arm], items, batch_tokens, on_progress)?;
+    Ok(scores.pop().unwrap_or_default())
+}
+
+/// The same for several arms, in their order: the blocks below the lowest adapter of all run once.
+pub fn log_likelihoods_of(
+    model: &dyn Model,
+    arms: &[&Arm],
+    items: &[Item],
+    batch_tokens: usize,
+    on_progress: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Vec<Vec<Score>>> {
     if let Some(at) = items.iter().position(|item| item.0.is_empty() || item.1.is_empty()) {
         return Err(Problem::new(format!("item {} has an empty context or continuation", at + 1)));
     }
     check_ids(model, items.iter().flat_map(|(context, continuation)| context.iter().chain(continuation)).copied())?;
     // The last id is only predicted.
     check_length(model, items.iter().map(|(context, answer)| context.len() + answer.len() - 1).max().unwrap_or(0))?;
-    // What a row reads is everything but the last id, which is only predicted.
-    let mut readers: BTreeMap<Vec<i64>, Vec<usize>> = BTreeMap::new();
-    for (i, (context, continuation)) in items.iter().enumerate() {
-        let mut read = context.clone();
-        read.extend(&continuation[..continuation.len() - 1]);
-        readers.entry(read).or_default().push(i);
-    }
-    let mut rows: Vec<(Vec<i64>, Vec<usize>)> = readers.into_iter().collect();
-    rows.sort_by_key(|(read, _)| read.len());
-    let mut scores = vec![Score { sum: 0.0, tokens: Vec::new(), is_greedy: false }; items.len()];
+    let rows = Row::of(items);
+    let mut scores = vec![vec![Score { sum: 0.0, tokens: Vec::new(), is_greedy: true }; items.len()]; arms.len()];
     let steady = Steady::of(model, 0);
     let (mut from, mut finished) = (0, 0);
     while from < rows.len() {
         let mut to = from + 1;
         while to < rows.len()
-            && steady.together(rows[from].0.len(), rows[to].0.len())
-            && (to + 1 - from) * steady.length(rows[to].0.len()) <= batch_tokens
+            && rows[from].forks() == rows[to].forks()
+            && steady.together(rows[from].ids.len(), rows[to].ids.len())
+            && (to + 1 - from) * steady.length(rows[to].ids.len()) <= batch_tokens
         {
             to += 1;
         }
-        tch::no_grad(|| one_batch(model, arm, items, &rows[from..to], steady, &mut scores))?;
-        finished += rows[from..to].iter().map(|(_, readers)| readers.len()).sum::<usize>();
+        tch::no_grad(|| {
+            let batch = Batch::new(model, items, &rows[from..to], steady);
+            let below = batch.shared(model, arms);
+            arms.iter().zip(&mut scores).try_for_each(|(arm, scores)| batch.score(model, arm, below.as_ref(), scores))
+        })?;
+        finished += rows[from..to].iter().map(Row::items).sum::<usize>();
         on_progress(finished)?;
         from = to;
     }
     Ok(scores)
 }
 
-fn one_batch(
-    model: &dyn Model,
-    arm: &Arm,
-    items: &[(Vec<i64>, Vec<i64>)],
-    rows: &[(Vec<i64>, Vec<usize>)],
-    steady: Steady,
-    scores: &mut [Score],
-) -> Result<()> {
-    let device = model.device();
-    let width = steady.length(rows.iter().map(|(read, _)| read.len()).max().unwrap_or(0));
-    let count = steady.sequences(rows.len(), width);
-    let mut ids = Vec::with_capacity(count * width);
-    // Positions in [B · T] whose next id is scored, those ids, and whose they are.
-    let (mut positions, mut targets, mut owners) = (Vec::new(), Vec::new(), Vec::new());
-    for (b, (read, readers)) in rows.iter().enumerate() {
-        ids.extend(read);
-        // Padding on the right is seen by padding alone.
-        ids.resize((b + 1) * width, 0);
-        for &reader in readers {
-            let (context, continuation) = &items[reader];
-            let first = context.len() - 1;
-            for (k, &id) in continuation.iter().enumerate() {
-                positions.push((b * width + first + k) as i64);
-                targets.push(id);
-                owners.push(reader);
+/// Rows of one kind, ready for the model.
+struct Batch {
+    ids: Tensor, // [B, T]
+    branches: Option<Branches>,
+    /// Positions in B · T that predict something, and what fills them up; N in all.
+    wanted: Tensor,
+    /// Everything that is predicted, and at which of the positions.
+    targets: Vec<(usize, Target)>,
+}
+
+impl Batch {
+    fn new(model: &dyn Model, items: &[Item], rows: &[Row], steady: Steady) -> Self {
+        let device = model.device();
+        let width = steady.length(rows.iter().map(|row| row.ids.len()).max().unwrap_or(0));
+        let count = steady.sequences(rows.len(), width);
+        let mut ids = Vec::with_capacity(count * width);
+        let (mut positions, mut targets) = (Vec::new(), Vec::new());
+        for (b, row) in rows.iter().enumerate() {
+            ids.extend(&row.ids);
+            // Padding on the right is seen by padding alone.
+            ids.resize((b + 1) * width, 0);
+            for target in row.targets(items) {
+                let position = (b * width + target.place) as i64;
+                if positions.last() != Some(&position) {
+                    positions.push(position);
+                }
+                targets.push((positions.len() - 1, target));
             }
         }
+        // What fills the batch, and the positions below, is read by nobody.
+        ids.resize(count * width, 0);
+        positions.resize(steady.rows(positions.len()), positions[0]);
+        Self {
+            ids: Tensor::from_slice(&ids).view([count as i64, width as i64]).to_device(device),
+            branches: rows[0].forks().then(|| branches(rows, count, width, device)),
+            wanted: Tensor::from_slice(&positions).to_device(device),
+            targets,
+        }
     }
-    // What fills the batch, and the positions below, is read by nobody.
-    ids.resize(count * width, 0);
-    let wanted = positions.len();
-    positions.resize(steady.rows(wanted), positions[0]);
-    targets.resize(positions.len(), targets[0]);
-    let ids = Tensor::from_slice(&ids).view([count as i64, width as i64]).to_device(device);
-    let hidden = model.hidden(&Input { ids: &ids, mask: None, dropout: None }, arm, None);
-    let positions = Tensor::from_slice(&positions).to_device(device);
-    let ends = hidden.flatten(0, 1).index_select(0, &positions); // [N, H]
-    let log_p = model.logits(&ends).log_softmax(-1, Kind::Float); // [N, V]
-    let best = log_p.argmax(-1, false);
-    let target = Tensor::from_slice(&targets).to_device(device);
-    let picked = log_p.gather(1, &target.unsqueeze(1), false).squeeze_dim(1).to_kind(Kind::Double);
-    let unreadable = |e| Problem::new(format!("cannot read the log-likelihoods: {e}"));
-    let picked = Vec::<f64>::try_from(picked).map_err(unreadable)?;
-    let best = Vec::<i64>::try_from(best).map_err(unreadable)?;
-    if picked[..wanted].iter().any(|p| p.is_nan()) {
-        return Err(Problem::new("the model's log-likelihoods are not numbers")
-            .help("its weights or its adapter's hold NaN or infinity, or overflow"));
+
+    fn input(&self) -> Input<'_> {
+        Input { branches: self.branches.as_ref(), wanted: Some(&self.wanted), ..Input::of(&self.ids) }
     }
-    for (n, &owner) in owners.iter().enumerate() {
-        let score = &mut scores[owner];
-        score.is_greedy = (score.tokens.is_empty() || score.is_greedy) && best[n] == targets[n];
-        score.tokens.push(picked[n]);
-        score.sum += picked[n];
+
+    /// The lowest block that some of several arms change, and what goes into it.
+    fn shared(&self, model: &dyn Model, arms: &[&Arm]) -> Option<(usize, Tensor)> {
+        let last = usize::try_from(model.config().num_hidden_layers).ok()?.checked_sub(1)?;
+        let lowest = arms.iter().filter_map(|arm| arm.lowest_layer(model)).min().unwrap_or(last).min(last);
+        (arms.len() > 1 && lowest > 0).then(|| {
+            let input = Input { to: Some(lowest), ..self.input() };
+            (lowest, model.hidden(&input, &Arm::none(), None))
+        })
     }
-    Ok(())
+
+    /// Adds what an arm says of the batch to its scores.
+    fn score(&self, model: &dyn Model, arm: &Arm, below: Option<&(usize, Tensor)>, scores: &mut [Score]) -> Result<()> {
+        let from = below.map(|(block, x)| (*block, x));
+        let ends = model.hidden(&Input { from, ..self.input() }, arm, None); // [N, H]
+        let count = ends.size()[0] as usize;
+        let vocabulary = model.config().vocab_size.max(1);
+        let at_once = (LOGITS_AT_ONCE / vocabulary as usize).max(1).next_multiple_of(POSITIONS);
+        let mut targets = self.targets.as_slice();
+        for from in (0..count).step_by(at_once) {
+            let length = at_once.min(count - from);
+            let log_p = model.logits(&ends.narrow(0, from as i64, length as i64)).log_softmax(-1, Kind::Float); // [n, V]
+            let best = log_p.argmax(-1, false);
+            let (here, later) = targets.split_at(targets.partition_point(|(at, _)| *at < from + length));
+            targets = later;
+            let flat: Vec<i64> = here.iter().map(|(at, target)| (at - from) as i64 * vocabulary + target.id).collect();
+            let picked = log_p.reshape([-1]).index_select(0, &Tensor::from_slice(&flat).to_device(ends.device()));
+            let unreadable = |e| Problem::new(format!("cannot read the log-likelihoods: {e}"));
+            let picked = Vec::<f64>::try_from(picked.to_kind(Kind::Double)).map_err(unreadable)?;
+            let best = Vec::<i64>::try_from(best).map_err(unreadable)?;
+            if picked.iter().any(|p| p.is_nan()) {
+                return Err(Problem::new("the model's log-likelihoods are not numbers")
+                    .help("its weights or its adapter's hold NaN or infinity, or overflow"));
+            }
+            for ((at, target), log_p) in here.iter().zip(picked) {
+                let score = &mut scores[target.item];
+                score.is_greedy &= best[at - from] == target.id;
+                score.tokens.push(log_p);
+                score.sum += log_p;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What sees what in rows that fork.
+fn branches(rows: &[Row], count: usize, width: usize, device: Device) -> Branches {
+    let mut positions = vec![0_i64; count * width];
+    let mut sees = vec![false; count * width * width];
+    for (b, square) in sees.chunks_mut(width * width).enumerate() {
+        // What fills the batch is like its first row.
+        let row = rows.get(b).unwrap_or(&rows[0]);
+        row.sees(width, square);
+        for (place, position) in positions[b * width..].iter_mut().zip(row.positions()) {
+            *place = position as i64;
+        }
+    }
+    let (b, t) = (count as i64, width as i64);
+    Branches {
+        positions: Tensor::from_slice(&positions).view([b, t]).to_device(device),
+        sees: Tensor::from_slice(&sees).view([b, t, t]).to_device(device),
+    }
 }

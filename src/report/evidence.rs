@@ -242,13 +242,16 @@ pub struct Trial {
     pub value: f64,
 }
 
-/// Something about the data that may be intended, but must be known.
+/// The code of the finding that tells how far an arm's answers depend on what shares a batch with them.
+pub const BATCHES: &str = "batches";
+
+/// Something about the data, or about how it was answered, that may be intended, but must be known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finding {
     /// `duplicates`, `shared_premises`, ….
     pub code: String,
-    /// `warning`; errors end a run.
+    /// `warning` or `note`; errors end a run.
     pub severity: String,
     /// How many items it concerns.
     pub count: u64,

@@ -8,6 +8,8 @@ mod compute;
 mod gold;
 #[cfg(feature = "torch")]
 pub(super) mod loaded;
+#[cfg(feature = "torch")]
+mod neighbours;
 pub mod nerus;
 pub mod result;
 pub mod terra;
@@ -131,7 +133,8 @@ impl Kind for Evaluate {
     /// batches.
     /// 5: findings about tags, types, repeated documents and shared sentences of Nerus; what is repeated may stop a run;
     /// products of f32 with all of the processor's instructions.
-    const VERSION: u32 = 5;
+    /// 6: a context is read once for all its answers; keys and values in place.
+    const VERSION: u32 = 6;
     const SUMMARY: &'static str = "Answers a task with a model, bare or with an adapter, and scores the answers";
     const EXAMPLE: &'static str = "lora_terra:\n  uses: evaluate\n  in: { model: base, adapter: lora, data: terra_val }\n  with: { task: terra }\n";
     const INPUTS: &'static [Input] = &[
@@ -228,14 +231,15 @@ pub struct About {
 }
 
 #[cfg(feature = "torch")]
-fn answer_terra(params: &Params, cx: &mut Context, items: &[terra::Item], about: About) -> Result<()> {
+fn answer_terra(params: &Params, cx: &mut Context, items: &[terra::Item], mut about: About) -> Result<()> {
     let engine = compute::Engine::load(params, cx)?;
     let prompts: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();
     let arm = engine.arm(cx, &prompts)?;
     let records = match params.mode() {
         Mode::Loglik => {
             let words = crate::task::terra::Label::ALL.map(|label| params.answers.of(label));
-            let scores = engine.score(cx, &prompts, words)?;
+            let (scores, finding) = engine.score(cx, &prompts, words)?;
+            about.findings.extend(finding);
             items
                 .iter()
                 .zip(scores)
@@ -243,7 +247,8 @@ fn answer_terra(params: &Params, cx: &mut Context, items: &[terra::Item], about:
                 .collect::<Result<Vec<_>>>()?
         }
         Mode::Generate => {
-            let said = engine.generate(cx, &prompts)?;
+            let (said, finding) = engine.generate(cx, &prompts)?;
+            about.findings.extend(finding);
             let read = items.iter().zip(said);
             read.map(|(item, said)| terra::Record::said(item, said.words, said.stopped, &params.answers)).collect()
         }
@@ -252,11 +257,12 @@ fn answer_terra(params: &Params, cx: &mut Context, items: &[terra::Item], about:
 }
 
 #[cfg(feature = "torch")]
-fn answer_nerus(params: &Params, cx: &mut Context, items: &[nerus::Item], about: About) -> Result<()> {
+fn answer_nerus(params: &Params, cx: &mut Context, items: &[nerus::Item], mut about: About) -> Result<()> {
     let engine = compute::Engine::load(params, cx)?;
     let prompts: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();
     let arm = engine.arm(cx, &prompts)?;
-    let said = engine.generate(cx, &prompts)?;
+    let (said, finding) = engine.generate(cx, &prompts)?;
+    about.findings.extend(finding);
     let none = &params.answers.none;
     let read = items.iter().zip(said);
     let records: Vec<nerus::Record> =

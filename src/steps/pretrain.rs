@@ -191,7 +191,8 @@ impl Kind for Pretrain {
     /// 2: the inputs of `prompts` take turns too.
     /// 3: the model has all files of its tokenizer, not tokenizer.json alone.
     /// 4: products of f32 with all of the processor's instructions.
-    const VERSION: u32 = 4;
+    /// 5: the last block and the final norm at positions with a target alone; rotary angles in fewer operations.
+    const VERSION: u32 = 5;
     const SUMMARY: &'static str = "Trains a small Llama from random weights on running text and on prompts";
     const EXAMPLE: &'static str =
         "base:\n  uses: pretrain\n  in: { tokenizer: tokenizer, text: corpus.text }\n  with: { steps: 600 }\n";

@@ -20,6 +20,7 @@ use crate::error::{Path, Problem, Result};
 use crate::ml::adapters::{AdapterParams, matching, parameter_count};
 use crate::ml::config::ModelConfig;
 use crate::ml::device::Dtype;
+use crate::ml::train::memory::Memory;
 use crate::step::{Arity, Artifact, Context, Input, Kind, Machine, Outlook, Output, Share, Together};
 
 /// See the module.
@@ -60,6 +61,10 @@ pub struct Params {
     #[serde(default)]
     #[schemars(range(min = 0, max = 10_000_000))]
     pub warmup_steps: Option<u64>,
+    /// `low` keeps only what goes into each block and computes the rest again on the way back: much less memory for a
+    /// third more time.
+    #[serde(default)]
+    pub memory: Memory,
     /// Seed of the adapters' first values, of the order of rows, and of dropout.
     #[serde(default = "defaults::seed")]
     pub seed: u64,
@@ -109,7 +114,9 @@ impl Kind for Train {
     /// 2: a side-car beside the adapter; LoRA and MLP together as AdapterHub's `union`.
     /// 3: what the training was given stands beside the adapter.
     /// 4: products of f32 with all of the processor's instructions; one softmax gives loss and gradient.
-    const VERSION: u32 = 4;
+    /// 5: the last block and the final norm at positions with a target alone; rotary angles and LoRA in fewer
+    /// operations.
+    const VERSION: u32 = 5;
     const SUMMARY: &'static str = "Trains LoRA, DoRA, IA3, a bottleneck MLP, or two together on a frozen base";
     const EXAMPLE: &'static str = "lora:\n  uses: train\n  in: { model: base, data: tokens }\n  with:\n    adapter: { lora: { rank: 4, alpha: 8 } }\n    epochs: 3\n";
     const INPUTS: &'static [Input] = &[

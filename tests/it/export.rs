@@ -71,7 +71,7 @@ impl Desk {
 
 fn logits(model: &dyn Model, arm: &Arm) -> Tensor {
     let ids = Tensor::from_slice(&[1_i64, 5, 9, 40, 0, 7]).unsqueeze(0);
-    tch::no_grad(|| model.logits(&model.hidden(&Input { ids: &ids, mask: None, dropout: None }, arm, None)))
+    tch::no_grad(|| model.logits(&model.hidden(&Input::of(&ids), arm, None)))
 }
 
 fn json_of(path: &Path) -> Value {

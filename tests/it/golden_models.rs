@@ -65,7 +65,7 @@ fn excess(ours: &Tensor, right: &Tensor, mask: Option<&Tensor>, rtol: f64) -> f6
 }
 
 fn logits(model: &dyn Model, arm: &Arm, ids: &Tensor, mask: Option<&Tensor>) -> Tensor {
-    tch::no_grad(|| model.logits(&model.hidden(&Input { ids, mask, dropout: None }, arm, None)))
+    tch::no_grad(|| model.logits(&model.hidden(&Input { mask, ..Input::of(ids) }, arm, None)))
 }
 
 /// What a case expects of a model with an arm: every file that is there. Returns how many things were compared.
@@ -82,7 +82,7 @@ fn check(case: &Path, inputs: &Path, manifest: &Value, model: &dyn Model, arm: &
     }
 
     let mut states = Vec::new();
-    let input = Input { ids: &inputs["single.input_ids"], mask: None, dropout: None };
+    let input = Input::of(&inputs["single.input_ids"]);
     let _ = tch::no_grad(|| model.states(&input, arm, None, &mut |state| states.push(state.copy())));
     let known: Vec<&Tensor> = (0..).map_while(|i| expected.get(&format!("single.hidden.{i}"))).collect();
     if !known.is_empty() {

@@ -200,7 +200,7 @@ fn follow(folder: &Path, base: &Path, manifest: &Manifest) {
 
     let expected = read("expected.safetensors");
     let ids = &expected["probe.input_ids"];
-    let hidden = model.hidden(&Input { ids, mask: None, dropout: None }, &arm, None);
+    let hidden = model.hidden(&Input::of(ids), &arm, None);
     let probe = |tensor: &Tensor| Tensors::from([("probe".to_owned(), tensor.detach())]);
     let theirs = probe(&expected["probe.logits_after_training"]);
     same(name, "logits", &probe(&model.logits(&hidden)), &theirs, tolerance("probe_logits"));

@@ -132,7 +132,7 @@ impl Desk {
 }
 
 fn logits(model: &dyn Model, arm: &Arm, ids: &Tensor) -> Tensor {
-    tch::no_grad(|| model.logits(&model.hidden(&Input { ids, mask: None, dropout: None }, arm, None)))
+    tch::no_grad(|| model.logits(&model.hidden(&Input::of(ids), arm, None)))
 }
 
 fn far(a: &Tensor, b: &Tensor) -> f64 {

@@ -4,6 +4,7 @@
 mod fused;
 mod merged;
 mod refused;
+mod shortened;
 mod side_car;
 
 use std::fs;
@@ -129,7 +130,7 @@ fn tokens(rows: &[&[i64]]) -> Tensor {
 }
 
 fn run(model: &dyn Model, arm: &Arm, ids: &Tensor, mask: Option<&Tensor>, dropout: Option<&Dropout>) -> Tensor {
-    tch::no_grad(|| model.logits(&model.hidden(&Input { ids, mask, dropout }, arm, None)))
+    tch::no_grad(|| model.logits(&model.hidden(&Input { mask, dropout, ..Input::of(ids) }, arm, None)))
 }
 
 fn plain(model: &dyn Model, arm: &Arm) -> Tensor {
@@ -221,7 +222,7 @@ fn only_adapters_learn_and_every_tensor_of_theirs_does() {
                 arm.parameters().into_iter().map(|(name, tensor)| (name, tensor.set_requires_grad(true))).collect();
             assert_eq!(arm.trainable_parameters(), learning.iter().map(|(_, t)| t.numel() as u64).sum::<u64>());
             let ids = tokens(&[&[1, 5, 9, 40]]);
-            let input = Input { ids: &ids, mask: None, dropout: None };
+            let input = Input::of(&ids);
             let logits = model.logits(&model.hidden(&input, &arm, None));
             logits.log_softmax(-1, Kind::Float).select(-1, 3).sum(Kind::Float).backward();
             for (name, tensor) in learning {
@@ -343,7 +344,7 @@ fn a_text_read_in_pieces_is_the_text_read_at_once() {
         let pieces: Vec<Tensor> = [(0, 2), (2, 3), (5, 1)]
             .map(|(from, length)| {
                 let ids = whole.narrow(1, from, length);
-                let input = Input { ids: &ids, mask: None, dropout: None };
+                let input = Input::of(&ids);
                 tch::no_grad(|| model.logits(&model.hidden(&input, &Arm::none(), Some(&mut cache))))
             })
             .into();

@@ -80,7 +80,7 @@ fn on_every_model(law: impl Fn(&dyn Model, &Path, &Value)) {
 
 /// Logits [B, T, V]; with a cache, of the new ids.
 fn run(model: &dyn Model, arm: &Arm, ids: &Tensor, mask: Option<&Tensor>, cache: Option<&mut KvCache>) -> Tensor {
-    tch::no_grad(|| model.logits(&model.hidden(&Input { ids, mask, dropout: None }, arm, cache)))
+    tch::no_grad(|| model.logits(&model.hidden(&Input { mask, ..Input::of(ids) }, arm, cache)))
 }
 
 fn base(model: &dyn Model, ids: &Tensor) -> Tensor {
@@ -203,14 +203,14 @@ fn a_text_read_in_pieces_is_the_text_read_at_once() {
         for padded in [false, true] {
             let real: Vec<bool> = (0..20).map(|t| !padded || t >= 2).collect();
             let mask = Tensor::from_slice(&real).view([2, 10]);
-            let at = |upto: i64| padded.then(|| mask.narrow(1, 0, upto));
-            let once = run(model, &Arm::none(), &whole, at(10).as_ref(), None);
+            let at = |from: i64, length: i64| padded.then(|| mask.narrow(1, from, length));
+            let once = run(model, &Arm::none(), &whole, at(0, 10).as_ref(), None);
             for pieces in [vec![2, 3, 1, 4], vec![10], vec![5, 1, 1, 1, 1, 1], vec![1; 10], vec![7, 3]] {
                 let (mut cache, mut from, mut read) = (KvCache::default(), 0, Vec::new());
                 for length in &pieces {
-                    let ids = whole.narrow(1, from, *length);
+                    let (ids, mask) = (whole.narrow(1, from, *length), at(from, *length));
                     from += length;
-                    read.push(run(model, &Arm::none(), &ids, at(from).as_ref(), Some(&mut cache)));
+                    read.push(run(model, &Arm::none(), &ids, mask.as_ref(), Some(&mut cache)));
                 }
                 let skip = if padded { 2 } else { 0 };
                 let real = |logits: &Tensor| logits.narrow(1, skip, 10 - skip);
@@ -262,7 +262,8 @@ fn a_score_is_the_sum_of_log_probabilities() {
 fn learning_and_evaluation_compute_the_same_bits_and_the_base_stays_as_it_is() {
     on_every_model(|model, _, value| {
         let bare = base(model, &text());
-        let input = Input { ids: &text(), mask: None, dropout: Some(&Dropout::new(1, 2)) };
+        let (ids, dropout) = (text(), Dropout::new(1, 2));
+        let input = Input { dropout: Some(&dropout), ..Input::of(&ids) };
         let with_dropout = tch::no_grad(|| model.logits(&model.hidden(&input, &Arm::none(), None)));
         assert!(with_dropout.equal(&bare), "{value}: the base has no dropout of its own");
 
@@ -270,7 +271,7 @@ fn learning_and_evaluation_compute_the_same_bits_and_the_base_stays_as_it_is() {
         let arm = Arm::init(&params, model, &mut rng()).unwrap();
         let still = run(model, &arm, &text(), None, None);
         let learning: Vec<_> = arm.parameters().into_iter().map(|(_, tensor)| tensor.set_requires_grad(true)).collect();
-        let input = Input { ids: &text(), mask: None, dropout: None };
+        let input = Input::of(&ids);
         let logits = model.logits(&model.hidden(&input, &arm, None));
         assert!(logits.equal(&still), "{value}");
         assert!(!still.equal(&bare), "{value}: an adapter behind every block changes nothing");

@@ -44,7 +44,7 @@ fn every_architecture_computes_the_logits_of_transformers() {
         fs::write(folder.path().join("config.json"), case["config"].to_string()).unwrap();
         write_file(&folder.path().join("model.safetensors"), &weights(&tensors::shapes(&config), one)).unwrap();
         let model = load(folder.path(), Device::Cpu, Kind::Float).unwrap_or_else(|e| panic!("{e}"));
-        let input = Input { ids: &ids, mask: None, dropout: None };
+        let input = Input::of(&ids);
         let logits = tch::no_grad(|| model.logits(&model.hidden(&input, &Arm::none(), None)).select(1, -1));
         for (b, right) in rows(&case["logits"]).into_iter().enumerate() {
             let ours = Vec::<f64>::try_from(logits.get(b as i64).to_kind(Kind::Double)).unwrap();

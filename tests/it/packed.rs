@@ -18,6 +18,7 @@ use pipe::ml::train::arms::{Recipe, train_arm};
 use pipe::ml::train::batch::{Length, Limits, Plan};
 use pipe::ml::train::curve::Curve;
 use pipe::ml::train::fit::Write;
+use pipe::ml::train::memory::Memory;
 use pipe::ml::train::pack::{Joining, Member, train_pack};
 use pipe::ml::train::schedule::Schedule;
 use pipe::ml::train::{Fit, Watch};
@@ -93,7 +94,7 @@ fn plan(tokens: &Tokens, at: usize, own: bool) -> (Plan, Recipe) {
     let clip = (at % 3 != 0).then_some(0.5);
     let fit = Fit { lr: 1e-3 * (1 + at % 4) as f64, schedule, schedule_steps: steps, warmup: 1, steps, clip };
     let adamw = AdamWOptions { betas: (0.9, 0.999), eps: 1e-3, weight_decay: 0.01 };
-    (plan, Recipe { fit, adamw, seed: at as u64 })
+    (plan, Recipe { fit, adamw, seed: at as u64, memory: Memory::Normal })
 }
 
 fn arm(yaml: &str, at: usize, model: &dyn Model) -> Arm {

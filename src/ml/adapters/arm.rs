@@ -291,6 +291,16 @@ impl Arm {
         Ok(changes)
     }
 
+    /// The lowest block of the model that has an adapter; `None` for the base itself.
+    pub fn lowest_layer(&self, model: &dyn Model) -> Option<usize> {
+        if let Some(pack) = &self.pack {
+            return pack.arms().iter().filter_map(|arm| arm.lowest_layer(model)).min();
+        }
+        let layers =
+            self.adapters.iter().flat_map(|adapter| adapter.seats()).map(|seat| model.sites()[seat.site].layer);
+        layers.min().and_then(|layer| usize::try_from(layer).ok())
+    }
+
     /// Fails with the reason if one of the adapters cannot be merged.
     pub fn mergeable(&self) -> Result<()> {
         // No model has so many sites: only a way of adapting that never merges says no.

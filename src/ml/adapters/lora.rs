@@ -76,6 +76,16 @@ impl Update {
     }
 }
 
+/// y [.., outputs] + inner [.., r] · bᵀ, added up while it is multiplied where both are of one dtype.
+fn added(y: Tensor, inner: &Tensor, b: &Tensor) -> Tensor {
+    if y.kind() != Kind::Float {
+        let kind = y.kind();
+        return y + inner.linear(b, None::<&Tensor>).to_kind(kind);
+    }
+    let (shape, flat) = (y.size(), |x: &Tensor| x.reshape([-1, x.size().last().copied().unwrap_or(1)]));
+    flat(&y).addmm(&flat(inner), &b.tr()).view(shape.as_slice())
+}
+
 fn row_norms(weight: &Tensor) -> Tensor {
     weight.square().sum_dim_intlist(1, false, Kind::Float).sqrt()
 }
@@ -109,11 +119,11 @@ impl Adapter for Lora {
     fn linear(&self, site: usize, x: &Tensor, y: Tensor, dropout: Option<&Dropout>) -> Tensor {
         let Some(update) = self.updates.get(&site) else { return y };
         let x = dropped(&x.to_kind(Kind::Float), self.common.dropout, dropout);
-        let inner = x.linear(&update.a, None::<&Tensor>) * update.scale; // [.., r]
-        let delta = inner.linear(&update.b, None::<&Tensor>);
+        let inner = x.linear(&update.a, None::<&Tensor>).g_mul_scalar_(update.scale); // [.., r]
         let (Some(dora), Some(magnitude)) = (self.common.dora, &update.magnitude) else {
-            return &y + delta.to_kind(y.kind());
+            return added(y, &inner, &update.b);
         };
+        let delta = inner.linear(&update.b, None::<&Tensor>);
         let factor = &magnitude.m / update.norm(dora, magnitude);
         let kind = y.kind();
         let wide = y.to_kind(Kind::Float);

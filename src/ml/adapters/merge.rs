@@ -180,7 +180,7 @@ fn logits(
     for probe in probes {
         tell("")?;
         let ids = Tensor::from_slice(probe).unsqueeze(0).to_device(model.device());
-        let input = Input { ids: &ids, mask: None, dropout: None };
+        let input = Input::of(&ids);
         rows.push(tch::no_grad(|| {
             model.logits(&model.hidden(&input, arm, None)).squeeze_dim(0).to_device(Device::Cpu)
         }));

@@ -13,6 +13,8 @@ mod qwen3;
 pub mod tensors;
 
 #[cfg(feature = "torch")]
+mod cache;
+#[cfg(feature = "torch")]
 mod decoder;
 #[cfg(feature = "torch")]
 mod load;
@@ -27,11 +29,13 @@ use std::path::Path;
 use serde_json::Value;
 
 #[cfg(feature = "torch")]
+pub use self::cache::KvCache;
+#[cfg(feature = "torch")]
 pub(in crate::ml) use self::decoder::activate;
 #[cfg(feature = "torch")]
 pub use self::load::{check_ids, check_length, fresh, hollow, load, load_as};
 #[cfg(feature = "torch")]
-pub use self::model::{Input, KvCache, Model, Point, Site};
+pub use self::model::{Branches, Input, Model, Point, Site};
 use super::config::fields::Fields;
 use super::config::{ModelConfig, Positions};
 use crate::error::{Problem, Result};

@@ -3,6 +3,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::cache::KvCache;
 use crate::ml::adapters::Arm;
 use crate::ml::config::ModelConfig;
 use crate::ml::dropout::Dropout;
@@ -44,41 +45,40 @@ pub enum Point {
 }
 
 /// What goes into a model.
+#[derive(Clone, Copy)]
 pub struct Input<'a> {
     /// Token ids, i64 [B, T].
     pub ids: &'a Tensor,
-    /// True where a key is a real token, bool [B, S] with S = cached + T. `None`: no padding, or padding on the
-    /// right whose outputs nobody reads, which a causal model cannot see.
+    /// True where an id is a real token, bool [B, T]; a cache remembers it. `None`: no padding, or padding on the right
+    /// whose outputs nobody reads, which a causal model cannot see.
     pub mask: Option<&'a Tensor>,
+    /// Several texts in a row that share their beginning; without a cache and a mask.
+    pub branches: Option<&'a Branches>,
+    /// The positions whose hidden states are wanted, i64 [N] in B · T: the last block and the final norm compute no
+    /// others. `None`: all.
+    pub wanted: Option<&'a Tensor>,
     /// Draws dropout masks in training; `None` in evaluation.
     pub dropout: Option<&'a Dropout>,
+    /// A block and what goes into it, [B, T, H]: computing begins there, instead of at the ids. Without a cache.
+    pub from: Option<(usize, &'a Tensor)>,
+    /// A block: what goes into it is the answer, [B, T, H], instead of what comes after the final norm. Without a cache.
+    pub to: Option<usize>,
 }
 
-/// Keys and values of what was read so far, [B, heads, S, head width] by layer.
-#[derive(Default)]
-pub struct KvCache {
-    /// Keys and values by layer.
-    pub layers: Vec<(Tensor, Tensor)>,
+impl<'a> Input<'a> {
+    /// Ids alone.
+    pub fn of(ids: &'a Tensor) -> Self {
+        Self { ids, mask: None, branches: None, wanted: None, dropout: None, from: None, to: None }
+    }
 }
 
-impl KvCache {
-    /// How many positions it holds.
-    pub fn len(&self) -> i64 {
-        self.layers.first().map_or(0, |(keys, _)| keys.size()[2])
-    }
-
-    /// True if it holds nothing.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Keeps only these rows of the batch.
-    pub fn keep(&mut self, rows: &Tensor) {
-        for (keys, values) in &mut self.layers {
-            *keys = keys.index_select(0, rows);
-            *values = values.index_select(0, rows);
-        }
-    }
+/// Texts that share their beginning, in rows.
+#[derive(Debug)]
+pub struct Branches {
+    /// The place of each id in its text, i64 [B, T].
+    pub positions: Tensor,
+    /// True where a key belongs to the query's text and does not come after it, bool [B, T, T].
+    pub sees: Tensor,
 }
 
 /// A decoder.
@@ -87,7 +87,8 @@ pub trait Model: Send {
     fn config(&self) -> &ModelConfig;
     /// Where adapters may attach; an adapter knows a site by its position here.
     fn sites(&self) -> &[Site];
-    /// ids [B, T] → hidden states after the final norm, [B, T, H], in the model's dtype.
+    /// ids [B, T] → hidden states after the final norm in the model's dtype, [B, T, H], or [N, H] of the wanted positions.
+    /// Rows of the batch that are more than the cache's attend to nothing: they fill it up.
     fn hidden(&self, input: &Input, arm: &Arm, cache: Option<&mut KvCache>) -> Tensor {
         self.states(input, arm, cache, &mut |_| {})
     }

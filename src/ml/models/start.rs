@@ -121,7 +121,7 @@ mod tests {
         let model = fresh(&config, how, &mut rng, Device::Cpu).unwrap();
         let once: Vec<i64> = (0..30).map(|_| i64::from(rng.next_u32() % 768)).collect();
         let ids = Tensor::from_slice(&[once.clone(), once.clone()].concat()).unsqueeze(0);
-        let hidden = model.hidden(&Input { ids: &ids, mask: None, dropout: None }, &Arm::none(), None);
+        let hidden = model.hidden(&Input::of(&ids), &Arm::none(), None);
         let best = Vec::<i64>::try_from(model.logits(&hidden).argmax(-1, false).squeeze()).unwrap();
         let right = (30..59).filter(|&t| best[t] == once[t - 29]).count();
         right as f64 / 29.0

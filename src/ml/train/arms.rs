@@ -10,6 +10,8 @@ use super::batch::Plan;
 use super::curve::Curve;
 use super::fit::{Fit, Watch, fit};
 use super::loss::{Learner, Micro};
+use super::memory::Memory;
+use super::recomputed::Recomputed;
 use crate::error::Result;
 use crate::ml::adapters::Arm;
 use crate::ml::dropout::Dropout;
@@ -27,9 +29,10 @@ pub struct Adapted<'a> {
 }
 
 impl Learner for Adapted<'_> {
-    fn hidden(&self, ids: &Tensor) -> Tensor {
+    fn hidden(&self, ids: &Tensor, positions: &Tensor) -> Tensor {
         let dropout = self.dropout.borrow();
-        self.model.hidden(&Input { ids, mask: None, dropout: dropout.as_ref() }, self.arm, None)
+        let input = Input { wanted: Some(positions), dropout: dropout.as_ref(), ..Input::of(ids) };
+        self.model.hidden(&input, self.arm, None)
     }
     fn logits(&self, rows: &Tensor) -> Tensor {
         self.model.logits(rows)
@@ -50,6 +53,8 @@ pub struct Recipe {
     pub adamw: AdamWOptions,
     /// Seed of the dropout masks.
     pub seed: u64,
+    /// What is kept for the way back.
+    pub memory: Memory,
 }
 
 /// Trains the arm's tensors on the rows of `plan`; only answers have loss.
@@ -64,12 +69,17 @@ pub fn train_arm(
     check_ids(model, tokens.ids.iter().map(|&id| i64::from(id)))?;
     check_length(model, (0..tokens.rows()).map(|row| tokens.row(row).len()).max().unwrap_or(0))?;
     let mut adamw = AdamW::new(&arm.parameters(), recipe.adamw, |_, _| true)?;
-    let learner = Adapted { model, arm, dropout: RefCell::default() };
+    let adapted = Adapted { model, arm, dropout: RefCell::default() };
+    let recomputed = match recipe.memory {
+        Memory::Normal => None,
+        Memory::Low => Some(Recomputed::new(&adapted)?),
+    };
+    let learner: &dyn Learner = recomputed.as_ref().map_or(&adapted, |recomputed| recomputed);
     let device = model.device();
     let mut batches = |step: u64| {
-        learner.dropout.replace(Some(Dropout::new(recipe.seed, step)));
+        adapted.dropout.replace(Some(Dropout::new(recipe.seed, step)));
         let micros = &plan.steps[step as usize];
         Ok(micros.iter().map(|rows| Micro::from_rows(tokens, rows, false, device)).collect())
     };
-    fit(&recipe.fit, &learner, &mut adamw, &mut batches, watch)
+    fit(&recipe.fit, learner, &mut adamw, &mut batches, watch)
 }

@@ -14,10 +14,10 @@ const LOGITS_IN_CACHE: i64 = 1 << 20;
 
 /// What is trained, as the loss sees it.
 pub trait Learner {
-    /// Ids `[B, T]`, padded on the right, to hidden states after the final norm `[B, T, H]`.
+    /// Ids `[B, T]`, padded on the right, to hidden states after the final norm at these positions in B · T, `[N, H]`.
     ///
     /// No mask: with causal attention a padded position is seen by padded positions only, and those have no loss.
-    fn hidden(&self, ids: &Tensor) -> Tensor;
+    fn hidden(&self, ids: &Tensor, positions: &Tensor) -> Tensor;
     /// Hidden states `[N, H]` to f32 logits `[N, V]`.
     fn logits(&self, rows: &Tensor) -> Tensor;
     /// `V`.
@@ -25,6 +25,16 @@ pub trait Learner {
     /// The head `[V, H]`, if logits are nothing but hidden states times it and nobody trains it.
     fn frozen_head(&self) -> Option<Tensor> {
         None
+    }
+    /// True if what [`Learner::hidden`] gives leads down to the trainable tensors by itself; otherwise
+    /// [`Learner::take_down`] has to be asked, once, before the next micro-batch.
+    fn keeps_graph(&self) -> bool {
+        true
+    }
+    /// Takes the gradient at the hidden states, `[N, H]`, further down and adds it to that of the step.
+    fn take_down(&self, rows: &Tensor, gradient: &Tensor, adamw: &mut AdamW) {
+        // tch cannot start a backward pass from a given gradient G, but (rows · G).sum() has just this gradient.
+        adamw.backward(&(rows * gradient).sum(Kind::Float), None);
     }
 }
 
@@ -157,12 +167,12 @@ fn backward_below(
     adamw: &mut AdamW,
     at_once: i64,
 ) -> Result<Tensor> {
-    let rows = targets(learner, micro);
+    let rows = learner.hidden(&micro.ids, &micro.positions); // [N, H]
     if !rows.requires_grad() {
         return Err(nothing_to_learn());
     }
     let (loss, at_rows) = below(learner, head, &rows, &micro.labels, total, at_once);
-    further_down(&rows, &at_rows, adamw);
+    learner.take_down(&rows, &Tensor::cat(&at_rows, 0), adamw);
     Ok(loss)
 }
 
@@ -212,19 +222,6 @@ pub(super) fn at_rows(learner: &dyn Learner, rows: &Tensor, labels: &Tensor, tot
     (Tensor::stack(&losses, 0).sum(Kind::Float), at_rows)
 }
 
-/// Takes the gradient at the hidden states, in pieces of rows, through the model. tch cannot start a backward pass from
-/// a given gradient G, but (rows · G).sum() has just this gradient.
-fn further_down(rows: &Tensor, gradient: &[Tensor], adamw: &mut AdamW) {
-    adamw.backward(&(rows * Tensor::cat(gradient, 0)).sum(Kind::Float), None);
-}
-
-/// Hidden states of the positions with a target, `[N, H]`.
-pub(super) fn targets(learner: &dyn Learner, micro: &Micro) -> Tensor {
-    let hidden = learner.hidden(&micro.ids); // [B, T, H]
-    let width = *hidden.size().last().expect("three dimensions");
-    hidden.reshape([-1, width]).index_select(0, &micro.positions)
-}
-
 /// The same with at most `at_once` positions in the head at a time.
 fn backward_in_pieces(
     learner: &dyn Learner,
@@ -233,9 +230,9 @@ fn backward_in_pieces(
     adamw: &mut AdamW,
     at_once: i64,
 ) -> Result<Tensor> {
-    let rows = targets(learner, micro);
+    let rows = learner.hidden(&micro.ids, &micro.positions); // [N, H]
     let count = rows.size()[0];
-    if count <= at_once {
+    if count <= at_once && learner.keeps_graph() {
         let loss = nll(learner, &rows, &micro.labels) / total as f64;
         if !loss.requires_grad() {
             return Err(nothing_to_learn());
@@ -256,7 +253,7 @@ fn backward_in_pieces(
         at_rows.extend(adamw.backward(&loss, Some(&piece)));
         losses.push(loss.detach());
     }
-    further_down(&rows, &at_rows, adamw);
+    learner.take_down(&rows, &Tensor::cat(&at_rows, 0), adamw);
     Ok(Tensor::stack(&losses, 0).sum(Kind::Float))
 }
 
@@ -294,8 +291,9 @@ mod tests {
     }
 
     impl Learner for Toy {
-        fn hidden(&self, ids: &Tensor) -> Tensor {
-            Tensor::embedding(&self.named[0].1, ids, -1, false, false).cumsum(1, Kind::Float)
+        fn hidden(&self, ids: &Tensor, positions: &Tensor) -> Tensor {
+            let all = Tensor::embedding(&self.named[0].1, ids, -1, false, false).cumsum(1, Kind::Float);
+            all.flatten(0, 1).index_select(0, positions)
         }
         fn logits(&self, rows: &Tensor) -> Tensor {
             rows.matmul(&self.named[1].1.tr())
@@ -320,7 +318,8 @@ mod tests {
         assert_eq!(micro.targets(), 5);
         let loss = backward(&toy, &micro, micro.targets(), &mut adamw).unwrap();
 
-        let logits = toy.logits(&toy.hidden(&ids)).narrow(1, 0, 5).reshape([10, 5]);
+        let all = Tensor::arange(12, (Kind::Int64, Device::Cpu));
+        let logits = toy.logits(&toy.hidden(&ids, &all)).view([2, 6, 5]).narrow(1, 0, 5).reshape([10, 5]);
         let next = labels.narrow(1, 1, 5).reshape([10]);
         let full = logits.cross_entropy_loss::<Tensor>(&next, None, Reduction::Mean, -100, 0.0);
         assert!((loss.double_value(&[]) - full.double_value(&[])).abs() < 1e-6);

@@ -2,6 +2,7 @@
 //! It does not know architectures, adapters, files or the pipeline; progress goes out through `Watch`.
 
 pub mod batch;
+pub mod memory;
 pub mod schedule;
 
 #[cfg(feature = "torch")]
@@ -20,6 +21,8 @@ pub mod fit;
 pub mod loss;
 #[cfg(feature = "torch")]
 pub mod pack;
+#[cfg(feature = "torch")]
+mod recomputed;
 #[cfg(feature = "torch")]
 pub mod state;
 

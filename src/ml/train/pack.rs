@@ -15,7 +15,8 @@ use super::batch::Plan;
 use super::course::Course;
 use super::curve::Curve;
 use super::fit::Watch;
-use super::loss::{Learner, Micro, at_rows, targets};
+use super::loss::{Learner, Micro, at_rows};
+use super::memory::Memory;
 use crate::error::{Problem, Result};
 use crate::ml::adapters::{Arm, Part};
 use crate::ml::dropout::Dropout;
@@ -149,6 +150,9 @@ pub fn train_pack<'a>(
 }
 
 fn begin<'m, 'a>(model: &dyn Model, arm: &Arm, member: &'m mut Member<'a>) -> Result<Running<'m, 'a>> {
+    if member.recipe.memory == Memory::Low {
+        return Err(Problem::new("an arm that keeps no activations is trained alone"));
+    }
     let tokens = member.tokens;
     check_ids(model, tokens.ids.iter().map(|&id| i64::from(id)))?;
     check_length(model, (0..tokens.rows()).map(|row| tokens.row(row).len()).max().unwrap_or(0))?;
@@ -235,7 +239,7 @@ fn together(
     let counts: Vec<i64> = parts.iter().map(|part| part.targets).collect();
     let joined = Micro::joined(&micros);
     packed.seat(parts);
-    let rows = targets(learner, &joined); // [N, H]
+    let rows = learner.hidden(&joined.ids, &joined.positions); // [N, H]
     let own_rows = rows.detach().split_with_sizes(&counts[..], 0);
     let mut slopes = Vec::new();
     for ((_, run), own) in runs.iter_mut().zip(&own_rows) {

@@ -10,7 +10,7 @@ use crate::error::{Path, Problem, Result};
 use crate::metric::sums::Figure;
 use crate::report::clusters::Clusters;
 use crate::report::comparison::{Answers, BASE, Comparison, FORMAT, Figures, Role, Task};
-use crate::report::evidence::{Finding, Leaks, Provenance};
+use crate::report::evidence::{BATCHES, Finding, Leaks, Provenance};
 use crate::report::results::{Metric, Record};
 
 /// The results of an arm on a task: one, or one for each seed, in the order of the seeds.
@@ -249,8 +249,7 @@ fn findings(arms: &Arms, results: &[&Labelled]) -> Vec<Finding> {
         let Some(selection) = &metrics.arm.selection else { continue };
         let read = ["data", "text"].into_iter().filter_map(|port| metrics.inputs.get(port));
         if read.into_iter().any(|digest| *digest == selection.split) {
-            let (name, _) = arms.member(&metrics.arm.name);
-            let title = arms.arms.iter().find(|arm| arm.name == name).map_or(name, |arm| arm.title.as_str());
+            let title = title(arms, one);
             all.push(Finding {
                 code: "chosen_on_test".to_owned(),
                 severity: "warning".to_owned(),
@@ -260,12 +259,24 @@ fn findings(arms: &Arms, results: &[&Labelled]) -> Vec<Finding> {
             });
         }
     }
-    for finding in results.iter().flat_map(|one| &one.result.metrics.findings) {
-        if !all.contains(finding) {
-            all.push(finding.clone());
+    for one in results {
+        for finding in &one.result.metrics.findings {
+            let mut finding = finding.clone();
+            // This one is about the arm.
+            if finding.code == BATCHES {
+                finding.text = format!("{}: {}", title(arms, one), finding.text);
+            }
+            if !all.contains(&finding) {
+                all.push(finding);
+            }
         }
     }
     all
+}
+
+fn title<'a>(arms: &'a Arms, one: &'a Labelled) -> &'a str {
+    let (name, _) = arms.member(&one.result.metrics.arm.name);
+    arms.arms.iter().find(|arm| arm.name == name).map_or(name, |arm| arm.title.as_str())
 }
 
 /// Arms can be compared only on the same items in the same order.

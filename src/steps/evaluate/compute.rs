@@ -2,11 +2,13 @@
 //! It does not know tasks, gold or figures.
 
 use super::loaded::Loaded;
+use super::neighbours::{self, Pair};
 use super::result::Arm;
 use super::{Params, certificate};
 use crate::error::{Problem, Result};
 use crate::ml::generate::Stop;
 use crate::ml::{generate, score};
+use crate::report::evidence::Finding;
 use crate::step::Context;
 use crate::task::answer;
 
@@ -57,8 +59,14 @@ impl Engine {
         self.loaded.arm(cx, &inputs)
     }
 
-    /// The log-likelihood of each of two answers to each prompt: the sum over the answer's ids.
-    pub fn score(&self, cx: &Context, prompts: &[&str], answers: [&str; 2]) -> Result<Vec<[f64; 2]>> {
+    /// The log-likelihood of each of two answers to each prompt: the sum over the answer's ids; and how far it depends
+    /// on batches.
+    pub fn score(
+        &self,
+        cx: &Context,
+        prompts: &[&str],
+        answers: [&str; 2],
+    ) -> Result<(Vec<[f64; 2]>, Option<Finding>)> {
         let mut items = Vec::with_capacity(2 * prompts.len());
         let mut truncated = 0_u64;
         for prompt in prompts {
@@ -81,18 +89,24 @@ impl Engine {
             cx.progress(done as u64 / 2, total, "rows", "");
             Ok(())
         };
-        let scores = score::log_likelihoods(
-            self.loaded.model.as_ref(),
-            &self.loaded.adapters,
-            &items,
-            self.batch_tokens,
-            &mut progress,
-        )?;
-        Ok(scores.as_chunks().0.iter().map(|[first, second]| [first.sum, second.sum]).collect())
+        let run = |items: &[_], batch, told: &mut dyn FnMut(usize) -> Result<()>| {
+            let scores = score::log_likelihoods(self.loaded.model.as_ref(), &self.loaded.adapters, items, batch, told)?;
+            Ok(scores.as_chunks().0.iter().map(|[first, second]| [first.sum, second.sum]).collect::<Vec<_>>())
+        };
+        let scores = run(&items, self.batch_tokens, &mut progress)?;
+        let finding = neighbours::finding(&self.loaded, scores.len(), |n| {
+            let alone = run(&items[..2 * n], 1, &mut |_| cx.check_cancelled())?;
+            let pair = |(a, b): (&[f64; 2], &[f64; 2])| Pair {
+                flips: (a[0] >= a[1]) != (b[0] >= b[1]),
+                apart: Some((a[0] - b[0]).abs().max((a[1] - b[1]).abs())),
+            };
+            Ok(scores.iter().zip(&alone).map(pair).collect())
+        })?;
+        Ok((scores, finding))
     }
 
-    /// What the model says to each prompt, greedily.
-    pub fn generate(&self, cx: &Context, prompts: &[&str]) -> Result<Vec<Said>> {
+    /// What the model says to each prompt, greedily; and how far it depends on batches.
+    pub fn generate(&self, cx: &Context, prompts: &[&str]) -> Result<(Vec<Said>, Option<Finding>)> {
         let room = self.loaded.longest.saturating_sub(self.max_new_tokens);
         let mut items = Vec::with_capacity(prompts.len());
         let mut truncated = 0_u64;
@@ -110,23 +124,22 @@ impl Engine {
             Ok(())
         };
         let ended = |ids: &[i64]| Ok(!self.until.is_empty() && answer::until(&self.words(ids)?, &self.until).1);
-        let generated = generate::greedy_until(
-            self.loaded.model.as_ref(),
-            &self.loaded.adapters,
-            &items,
-            self.max_new_tokens,
-            &Stop { ids: &self.stop, ended: &ended },
-            self.batch_tokens,
-            &mut progress,
-        )?;
-        generated
-            .into_iter()
-            .map(|generated| {
-                let words = self.words(&generated.ids)?;
-                let (words, _) = answer::until(&words, &self.until);
-                Ok(Said { words: words.to_owned(), stopped: generated.stopped })
-            })
-            .collect()
+        let run = |items: &[Vec<i64>], batch, told: &mut dyn FnMut(usize) -> Result<()>| {
+            let stop = Stop { ids: &self.stop, ended: &ended };
+            let (model, arm) = (self.loaded.model.as_ref(), &self.loaded.adapters);
+            generate::greedy_until(model, arm, items, self.max_new_tokens, &stop, batch, told)
+        };
+        let generated = run(&items, self.batch_tokens, &mut progress)?;
+        let finding = neighbours::finding(&self.loaded, generated.len(), |n| {
+            let alone = run(&items[..n], 1, &mut |_| cx.check_cancelled())?;
+            Ok(generated.iter().zip(&alone).map(|(a, b)| Pair { flips: a != b, apart: None }).collect())
+        })?;
+        let said = |generated: generate::Generated| {
+            let words = self.words(&generated.ids)?;
+            let (words, _) = answer::until(&words, &self.until);
+            Ok(Said { words: words.to_owned(), stopped: generated.stopped })
+        };
+        Ok((generated.into_iter().map(said).collect::<Result<_>>()?, finding))
     }
 
     fn words(&self, ids: &[i64]) -> Result<String> {

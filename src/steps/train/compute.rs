@@ -209,7 +209,8 @@ fn plan(params: &Params, cx: &Context, tokens: &Tokens) -> Result<Plan> {
 }
 
 fn recipe(params: &Params, steps: u64) -> Recipe {
-    Recipe { fit: params.fit(steps, params.warmup_steps), adamw: params.adamw(), seed: params.seed }
+    let fit = params.fit(steps, params.warmup_steps);
+    Recipe { fit, adamw: params.adamw(), seed: params.seed, memory: params.memory }
 }
 
 /// Records the loss where the run began and where it ended.

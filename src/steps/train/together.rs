@@ -20,6 +20,7 @@ use super::Params;
 use crate::ml::config::ModelConfig;
 use crate::ml::device::Precision;
 use crate::ml::tokens;
+use crate::ml::train::memory::Memory;
 use crate::step::{Artifact, Machine, Share, Together};
 
 /// Ids of a micro-batch up to which it pays.
@@ -31,6 +32,9 @@ const MOST: usize = 8;
 
 /// See [`crate::step::Kind::together`].
 pub fn together(params: &Params, inputs: &BTreeMap<String, Vec<Artifact>>, machine: &Machine) -> Option<Together> {
+    if params.memory == Memory::Low {
+        return None;
+    }
     let one = |port: &str| inputs.get(port).and_then(|all| all.first());
     let (base, data) = (one("model")?, one("data")?);
     let config = ModelConfig::read(&base.path).ok()?;

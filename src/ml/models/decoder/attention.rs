@@ -10,6 +10,13 @@ use super::norm::Norm;
 use super::sight::Sight;
 use crate::ml::config::Role;
 use crate::ml::linear::Linear;
+use crate::ml::models::KvCache;
+
+/// Where a block keeps its keys and values.
+pub struct Kept<'a> {
+    pub cache: &'a mut KvCache,
+    pub layer: usize,
+}
 
 /// Attention of one block.
 pub struct Attention {
@@ -28,27 +35,47 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// x [B, T, H] → [B, T, H].
-    pub fn forward(&self, x: &Tensor, pass: &Pass, cache: Option<&mut (Tensor, Tensor)>) -> Tensor {
+    /// x [B, T, H] → [B, T, H], or [N, H] of the positions that are wanted.
+    pub fn forward(&self, x: &Tensor, pass: &Pass, kept: Option<Kept>) -> Tensor {
         let (b, t, _) = x.size3().unwrap_or_default();
         let [q, k, v] = self.project(x, pass);
         let (q, k) = match &self.head_norms {
             Some((of_queries, of_keys)) => (of_queries.forward(&q), of_keys.forward(&k)),
             None => (q, k),
         };
-        let (q, mut k) = match pass.rotary(self.slides) {
+        let (q, k) = match pass.rotary(self.slides) {
             Some(rotary) => (rotary.rotate(&q), rotary.rotate(&k)),
             None => (q, k),
         };
-        let mut v = v;
-        if let Some((keys, values)) = cache {
-            if keys.size()[2] > 0 {
-                k = Tensor::cat(&[&*keys, &k], 2);
-                v = Tensor::cat(&[&*values, &v], 2);
-            }
-            (*keys, *values) = (k.shallow_clone(), v.shallow_clone());
+        let [q, k, v] = [q, k, v].map(|x| x.transpose(1, 2)); // [B, heads, T, D]
+        let out = match kept {
+            None => self.attend(&q, k, v, pass.sight(self.slides, 0)),
+            Some(kept) => self.attend_to_kept(&q, &k, &v, pass, kept),
+        };
+        let joined = out.transpose(1, 2).reshape([b, t, self.heads * self.head_dim]);
+        self.linear(Role::Output, &pass.picked(joined), pass)
+    }
+
+    /// The same over what was read before, part by part: rows of unlike length meet in projections alone.
+    fn attend_to_kept(&self, q: &Tensor, k: &Tensor, v: &Tensor, pass: &Pass, kept: Kept) -> Tensor {
+        let (b, heads, t, width) = q.size4().unwrap_or_default();
+        let (mut first, mut outs) = (0, Vec::new());
+        for (at, part) in kept.cache.parts.iter_mut().enumerate() {
+            let mine = |x: &Tensor| x.narrow(0, first, part.rows);
+            let q = mine(q);
+            let (k, v) = (mine(k), mine(v));
+            first += part.rows;
+            let (k, v) = part.put(kept.layer, &k, &v);
+            outs.push(self.attend(&q, k, v, pass.sight(self.slides, at)));
         }
-        let sight = pass.sight(self.slides);
+        if first < b {
+            outs.push(Tensor::zeros([b - first, heads, t, width], (q.kind(), q.device())));
+        }
+        if outs.len() == 1 { outs.remove(0) } else { Tensor::cat(&outs, 0) }
+    }
+
+    /// Queries [B, heads, T, D] over keys and values [B, shared heads, S, D] → [B, heads, T, D].
+    fn attend(&self, q: &Tensor, mut k: Tensor, mut v: Tensor, sight: &Sight) -> Tensor {
         if let Some(last) = sight.last {
             let from = k.size()[2] - last;
             (k, v) = (k.narrow(2, from, last), v.narrow(2, from, last));
@@ -61,25 +88,23 @@ impl Attention {
             && k.device() == Device::Cpu
             && !(k.requires_grad() || v.requires_grad());
         let (k, v) = if shared { (k, v) } else { (repeat(&k, groups), repeat(&v, groups)) };
-        let out = match self.softcap {
+        match self.softcap {
             None => {
                 let (mask, causal) = (sight.mask.as_ref(), sight.causal);
-                Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, causal, self.scale, shared)
+                Tensor::scaled_dot_product_attention(q, &k, &v, mask, 0.0, causal, self.scale, shared)
             }
-            Some(cap) => self.bent(&q, &k, &v, sight, cap),
-        };
-        let joined = out.transpose(1, 2).reshape([b, t, self.heads * self.head_dim]);
-        self.linear(Role::Output, &joined, pass)
+            Some(cap) => self.bent(q, &k, &v, sight, cap),
+        }
     }
 
     fn linear(&self, role: Role, x: &Tensor, pass: &Pass) -> Tensor {
         self.projections[&role].forward(x, pass.arm, pass.dropout)
     }
 
-    /// Queries, keys and values, [B, heads, T, D].
+    /// Queries, keys and values, [B, T, heads, D].
     fn project(&self, x: &Tensor, pass: &Pass) -> [Tensor; 3] {
         let (b, t, _) = x.size3().unwrap_or_default();
-        let split = |y: &Tensor, heads: i64, width: i64| y.view([b, t, heads, width]).transpose(1, 2);
+        let split = |y: &Tensor, heads: i64, width: i64| y.view([b, t, heads, width]);
         let parts = if self.projections.contains_key(&Role::Interleaved) {
             let all = self.linear(Role::Interleaved, x, pass);
             split(&all, self.heads, 3 * self.head_dim).chunk(3, -1)
@@ -99,7 +124,7 @@ impl Attention {
         let scale = self.scale.unwrap_or((self.head_dim as f64).powf(-0.5));
         let scores = (q.matmul(&k.transpose(2, 3)) * (scale / cap)).tanh() * cap;
         let scores = match &sight.mask {
-            Some(mask) => scores.masked_fill(&mask.logical_not(), f64::NEG_INFINITY),
+            Some(mask) => scores + mask,
             None => scores,
         };
         scores.softmax(-1, Kind::Float).to_kind(q.kind()).matmul(v)

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::Pass;
-use super::attention::Attention;
+use super::attention::{Attention, Kept};
 use super::norm::Norm;
 use crate::ml::adapters::At;
 use crate::ml::config::{Activation, Role};
@@ -45,10 +45,11 @@ impl<L> Half<L> {
 }
 
 impl Block {
-    /// x [B, T, H] → [B, T, H].
-    pub fn forward(&self, x: &Tensor, pass: &Pass, cache: Option<&mut (Tensor, Tensor)>) -> Tensor {
-        let sum = self.attention.add(x, x, pass, |attention, read| attention.forward(read, pass, cache));
-        let read = if self.parallel { x } else { &sum };
+    /// x [B, T, H] → [B, T, H], or [N, H] of the positions that are wanted: the others give keys and values alone.
+    pub fn forward(&self, x: &Tensor, pass: &Pass, kept: Option<Kept>) -> Tensor {
+        let residual = pass.picked(x.shallow_clone());
+        let sum = self.attention.add(&residual, x, pass, |attention, read| attention.forward(read, pass, kept));
+        let read = if self.parallel { &residual } else { &sum };
         self.feed_forward.add(&sum, read, pass, |feed_forward, read| feed_forward.forward(read, pass))
     }
 }
@@ -67,13 +68,15 @@ impl FeedForward {
         Some(Self { gate: take(Role::Gate), up: take(Role::Up)?, down: take(Role::Down)?, activation })
     }
 
-    /// [B, T, H] → [B, T, H].
+    /// [.., H] → [.., H].
     fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
         let through = |linear: &Linear, x: &Tensor| linear.forward(x, pass.arm, pass.dropout);
         let inner = match &self.gate {
             Some(gate) => {
-                let gate = activate(self.activation, &through(gate, x));
-                gate * through(&self.up, x)
+                let mut gate = activate(self.activation, &through(gate, x));
+                let up = through(&self.up, x);
+                // In place where no gradient needs the factors.
+                if gate.requires_grad() || up.requires_grad() { gate * up } else { gate.g_mul_(&up) }
             }
             None => activate(self.activation, &through(&self.up, x)),
         };

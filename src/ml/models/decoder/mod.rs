@@ -10,13 +10,15 @@ mod sight;
 
 use tch::{Device, Kind, Tensor};
 
+use self::attention::Kept;
 use self::block::Block;
 pub use self::block::activate;
 use self::build::Builder;
 use self::norm::Norm;
 use self::rotary::{Rotary, Table};
 use self::sight::{Queries, Sight};
-use super::{Input, KvCache, Model, Site};
+use super::cache::{KvCache, Layout};
+use super::{Input, Model, Site};
 use crate::ml::adapters::Arm;
 use crate::ml::config::{ModelConfig, Positions};
 use crate::ml::dropout::Dropout;
@@ -28,19 +30,30 @@ pub struct Pass<'a> {
     dropout: Option<&'a Dropout>,
     /// Of blocks that see everything, and of those with a window.
     rotary: [Option<Rotary>; 2],
-    sight: [Option<Sight>; 2],
+    /// Of each part of the batch.
+    sight: Vec<[Option<Sight>; 2]>,
+    /// The positions that go on from here, i64 [N] in B · T; `None`: all.
+    wanted: Option<&'a Tensor>,
 }
 
 impl Pass<'_> {
+    /// x [B, T, width] → [N, width] of the wanted positions, or as it is.
+    fn picked(&self, x: Tensor) -> Tensor {
+        match self.wanted {
+            Some(wanted) => x.flatten(0, 1).index_select(0, wanted),
+            None => x,
+        }
+    }
+
     /// The angles of blocks with a window, if they have their own, or of the others.
     fn rotary(&self, slides: bool) -> Option<&Rotary> {
         let [all, sliding] = &self.rotary;
         sliding.as_ref().filter(|_| slides).or(all.as_ref())
     }
 
-    /// What the queries of such blocks see.
-    fn sight(&self, slides: bool) -> &Sight {
-        self.sight[usize::from(slides)].as_ref().expect("the sight of every kind of block there is")
+    /// What the queries of such blocks see in a part of the batch.
+    fn sight(&self, slides: bool, part: usize) -> &Sight {
+        self.sight[part][usize::from(slides)].as_ref().expect("the sight of every kind of block there is")
     }
 }
 
@@ -109,10 +122,40 @@ impl Decoder {
             .map(|(slides, window)| some(slides).then(|| queries.sight(window, explicit)))
     }
 
-    fn fill(&self, cache: &mut KvCache, rows: i64) {
-        let shape = [rows, self.config.num_key_value_heads, 0, self.config.head_dim];
-        let empty = || Tensor::zeros(shape, (self.embedding.kind(), self.embedding.device()));
-        cache.layers = self.blocks.iter().map(|_| (empty(), empty())).collect();
+    /// Places of the ids and what each part of the batch sees; a cache gets room for them.
+    fn places(&self, input: &Input, cache: Option<&mut KvCache>) -> (Tensor, i64, Vec<[Option<Sight>; 2]>) {
+        let (rows, new) = input.ids.size2().unwrap_or_default();
+        let (device, kind) = (self.device(), self.kind());
+        let plain = Queries { past: 0, new, real: None, padded: false, branches: None, device, kind };
+        let Some(cache) = cache else {
+            let queries = Queries { real: input.mask, padded: true, branches: input.branches, ..plain };
+            let positions = match (input.branches, input.mask) {
+                (Some(branches), _) => branches.positions.shallow_clone(),
+                // transformers: cumsum(mask) - 1, so that padding on the left does not count.
+                (None, Some(mask)) => (mask.cumsum(-1, Kind::Int64) - 1).clamp_min(0),
+                (None, None) => Tensor::arange(new, (Kind::Int64, device)),
+            };
+            return (positions, new - 1, vec![self.sights(&queries)]);
+        };
+        let (layers, heads) = (self.blocks.len(), self.config.num_key_value_heads);
+        cache.open(Layout { layers, heads, head_dim: self.config.head_dim, kind, device }, rows, new, input.mask);
+        let (mut first, mut highest) = (0, 0);
+        let (mut positions, mut sights) = (Vec::new(), Vec::new());
+        let alone = cache.parts.len() == 1 && cache.parts[0].rows == rows;
+        for part in &cache.parts {
+            let mask = input.mask.map(|mask| mask.narrow(0, first, part.rows));
+            let real = part.real(new);
+            let queries = Queries { past: part.past, real: real.as_ref(), padded: mask.is_some(), ..plain };
+            sights.push(self.sights(&queries));
+            let places = part.positions(new, mask.as_ref());
+            positions.push(if alone { places } else { places.expand([part.rows, new], false) });
+            highest = highest.max(part.past + new - 1);
+            first += part.rows;
+        }
+        if first < rows {
+            positions.push(Tensor::zeros([rows - first, new], (Kind::Int64, device)));
+        }
+        (if alone { positions.remove(0) } else { Tensor::cat(&positions, 0) }, highest, sights)
     }
 }
 
@@ -132,28 +175,24 @@ impl Model for Decoder {
         mut cache: Option<&mut KvCache>,
         see: &mut dyn FnMut(&Tensor),
     ) -> Tensor {
-        let (b, t) = input.ids.size2().unwrap_or_default();
-        let (device, kind) = (input.ids.device(), self.embedding.kind());
-        let past = cache.as_ref().map_or(0, |cache| cache.len());
-        let s = past + t;
-        let positions = match input.mask {
-            // transformers: cumsum(mask) - 1, so that padding on the left does not count.
-            Some(mask) => (mask.cumsum(-1, Kind::Int64) - 1).clamp_min(0).narrow(1, past, t),
-            None => Tensor::arange_start(past, s, (Kind::Int64, device)),
+        let (positions, highest, sight) = self.places(input, cache.as_deref_mut());
+        let rotary = self.tables.each_ref().map(|table| Some(table.as_ref()?.at(&positions, highest, self.kind())));
+        let mut pass = Pass { arm, dropout: input.dropout, rotary, sight, wanted: None };
+        let (first, mut x) = match input.from {
+            Some((first, x)) => (first, x.shallow_clone()),
+            None => (0, self.embed(input.ids, &positions)),
         };
-        let pass = Pass {
-            arm,
-            dropout: input.dropout,
-            rotary: self.tables.each_ref().map(|table| Some(table.as_ref()?.at(&positions, s - 1, kind))),
-            sight: self.sights(&Queries { past, new: t, real: input.mask, device }),
-        };
-        if let Some(cache) = cache.as_mut().filter(|cache| cache.layers.is_empty()) {
-            self.fill(cache, b);
-        }
-        let mut x = self.embed(input.ids, &positions);
-        for (layer, block) in self.blocks.iter().enumerate() {
+        let (to, last) = (input.to.unwrap_or(self.blocks.len()), self.blocks.len() - 1);
+        for (layer, block) in self.blocks.iter().enumerate().take(to).skip(first) {
             see(&x);
-            x = block.forward(&x, &pass, cache.as_mut().map(|cache| &mut cache.layers[layer]));
+            pass.wanted = input.wanted.filter(|_| layer == last);
+            x = block.forward(&x, &pass, cache.as_deref_mut().map(|cache| Kept { cache, layer }));
+        }
+        if let Some(cache) = cache {
+            cache.close(input.ids.size()[1]);
+        }
+        if input.to.is_some() {
+            return x;
         }
         let out = self.norm.forward(&x);
         see(&out);

@@ -18,7 +18,7 @@ impl Norm {
         let (kind, eps) = (x.kind(), self.formula.eps);
         match self.formula.kind {
             // The quotient in f32, rounded before it meets the weight; Gemma rounds after that.
-            NormKind::Rms => root_mean_square(x, eps).to_kind(kind) * &self.weight,
+            NormKind::Rms => root_mean_square(x, eps).to_kind(kind).g_mul_(&self.weight),
             NormKind::RmsPlusOne => (root_mean_square(x, eps) * (self.weight.to_kind(Kind::Float) + 1.0)).to_kind(kind),
             NormKind::Layer => x.layer_norm(self.weight.size(), Some(&self.weight), self.bias.as_ref(), eps, true),
         }

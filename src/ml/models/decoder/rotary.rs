@@ -12,7 +12,7 @@ pub struct Table {
     inverse_frequencies: Tensor, // [width / 2]
     factor: f64,
     width: i64,
-    /// [S, width]; grows.
+    /// [S, width]; grows. The first half of sin is negated.
     table: RefCell<(Tensor, Tensor)>,
 }
 
@@ -35,21 +35,21 @@ impl Table {
             let length = (highest / 256 + 1) * 256;
             let steps = Tensor::arange(length, (Kind::Float, positions.device()));
             let angles = steps.unsqueeze(1) * self.inverse_frequencies.unsqueeze(0);
-            let angles = Tensor::cat(&[&angles, &angles], 1);
             let scaled = |x: Tensor| if self.factor == 1.0 { x } else { x * self.factor };
-            *table = (scaled(angles.cos()), scaled(angles.sin()));
+            let (cos, sin) = (scaled(angles.cos()), scaled(angles.sin()));
+            *table = (Tensor::cat(&[&cos, &cos], 1), Tensor::cat(&[&sin.neg(), &sin], 1));
         }
         let mut shape = positions.size();
         let pick = |from: &Tensor| from.index_select(0, &positions.reshape([-1])).to_kind(kind);
         if shape.len() == 1 {
             shape.insert(0, 1);
         }
-        let shape = [shape[0], 1, shape[1], self.width];
+        let shape = [shape[0], shape[1], 1, self.width];
         Rotary { cos: pick(&table.0).view(shape), sin: pick(&table.1).view(shape), width: self.width }
     }
 }
 
-/// cos and sin of the positions of a pass, [B or 1, 1, T, width] in the model's dtype.
+/// cos and sin of the positions of a pass, [B or 1, T, 1, width] in the model's dtype; the first half of sin is negated.
 pub struct Rotary {
     cos: Tensor,
     sin: Tensor,
@@ -57,7 +57,7 @@ pub struct Rotary {
 }
 
 impl Rotary {
-    /// x · cos + rotate_half(x) · sin, [B, heads, T, D] → the same; what is beyond `width` stays.
+    /// x · cos + rotate_half(x) · sin, [B, T, heads, D] → the same; what is beyond `width` stays.
     pub fn rotate(&self, x: &Tensor) -> Tensor {
         let beyond = x.size()[3] - self.width;
         if beyond == 0 {
@@ -67,9 +67,8 @@ impl Rotary {
         Tensor::cat(&[&self.turn(&turned), &rest], -1)
     }
 
+    /// rotate_half(x) is (-x₂, x₁): both halves in the other order, where sin has the sign.
     fn turn(&self, x: &Tensor) -> Tensor {
-        let halves = x.chunk(2, -1);
-        let turned = Tensor::cat(&[&halves[1].neg(), &halves[0]], -1);
-        x * &self.cos + turned * &self.sin
+        (x * &self.cos).addcmul_(&x.roll([self.width / 2], [-1]), &self.sin)
     }
 }

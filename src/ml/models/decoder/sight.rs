@@ -3,9 +3,11 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::ml::models::Branches;
+
 /// What the queries of a pass see, the same for all blocks of a kind.
 pub struct Sight {
-    /// bool [B or 1, 1, T, S], true where a query may look; `None`: everything, but for `causal`.
+    /// Added to scores: 0 where a query may look, else -∞, [B or 1, 1, T, S]; `None`: everything, but for `causal`.
     pub mask: Option<Tensor>,
     /// True if a query sees the keys up to its own place.
     pub causal: bool,
@@ -19,7 +21,13 @@ pub struct Queries<'a> {
     pub new: i64,
     /// True where a key is a token, bool [B, S]; `None`: everywhere.
     pub real: Option<&'a Tensor>,
+    /// True if some of the new places may be padding.
+    pub padded: bool,
+    /// Texts that share their beginning.
+    pub branches: Option<&'a Branches>,
     pub device: Device,
+    /// The dtype of scores.
+    pub kind: Kind,
 }
 
 impl Queries<'_> {
@@ -28,12 +36,20 @@ impl Queries<'_> {
     pub fn sight(&self, window: Option<i64>, explicit: bool) -> Sight {
         let (t, s) = (self.new, self.past + self.new);
         let window = window.filter(|&window| window < s);
+        let masked = |seen: &Tensor| Sight { mask: Some(self.added(seen)), causal: false, last: None };
+        if let Some(branches) = self.branches {
+            let Some(window) = window else { return masked(&branches.sees.unsqueeze(1)) };
+            let places = &branches.positions;
+            let near = (places.unsqueeze(2) - places.unsqueeze(1)).lt(window);
+            return masked(&branches.sees.logical_and(&near).unsqueeze(1));
+        }
         if t == 1 {
             // One query, the last place: all keys, or the last few.
             let mask = self.real.map(|real| {
                 let from = window.map_or(0, |window| s - window);
-                let padded = real.narrow(1, from, s - from);
-                padded.logical_or(&self.itself().narrow(1, from, s - from)).unsqueeze(1).unsqueeze(1)
+                let seen = real.narrow(1, from, s - from);
+                let seen = if self.padded { seen.logical_or(&self.itself().narrow(1, from, s - from)) } else { seen };
+                self.added(&seen.unsqueeze(1).unsqueeze(1))
             });
             return Sight { mask, causal: false, last: window };
         }
@@ -45,12 +61,16 @@ impl Queries<'_> {
         if let Some(window) = window {
             before = before.triu(self.past - window + 1);
         }
-        let mask = match self.real {
-            None => before.unsqueeze(0).unsqueeze(0),
+        match self.real {
+            None => masked(&before.unsqueeze(0).unsqueeze(0)),
             // A padded query sees itself: a row that sees nothing would be NaN and spoil the values of others.
-            Some(real) => real.unsqueeze(1).logical_and(&before).logical_or(&self.itself()).unsqueeze(1),
-        };
-        Sight { mask: Some(mask), causal: false, last: None }
+            Some(real) => masked(&real.unsqueeze(1).logical_and(&before).logical_or(&self.itself()).unsqueeze(1)),
+        }
+    }
+
+    fn added(&self, seen: &Tensor) -> Tensor {
+        let nothing = Tensor::zeros(seen.size(), (self.kind, self.device));
+        nothing.masked_fill(&seen.logical_not(), f64::NEG_INFINITY)
     }
 
     /// bool [T, S], true at each query's own place.

@@ -1,0 +1,190 @@
+//! What is not computed, or computed once for several: it changes nothing of what is left.
+//! It does not know how much time that saves.
+
+use pipe::ml::adapters::Arm;
+use pipe::ml::generate::greedy;
+use pipe::ml::models::{Branches, Input, Model};
+use pipe::ml::score::{log_likelihoods, log_likelihoods_of};
+use pipe::ml::tokens::Tokens;
+use pipe::ml::tokens::write::Writer;
+use pipe::ml::tokens::{FORMAT, TokensInfo};
+use pipe::ml::train::adamw::AdamWOptions;
+use pipe::ml::train::arms::{Recipe, train_arm};
+use pipe::ml::train::batch::{Length, Limits, Plan};
+use pipe::ml::train::memory::Memory;
+use pipe::ml::train::schedule::Schedule;
+use pipe::ml::train::{Fit, Watch};
+use pipe::step::stream;
+use tch::{Kind, Tensor};
+
+use super::{LORA, MLP, arms, far, fresh_arm, on_every_model, tokens, trained};
+
+struct Silent;
+
+impl Watch for Silent {
+    fn check(&mut self) -> pipe::error::Result<()> {
+        Ok(())
+    }
+}
+
+fn hidden(model: &dyn Model, arm: &Arm, input: &Input) -> Tensor {
+    tch::no_grad(|| model.hidden(input, arm, None))
+}
+
+#[test]
+fn wanted_positions_and_stretches_are_those_of_the_whole_pass() {
+    on_every_model(|model, _| {
+        let ids = tokens(&[&[1, 5, 9, 40, 0, 7], &[3, 3, 2, 11, 12, 13]]);
+        let places = Tensor::from_slice(&[0i64, 4, 5, 11]);
+        for yaml in arms() {
+            let arm = trained(&yaml, model);
+            let whole = hidden(model, &arm, &Input::of(&ids));
+            let some = hidden(model, &arm, &Input { wanted: Some(&places), ..Input::of(&ids) });
+            assert!(far(&some, &whole.flatten(0, 1).index_select(0, &places)) < 1e-5, "{yaml}");
+            let lowest = arm.lowest_layer(model).unwrap();
+            for at in 0..=lowest {
+                // Below the lowest adapter the base does.
+                let below = hidden(model, &Arm::none(), &Input { to: Some(at), ..Input::of(&ids) });
+                let above = hidden(model, &arm, &Input { from: Some((at, &below)), ..Input::of(&ids) });
+                assert!(above.equal(&whole), "{yaml} from block {at}");
+            }
+        }
+        assert_eq!(trained(LORA, model).lowest_layer(model), Some(1));
+        assert_eq!(Arm::none().lowest_layer(model), None);
+    });
+}
+
+#[test]
+fn texts_that_share_their_beginning_are_those_alone() {
+    on_every_model(|model, _| {
+        let arm = trained(LORA, model);
+        // 1 5 9 40 with 0 7, and with 2.
+        let ids = tokens(&[&[1, 5, 9, 40, 0, 7, 2]]);
+        let mut sees = [[false; 7]; 7];
+        for (q, row) in sees.iter_mut().enumerate() {
+            (0..=q).for_each(|k| row[k] = q < 6 || k < 4 || k == 6);
+        }
+        let branches = Branches {
+            positions: tokens(&[&[0, 1, 2, 3, 4, 5, 4]]),
+            sees: Tensor::from_slice(sees.as_flattened()).view([1, 7, 7]),
+        };
+        let both = hidden(model, &arm, &Input { branches: Some(&branches), ..Input::of(&ids) });
+        let first = hidden(model, &arm, &Input::of(&tokens(&[&[1, 5, 9, 40, 0, 7]])));
+        let second = hidden(model, &arm, &Input::of(&tokens(&[&[1, 5, 9, 40, 2]])));
+        assert!(far(&both.narrow(1, 0, 6), &first) < 1e-5);
+        assert!(far(&both.narrow(1, 6, 1), &second.narrow(1, 4, 1)) < 1e-5);
+    });
+}
+
+#[test]
+fn a_context_with_many_continuations_scores_as_each_alone() {
+    on_every_model(|model, _| {
+        let context: Vec<i64> = (0..11).map(|i| (i * 7) % 41).collect();
+        let answers: [&[i64]; 6] = [&[40, 2], &[3, 2, 9], &[3, 5], &[7], &[3, 2, 9, 11, 12, 1, 0, 8], &[40, 2]];
+        let items: Vec<_> = answers.iter().map(|answer| (context.clone(), answer.to_vec())).collect();
+        let arm = trained(LORA, model);
+        let together = log_likelihoods(model, &arm, &items, usize::MAX, &mut |_| Ok(())).unwrap();
+        for (item, together) in items.iter().zip(&together) {
+            let alone = log_likelihoods(model, &arm, std::slice::from_ref(item), 1, &mut |_| Ok(())).unwrap().remove(0);
+            assert_eq!(together.tokens.len(), item.1.len());
+            assert_eq!(alone.is_greedy, together.is_greedy);
+            for (a, b) in alone.tokens.iter().zip(&together.tokens) {
+                assert!((a - b).abs() < 1e-4, "{alone:?} {together:?}");
+            }
+        }
+        // In another order, in other batches: the same bits.
+        let backwards: Vec<_> = items.iter().rev().cloned().collect();
+        let again = log_likelihoods(model, &arm, &backwards, 1, &mut |_| Ok(())).unwrap();
+        assert_eq!(again.into_iter().rev().collect::<Vec<_>>(), together);
+    });
+}
+
+#[test]
+fn arms_scored_together_score_as_each_alone() {
+    on_every_model(|model, _| {
+        let items: Vec<(Vec<i64>, Vec<i64>)> =
+            (0..7).map(|i| ((0..3 + i).map(|k| (k * 5 + i) % 41).collect(), vec![i + 1, 2 * i])).collect();
+        let some = [Arm::none(), trained(LORA, model), trained("mlp: { hidden_size: 4, layers: [2] }", model)];
+        let some: Vec<&Arm> = some.iter().collect();
+        for arms in [&some[..], &some[1..], &some[..1]] {
+            let together = log_likelihoods_of(model, arms, &items, 40, &mut |_| Ok(())).unwrap();
+            for (arm, together) in arms.iter().zip(together) {
+                assert_eq!(log_likelihoods(model, arm, &items, 40, &mut |_| Ok(())).unwrap(), together);
+            }
+        }
+    });
+}
+
+#[test]
+fn rows_that_come_and_go_answer_as_alone() {
+    on_every_model(|model, _| {
+        let arm = trained(MLP, model);
+        let prompts: Vec<Vec<i64>> =
+            [3, 17, 40, 1, 18, 2, 33, 5].iter().map(|&n| (0..n).map(|i| (i * i + n) % 41).collect()).collect();
+        let run = |stop: &[i64], batch| greedy(model, &arm, &prompts, 10, stop, batch, &mut |_| Ok(())).unwrap();
+        let free = run(&[], 1);
+        let stops = [free[1].ids[2], free[4].ids[5], free[2].ids[0]];
+        let alone = run(&stops, 1);
+        assert!(alone.iter().any(|answer| answer.stopped) && alone.iter().any(|answer| answer.ids.len() > 2));
+        // Room for two or three of them, for all, and what is left of it for others when some are done.
+        for batch in [30, 60, 100, usize::MAX] {
+            assert_eq!(run(&stops, batch), alone, "{batch}");
+            assert_eq!(run(&[], batch), free, "{batch}");
+        }
+        let told = std::cell::RefCell::new(Vec::new());
+        let mut tell = |finished| {
+            told.borrow_mut().push(finished);
+            Ok(())
+        };
+        greedy(model, &arm, &prompts, 10, &stops, 60, &mut tell).unwrap();
+        assert!(told.borrow().is_sorted());
+        assert_eq!(told.borrow().last(), Some(&prompts.len()));
+    });
+}
+
+/// Rows of unlike length, with answers of one id and of several.
+fn rows() -> Tokens {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::create(folder.path()).unwrap();
+    for row in 0..6 {
+        let ids: Vec<i32> = (0..5 + row).map(|i| (i * 3 + row) % 41).collect();
+        writer.push(&ids, 3 + (row as usize % 3)).unwrap();
+    }
+    let info = TokensInfo {
+        format: FORMAT.to_owned(),
+        task: "text".to_owned(),
+        prompt: String::new(),
+        vocab_size: 41,
+        rows: 6,
+        tokens: (0..6).map(|row| 5 + row).sum(),
+        target_tokens: (0..6).map(|row| 5 + row - (3 + row % 3)).sum(),
+        truncated: 0,
+        longest: 10,
+        tokenizer: String::new(),
+    };
+    writer.finish(&info).unwrap();
+    Tokens::read(folder.path()).unwrap()
+}
+
+#[test]
+fn what_is_computed_again_learns_the_same_bits() {
+    let tokens = rows();
+    let lengths: Vec<usize> = (0..tokens.rows()).map(|row| tokens.row(row).len()).collect();
+    let limits = Limits { rows: 2, tokens: None };
+    let plan = Plan::new(&lengths, limits, 2, Length::Steps(4), |epoch| stream(1, &epoch.to_string())).unwrap();
+    let fit = Fit { lr: 0.01, schedule: Schedule::Constant, schedule_steps: 4, warmup: 0, steps: 4, clip: Some(1.0) };
+    let adamw = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
+    on_every_model(|model, _| {
+        for yaml in arms() {
+            let [normal, low] = [Memory::Normal, Memory::Low].map(|memory| {
+                let arm = fresh_arm(&yaml, model);
+                let recipe = Recipe { fit, adamw, seed: 3, memory };
+                let curve = train_arm(model, &arm, &tokens, &plan, &recipe, &mut Silent).unwrap();
+                let values: Vec<Tensor> = arm.parameters().iter().map(|(_, t)| t.detach().reshape([-1])).collect();
+                let values = Vec::<f64>::try_from(Tensor::cat(&values, 0).to_kind(Kind::Double)).unwrap();
+                (values, curve.points)
+            });
+            assert_eq!(normal, low, "{yaml}");
+        }
+    });
+}
