@@ -99,7 +99,12 @@ pub fn run(folder: &Path, options: &Options) -> Result<Value> {
             let mut members: Vec<Member> = (plans.iter().zip(&recipes).zip(&mut watches))
                 .map(|((plan, recipe), watch)| Member { tokens: &tokens, plan, recipe, watch })
                 .collect();
-            for result in train_pack(model.as_ref(), &pack, &mut members, Joining::Near { waste })? {
+            for result in train_pack(
+                model.as_ref(),
+                &pack,
+                &mut members,
+                Joining { waste, batched: options.number("batched", 1) > 0 },
+            )? {
                 result?;
             }
             Ok(())

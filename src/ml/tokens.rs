@@ -160,8 +160,7 @@ impl Tokens {
     }
 }
 
-/// Reads `tokens.json` alone.
-pub fn read_info(path: &Path) -> Result<TokensInfo> {
+fn read_info(path: &Path) -> Result<TokensInfo> {
     let text = fs::read_to_string(path).map_err(|e| Problem::io("read", path, &e))?;
     let info: TokensInfo = serde_json::from_str(&text).map_err(|error| {
         let line = Some(error.line() as u64);

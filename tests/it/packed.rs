@@ -1,5 +1,4 @@
-//! Arms that are trained together over one base end as they would have ended alone: to the byte where that is promised,
-//! but for rounding elsewhere. It does not look at who is trained together; `together` does.
+//! Arms that are trained together over one base end as they would have ended alone, but for rounding. It does not look at who is trained together; `together` does.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -138,28 +137,17 @@ fn together(model: &dyn Model, own: bool, joining: Joining, watches: &mut [&mut 
     ends.map(|(curve, arm)| curve.map(|(curve, _)| (values(arm), curve))).collect()
 }
 
+fn near(one: &End, other: &End) -> bool {
+    let losses = one.1.points.iter().zip(&other.1.points).all(|(one, other)| (one.loss - other.loss).abs() < 1e-5);
+    losses && one.1.points.len() == other.1.points.len() && apart(&one.0, &other.0) < 1e-5
+}
+
 fn silent(all: &mut [Silent]) -> Vec<&mut dyn Watch> {
     all.iter_mut().map(|one| one as &mut dyn Watch).collect()
 }
 
 fn all_silent() -> [Silent; 8] {
     [const { Silent }; 8]
-}
-
-#[test]
-fn on_one_thread_every_bit_is_that_of_an_arm_alone() {
-    use_threads(1);
-    let (_folder, model) = base("llama");
-    for own in [false, true] {
-        let alone = alone(model.as_ref(), own);
-        let exact = Joining::Exact { threads: 1 };
-        let together = together(model.as_ref(), own, exact, &mut silent(&mut all_silent()));
-        for ((yaml, alone), together) in ARMS.iter().zip(&alone).zip(together) {
-            let together = together.unwrap();
-            assert_eq!(together.1, alone.1, "{yaml}");
-            assert!(together.0 == alone.0, "{yaml}: {}", apart(&together.0, &alone.0));
-        }
-    }
 }
 
 /// Ranks and hidden sizes differ, and so do scales and shares of dropout; those of one form are computed at once.
@@ -186,7 +174,7 @@ fn adapters_of_one_form_are_computed_at_once() {
             for watch in &mut silent {
                 members.push(Member { tokens: &tokens, plan: &plan, recipe: &recipe, watch });
             }
-            let joining = if batched { Joining::Near { waste: 0.0 } } else { Joining::Exact { threads: 1 } };
+            let joining = Joining { waste: 0.0, batched };
             train_pack(model.as_ref(), &pack, &mut members, joining).unwrap().into_iter().for_each(|end| {
                 end.unwrap();
             });
@@ -207,9 +195,9 @@ fn arms_with_rows_of_their_own_end_as_they_would_alone() {
     for family in ["llama", "gemma2"] {
         let (_folder, model) = base(family);
         let alone = alone(model.as_ref(), true);
-        for waste in [0.05, 0.9] {
-            let near = Joining::Near { waste };
-            let together = together(model.as_ref(), true, near, &mut silent(&mut all_silent()));
+        for (waste, batched) in [(0.05, true), (0.9, true), (0.9, false)] {
+            let joining = Joining { waste, batched };
+            let together = together(model.as_ref(), true, joining, &mut silent(&mut all_silent()));
             for ((yaml, alone), together) in ARMS.iter().zip(&alone).zip(together) {
                 let together = together.unwrap();
                 for (one, other) in together.1.points.iter().zip(&alone.1.points) {
@@ -262,13 +250,13 @@ fn who_stops_or_fails_leaves_the_others_alone_and_goes_on_later_alone_or_togethe
     use_threads(1);
     let (_folder, model) = base("llama");
     let alone = alone(model.as_ref(), false);
-    let exact = Joining::Exact { threads: 1 };
+    let joining = Joining { waste: 0.0, batched: true };
     let states = tempfile::tempdir().unwrap();
     let run = |change: &dyn Fn(usize, &mut Keeper)| {
         let mut keepers: Vec<Keeper> = (0..ARMS.len()).map(|at| Keeper::new(states.path(), at)).collect();
         keepers.iter_mut().enumerate().for_each(|(at, keeper)| change(at, keeper));
         let mut watches: Vec<&mut dyn Watch> = keepers.iter_mut().map(|keeper| keeper as &mut dyn Watch).collect();
-        together(model.as_ref(), false, exact, &mut watches)
+        together(model.as_ref(), false, joining, &mut watches)
     };
     // One stops after its third step, one fails in its first.
     let first = run(&|at, keeper| match at {
@@ -278,26 +266,26 @@ fn who_stops_or_fails_leaves_the_others_alone_and_goes_on_later_alone_or_togethe
     });
     for (at, (end, alone)) in first.iter().zip(&alone).enumerate() {
         match end {
-            Ok(end) => assert!(at != 1 && at != 4 && end == alone, "{at}"),
+            Ok(end) => assert!(at != 1 && at != 4 && near(end, alone), "{at}"),
             Err(problem) => assert!(if at == 1 { problem.cancelled } else { problem.what == "no" }, "{problem}"),
         }
     }
     // It goes on beside others that begin,
     let second = run(&|at, keeper| keeper.from = (at == 1).then_some(3));
-    assert!(second.iter().zip(&alone).all(|(end, alone)| end.as_ref().unwrap() == alone));
+    assert!(second.iter().zip(&alone).all(|(end, alone)| near(end.as_ref().unwrap(), alone)));
     // and alone.
     let tokens = tokens();
     let (plan, recipe) = plan(&tokens, 1, false);
     let one = arm(ARMS[1], 1, model.as_ref());
     let mut keeper = Keeper { from: Some(3), ..Keeper::new(states.path(), 1) };
     let curve = train_arm(model.as_ref(), &one, &tokens, &plan, &recipe, &mut keeper).unwrap();
-    assert!((values(&one), curve) == alone[1]);
+    assert!(near(&(values(&one), curve), &alone[1]));
 }
 
 #[test]
 fn what_does_not_fit_together_is_refused() {
     let (_folder, model) = base("llama");
-    let near = Joining::Near { waste: 0.0 };
+    let near = Joining { waste: 0.0, batched: true };
     let one = arm(ARMS[0], 0, model.as_ref());
     assert!(train_pack(model.as_ref(), &one, &mut [], near).err().unwrap().what.contains("no pack"));
     let pack = Arm::pack(vec![one]);
@@ -392,12 +380,11 @@ fn a_grid_has_the_same_results_together_and_alone() {
     let alone = project.run("alone", CELLS, &["--together", "1"]);
     assert_eq!(alone.code, Some(0), "{}", alone.text);
     assert!(alone.together().is_empty() && alone.arms().len() == 3, "{}", alone.text);
-    // By itself only where no byte changes.
+    // By itself only where no byte changes: not at all.
     let auto = project.run("auto", CELLS, &[]);
     assert_eq!(auto.arms(), alone.arms(), "{}", auto.text);
-    let one_thread = std::thread::available_parallelism().unwrap().get() / 2 <= 1;
-    assert_eq!(auto.together().len(), usize::from(one_thread), "{}", auto.text);
-    // Asked for, wherever it can be done: the figures are the same but for rounding, and the keys are.
+    assert!(auto.together().is_empty(), "{}", auto.text);
+    // Asked for: the figures are the same but for rounding, and the keys are.
     let asked = project.run("asked", CELLS, &["--together", "8"]);
     assert_eq!(asked.together().len(), 1, "{}", asked.text);
     for ((step, alone), asked) in alone.arms().iter().zip(asked.arms().values()) {
@@ -426,10 +413,10 @@ fn a_cell_that_fails_fails_alone() {
 }
 
 #[test]
-fn an_interrupted_grid_goes_on_alone_with_the_same_bytes() {
+fn an_interrupted_grid_goes_on_alone() {
     let project = Project::new();
     let (how, steps) = ("checkpoint: 0s", "steps: 400");
-    let mut child = project.command("cache", CELLS, steps, how, &[]).spawn().unwrap();
+    let mut child = project.command("cache", CELLS, steps, how, &["--together", "8"]).spawn().unwrap();
     let until = Instant::now() + Duration::from_secs(120);
     let states = || {
         let below = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -445,6 +432,9 @@ fn an_interrupted_grid_goes_on_alone_with_the_same_bytes() {
     let resumed = rest.events.iter().any(|event| matches!(event, Event::StepSaid { say: Say::Resumed { .. }, .. }));
     assert!(resumed, "{}", rest.text);
     let whole = told(project.command("whole", CELLS, steps, how, &["--together", "1"]).spawn().unwrap());
-    assert_eq!(rest.arms(), whole.arms());
     assert_eq!(rest.arms().len(), 3, "{}", rest.text);
+    for (step, (key, _, figures)) in whole.arms() {
+        assert_eq!(rest.arms()[&step].0, key);
+        assert!((rest.arms()[&step].2["loss"] - figures["loss"]).abs() < 1e-3, "{step}");
+    }
 }

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::mem;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::adamw::AdamW;
 use super::arms::{Adapted, Recipe};
@@ -35,40 +35,14 @@ pub struct Member<'a> {
     pub watch: &'a mut dyn Watch,
 }
 
-/// Which micro-batches of a round go through the model together.
+/// What the arms of a pack do together.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Joining {
-    /// Those that keep every bit: on this many threads, equally wide, and with enough rows.
-    Exact {
-        /// Threads of a product.
-        threads: usize,
-    },
-    /// Also others, if at most this share of their ids is padding that is only there for that. Results are those of a
-    /// run alone but for rounding.
-    Near {
-        /// 0 to 1; 0 joins those that are equally wide.
-        waste: f64,
-    },
-}
-
-/// With fewer rows a product is made by another kernel: measured with libtorch 2.11 and MKL on AVX-512, at widths up to
-/// 1024; beside others a row is the same from 16 on. With several threads the rows are parted among them.
-const ROWS: i64 = 16;
-
-impl Joining {
-    fn waste(self) -> f64 {
-        match self {
-            Self::Exact { .. } => 0.0,
-            Self::Near { waste } => waste,
-        }
-    }
-
-    /// True if a micro-batch may share a pass.
-    fn takes(self, model: &dyn Model, micro: &Micro) -> bool {
-        let Self::Exact { threads } = self else { return true };
-        let steady = model.device() == Device::Cpu && model.kind() == Kind::Float && threads == 1;
-        steady && micro.ids.numel() as i64 >= ROWS && micro.targets() as i64 >= ROWS
-    }
+pub struct Joining {
+    /// Micro-batches of a round go through the model together if at most this share of their ids, 0 to 1, is padding
+    /// that is only there for that: with 0, those that are equally wide.
+    pub waste: f64,
+    /// What adapters of one form add is computed for all at once.
+    pub batched: bool,
 }
 
 /// The curve of a run, and how many ids it read itself: what it goes on from is not counted.
@@ -87,7 +61,8 @@ struct Running<'m, 'a> {
     read: u64,
 }
 
-/// Trains the arms of a pack, each as [`super::arms::train_arm`] would train it.
+/// Trains the arms of a pack, each as [`super::arms::train_arm`] would train it, but for rounding: a product of few rows
+/// is made by another kernel than one of many.
 pub fn train_pack<'a>(
     model: &dyn Model,
     pack: &Arm,
@@ -98,7 +73,7 @@ pub fn train_pack<'a>(
     if packed.arms().len() != members.len() {
         return Err(Problem::new(format!("{} arms for {} members", packed.arms().len(), members.len())));
     }
-    packed.batch(matches!(joining, Joining::Near { .. }));
+    packed.batch(joining.batched);
     let learner = Adapted { model, arm: pack, dropout: RefCell::default() };
     let mut results: Vec<Option<Result<Trained>>> = members.iter().map(|_| None).collect();
     let mut running: Vec<Option<Running<'_, 'a>>> = Vec::new();
@@ -134,7 +109,7 @@ pub fn train_pack<'a>(
                     (*slot, *result) = (None, Some(Err(problem)));
                 }
             }
-            for group in groups(&running, round, joining, model) {
+            for group in groups(&running, round, joining.waste) {
                 together(&learner, packed, &mut running, round, &group);
             }
         }
@@ -190,25 +165,23 @@ impl Running<'_, '_> {
 }
 
 /// Whose micro-batches of this round go through the model together: of like width, so that little is padded.
-fn groups(running: &[Option<Running>], round: usize, joining: Joining, model: &dyn Model) -> Vec<Vec<usize>> {
+fn groups(running: &[Option<Running>], round: usize, waste: f64) -> Vec<Vec<usize>> {
     let micro = |(at, run): (usize, &Option<Running>)| {
-        let micro = run.as_ref()?.micro(round)?;
-        let (rows, width) = micro.ids.size2().ok()?;
-        Some((width, at, rows, joining.takes(model, micro)))
+        let (rows, width) = run.as_ref()?.micro(round)?.ids.size2().ok()?;
+        Some((width, at, rows))
     };
-    let mut all: Vec<(i64, usize, i64, bool)> = running.iter().enumerate().filter_map(micro).collect();
-    all.sort_by_key(|&(width, at, _, takes)| (takes, std::cmp::Reverse(width), at));
+    let mut all: Vec<(i64, usize, i64)> = running.iter().enumerate().filter_map(micro).collect();
+    all.sort_by_key(|&(width, at, _)| (std::cmp::Reverse(width), at));
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let (mut widest, mut real, mut rows_so_far) = (0, 0, 0);
-    for (width, at, rows, takes) in all {
+    for (width, at, rows) in all {
         let padded = (widest * (rows_so_far + rows)) as f64;
-        let fits = takes && widest > 0 && padded - (real + width * rows) as f64 <= joining.waste() * padded;
+        let fits = padded - (real + width * rows) as f64 <= waste * padded;
         match groups.last_mut().filter(|_| fits) {
             Some(group) => group.push(at),
             None => {
                 groups.push(vec![at]);
-                // What takes no others is alone.
-                (widest, real, rows_so_far) = (if takes { width } else { 0 }, 0, 0);
+                (widest, real, rows_so_far) = (width, 0, 0);
             }
         }
         (real, rows_so_far) = (real + width * rows, rows_so_far + rows);

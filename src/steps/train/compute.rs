@@ -42,15 +42,17 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
 
 /// See [`crate::step::Kind::run_together`].
 pub fn run_together(members: &mut [(&Params, &mut Context)], exact: bool) -> Vec<Result<()>> {
+    if exact {
+        return members.iter_mut().map(|(params, cx)| run(params, cx)).collect();
+    }
     let count = members.len();
-    all(members, exact).unwrap_or_else(|problem| (0..count).map(|_| Err(problem.clone())).collect())
+    all(members).unwrap_or_else(|problem| (0..count).map(|_| Err(problem.clone())).collect())
 }
 
 /// One result for each, or what kept all of them from beginning.
-fn all(members: &mut [(&Params, &mut Context)], exact: bool) -> Result<Vec<Result<()>>> {
+fn all(members: &mut [(&Params, &mut Context)]) -> Result<Vec<Result<()>>> {
     let [(params, first), ..] = &mut *members else { return Ok(Vec::new()) };
     device::use_threads(first.threads());
-    let threads = first.threads();
     let work = Work::read(params, first)?;
     let model = steps::base::load_in(&work.base, work.precision, first)?;
     let on_gpu = first.machine().device.starts_with("cuda");
@@ -66,11 +68,7 @@ fn all(members: &mut [(&Params, &mut Context)], exact: bool) -> Result<Vec<Resul
         plans.push(plan);
     }
     let pack = Arm::pack(arms);
-    let joining = match (exact, on_gpu) {
-        (true, _) => Joining::Exact { threads },
-        (false, false) => Joining::Near { waste: 0.0 },
-        (false, true) => Joining::Near { waste: WASTE },
-    };
+    let joining = Joining { waste: if on_gpu { WASTE } else { 0.0 }, batched: true };
     let curves = {
         let mut listeners: Vec<Listener> = members.iter().map(|(_, cx)| Listener(cx)).collect();
         let each = works.iter().zip(&plans).zip(recipes.iter().zip(&mut listeners));
