@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use tch::{Device, Tensor};
 
 use super::adapters::Arm;
+use super::header;
 use super::models::{Input, KvCache, Model, check_ids, check_length};
 use super::steady::Steady;
 use crate::error::{Problem, Result};
@@ -71,7 +72,12 @@ pub fn greedy_until(
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by_key(|&i| prompts[i].len());
     let mut waiting: VecDeque<usize> = order.into();
-    let writer = Writer { model, arm, prompts, max_new_tokens, stop, steady: Steady::of(model, max_new_tokens) };
+    // A window counts places, and the padding behind a shared beginning would stand between them.
+    let shares = model.config().attention.window.is_none();
+    let header = if shares { header::shared(prompts.iter().map(Vec::as_slice)) } else { 0 };
+    let before = tch::no_grad(|| header::read(model, arm, prompts.first().map_or(&[], |prompt| &prompt[..header])));
+    let steady = Steady::of(model, header + max_new_tokens);
+    let writer = Writer { model, arm, prompts, header, before, max_new_tokens, stop, steady };
     let mut batch = Batch::default();
     let (mut taken, mut finished) = (0, 0);
     while !waiting.is_empty() || !batch.rows.is_empty() {
@@ -113,6 +119,9 @@ struct Writer<'a> {
     model: &'a dyn Model,
     arm: &'a Arm,
     prompts: &'a [Vec<i64>],
+    /// So many ids all prompts begin with, and what was read of them.
+    header: usize,
+    before: Option<KvCache>,
     max_new_tokens: usize,
     stop: &'a Stop<'a>,
     steady: Steady,
@@ -123,6 +132,11 @@ struct Writer<'a> {
 const WIDTHS: usize = 16;
 
 impl Writer<'_> {
+    /// The ids of a prompt behind what all begin with.
+    fn own(&self, row: usize) -> &[i64] {
+        &self.prompts[row][self.header..]
+    }
+
     /// The ids that a row takes of the budget.
     fn cost(&self, row: usize) -> usize {
         self.prompts[row].len().saturating_add(self.max_new_tokens)
@@ -143,23 +157,23 @@ impl Writer<'_> {
     }
 
     fn together(&self, one: usize, other: usize) -> bool {
-        let [one, other] = [one, other].map(|row| self.prompts[row].len());
+        let [one, other] = [one, other].map(|row| self.own(row).len());
         let widths = |length: usize| length.div_ceil(WIDTHS);
         self.steady.together(one, other) && (self.model.device() != Device::Cpu || widths(one) == widths(other))
     }
 
     /// Reads the prompts of new rows and chooses their first ids.
     fn read(&self, group: Vec<usize>, batch: &mut Batch, answers: &mut [Generated]) -> Result<()> {
-        let width = self.steady.length(group.iter().map(|&row| self.prompts[row].len()).max().unwrap_or(0));
+        let width = self.steady.length(group.iter().map(|&row| self.own(row).len()).max().unwrap_or(0));
         // Another kernel reads a mask: if one row has one, all have it.
-        let ragged = self.steady.holds() || group.iter().any(|&row| self.prompts[row].len() != width);
+        let ragged = self.steady.holds() || group.iter().any(|&row| self.own(row).len() != width);
         let count = self.steady.sequences(group.len(), width);
         let (mut ids, mut real) = (Vec::with_capacity(count * width), Vec::with_capacity(count * width));
         // What fills the batch says what the first row says, and nobody listens.
         for &row in group.iter().chain(std::iter::repeat_n(&group[0], count - group.len())) {
-            let padding = width - self.prompts[row].len();
+            let padding = width - self.own(row).len();
             // Padding stands on the left, so that every row's next id comes at the same position. Any id does.
-            ids.extend(std::iter::repeat_n(0, padding).chain(self.prompts[row].iter().copied()));
+            ids.extend(std::iter::repeat_n(0, padding).chain(self.own(row).iter().copied()));
             real.extend((0..width).map(|t| t >= padding));
         }
         let shape = [count as i64, width as i64];
@@ -168,8 +182,10 @@ impl Writer<'_> {
         let mask = Tensor::from_slice(&real).view(shape).to_device(device);
         let ends: Vec<i64> = (0..self.steady.rows(count)).map(|row| ((row % count + 1) * width - 1) as i64).collect();
         let ends = Tensor::from_slice(&ends).to_device(device);
-        let input = Input { mask: ragged.then_some(&mask), wanted: Some(&ends), ..Input::of(&ids) };
-        let mut new = Batch { cache: KvCache::with_room(width + self.max_new_tokens - 1), ..Batch::default() };
+        let mask = ragged.then_some(&mask);
+        let input = Input { mask, after: self.before.as_ref(), wanted: Some(&ends), ..Input::of(&ids) };
+        let mut new =
+            Batch { cache: KvCache::with_room(self.header + width + self.max_new_tokens - 1), ..Batch::default() };
         let hidden = self.model.hidden(&input, self.arm, Some(&mut new.cache)); // [N, H]
         new.cache.remove(&(group.len()..count).collect::<Vec<_>>());
         new.rows = group;

@@ -15,6 +15,8 @@ pub mod dropout;
 #[cfg(feature = "torch")]
 pub mod generate;
 #[cfg(feature = "torch")]
+mod header;
+#[cfg(feature = "torch")]
 pub mod linear;
 #[cfg(feature = "torch")]
 mod malloc;

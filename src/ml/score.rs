@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 use self::rows::{Item, Row, Target};
 
 use super::adapters::Arm;
+use super::header;
 use super::models::{Branches, Input, Model, check_ids, check_length};
 use super::steady::Steady;
 use crate::error::{Problem, Result};
@@ -30,7 +31,7 @@ const POSITIONS: usize = 64;
 
 /// Scores every item, a context and what may follow it, neither empty; the answers stand in the order of the items.
 /// At most `batch_tokens` ids go through the model at once (but at least one row). A context is read once for all that
-/// may follow it, such as the labels of a question. `on_progress` is told how many items are finished; its error ends
+/// may follow it, such as the labels of a question, and a beginning that all contexts share, such as examples, once. `on_progress` is told how many items are finished; its error ends
 /// the work.
 pub fn log_likelihoods(
     model: &dyn Model,
@@ -57,9 +58,17 @@ pub fn log_likelihoods_of(
     check_ids(model, items.iter().flat_map(|(context, continuation)| context.iter().chain(continuation)).copied())?;
     // The last id is only predicted.
     check_length(model, items.iter().map(|(context, answer)| context.len() + answer.len() - 1).max().unwrap_or(0))?;
-    let rows = Row::of(items);
+    let header = header::shared(items.iter().map(|(context, _)| context.as_slice()));
+    let beginning = items.first().map_or(&[][..], |(context, _)| &context[..header]);
+    let own = |(context, continuation): &Item| (context[header..].to_vec(), continuation.clone());
+    let items: Vec<Item> = items.iter().map(own).collect();
+    let rows = Row::of(&items);
     let mut scores = vec![vec![Score { sum: 0.0, tokens: Vec::new(), is_greedy: true }; items.len()]; arms.len()];
-    let steady = Steady::of(model, 0);
+    let steady = Steady::of(model, header);
+    let shared = shared_blocks(model, arms);
+    let read = |arm: &Arm| tch::no_grad(|| header::read(model, arm, beginning));
+    let below = shared.and_then(|_| read(&Arm::none()));
+    let headers: Vec<_> = arms.iter().map(|arm| read(arm)).collect();
     let (mut from, mut finished) = (0, 0);
     while from < rows.len() {
         let mut to = from + 1;
@@ -71,15 +80,28 @@ pub fn log_likelihoods_of(
             to += 1;
         }
         tch::no_grad(|| {
-            let batch = Batch::new(model, items, &rows[from..to], steady);
-            let below = batch.shared(model, arms);
-            arms.iter().zip(&mut scores).try_for_each(|(arm, scores)| batch.score(model, arm, below.as_ref(), scores))
+            let batch = Batch::new(model, &items, &rows[from..to], steady);
+            let below = shared.map(|block| {
+                let input = Input { to: Some(block), after: below.as_ref(), ..batch.input() };
+                (block, model.hidden(&input, &Arm::none(), None))
+            });
+            arms.iter().zip(&headers).zip(&mut scores).try_for_each(|((arm, after), scores)| {
+                let from = below.as_ref().map(|(block, x)| (*block, x));
+                batch.score(model, arm, &Input { from, after: after.as_ref(), ..batch.input() }, scores)
+            })
         })?;
         finished += rows[from..to].iter().map(Row::items).sum::<usize>();
         on_progress(finished)?;
         from = to;
     }
     Ok(scores)
+}
+
+/// The lowest block that one of several arms changes, if what is below it is worth running once for all.
+fn shared_blocks(model: &dyn Model, arms: &[&Arm]) -> Option<usize> {
+    let last = usize::try_from(model.config().num_hidden_layers).ok()?.checked_sub(1)?;
+    let lowest = arms.iter().filter_map(|arm| arm.lowest_layer(model)).min().unwrap_or(last).min(last);
+    (arms.len() > 1 && lowest > 0).then_some(lowest)
 }
 
 /// Rows of one kind, ready for the model.
@@ -126,20 +148,9 @@ impl Batch {
         Input { branches: self.branches.as_ref(), wanted: Some(&self.wanted), ..Input::of(&self.ids) }
     }
 
-    /// The lowest block that some of several arms change, and what goes into it.
-    fn shared(&self, model: &dyn Model, arms: &[&Arm]) -> Option<(usize, Tensor)> {
-        let last = usize::try_from(model.config().num_hidden_layers).ok()?.checked_sub(1)?;
-        let lowest = arms.iter().filter_map(|arm| arm.lowest_layer(model)).min().unwrap_or(last).min(last);
-        (arms.len() > 1 && lowest > 0).then(|| {
-            let input = Input { to: Some(lowest), ..self.input() };
-            (lowest, model.hidden(&input, &Arm::none(), None))
-        })
-    }
-
     /// Adds what an arm says of the batch to its scores.
-    fn score(&self, model: &dyn Model, arm: &Arm, below: Option<&(usize, Tensor)>, scores: &mut [Score]) -> Result<()> {
-        let from = below.map(|(block, x)| (*block, x));
-        let ends = model.hidden(&Input { from, ..self.input() }, arm, None); // [N, H]
+    fn score(&self, model: &dyn Model, arm: &Arm, input: &Input, scores: &mut [Score]) -> Result<()> {
+        let ends = model.hidden(input, arm, None); // [N, H]
         let count = ends.size()[0] as usize;
         let vocabulary = model.config().vocab_size.max(1);
         let at_once = (LOGITS_AT_ONCE / vocabulary as usize).max(1).next_multiple_of(POSITIONS);

@@ -65,7 +65,7 @@ pub struct Params {
     #[serde(default)]
     pub figures: Option<String>,
     /// Environment variables and their values. Besides these it sees `PATH`, `HOME`, `USER`, `LD_LIBRARY_PATH`,
-    /// `VIRTUAL_ENV` and `CONDA_PREFIX` as they are, which tell where programs are and do not enter the key, `LANG`,
+    /// `VIRTUAL_ENV` and `CONDA_PREFIX` as they are, which tell where programs are and do not enter the key, `LC_CTYPE`,
     /// which is `C.UTF-8`, and `TMPDIR`, a folder that is deleted afterwards.
     #[serde(default)]
     pub env: BTreeMap<String, Word>,
@@ -81,7 +81,8 @@ pub struct Params {
 impl Kind for Command {
     const NAME: &'static str = "command";
     /// 1: the first.
-    const VERSION: u32 = 1;
+    /// 2: `LC_CTYPE` instead of `LANG`.
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Runs a program of yours in a folder that holds only what it declares";
     const EXAMPLE: &'static str = "features:\n  uses: command\n  in: { data: raw, vocab: tokenizer }\n  with:\n    run: [python3, scripts/features.py, --data, in/data, --vocab, in/vocab, --out, features.csv]\n    code: [scripts/features.py]\n    outputs: { features: features.csv }\n";
     const INPUTS: &'static [Input] = &[Input {

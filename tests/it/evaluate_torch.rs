@@ -178,6 +178,27 @@ fn records_do_not_depend_on_batches_or_order() {
     }
 }
 
+/// In f32 on the CPU there is nothing to count; in bf16 it is counted and told.
+#[test]
+fn what_batches_change_is_counted_where_it_is_not_excluded() {
+    let Some(golden) = Golden::find() else { return };
+    let premises: Vec<String> = (1..=20).map(|i| "Мир и труд. ".repeat(1 + i * 5 % 7) + &i.to_string()).collect();
+    let premises: Vec<&str> = premises.iter().map(String::as_str).collect();
+    for (dtype, mode) in [("f32", "loglik"), ("bf16", "loglik"), ("bf16", "generate")] {
+        let with = json!({ "mode": mode, "max_new_tokens": 4, "dtype": dtype });
+        let ran = golden.evaluate(&premises, with).unwrap_or_else(|p| panic!("{p:?}"));
+        let metrics: Value = serde_json::from_slice(&fs::read(ran.path("result/metrics.json")).unwrap()).unwrap();
+        let found = metrics["findings"].as_array().unwrap().iter().find(|found| found["code"] == "batches");
+        assert_eq!(found.is_some(), dtype == "bf16", "{dtype} {mode}: {metrics}");
+        if let Some(found) = found {
+            let text = found["text"].as_str().unwrap();
+            assert!(text.contains("из 16 первых примеров"), "{text}");
+            assert!(found["count"].as_u64().unwrap() <= 16 && found["severity"] == "note", "{found}");
+            assert_eq!(text.contains("расходятся не больше чем на"), mode == "loglik", "{text}");
+        }
+    }
+}
+
 /// Lines of text, each a document; some longer than a block.
 fn held_out() -> String {
     (1..=9).map(|i| "Мир и труд. ".repeat(1 + i * 5 % 7) + &i.to_string() + "\n").collect()

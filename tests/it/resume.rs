@@ -159,10 +159,10 @@ const OFTEN: &str = "checkpoint: 0s";
 
 #[test]
 fn after_kills_the_work_goes_on_and_ends_with_the_same_bytes() {
-    let project = Project::new("", "steps: 300");
+    let project = Project::new("", "steps: 1500");
     let (whole, ran) = project.made("whole", &[]);
     assert!(ran.resumed().is_none() && project.states("whole").is_empty(), "quick work leaves no states");
-    project.write(OFTEN, "steps: 300");
+    project.write(OFTEN, "steps: 1500");
     let mut far = 0;
     for _ in 0..3 {
         let mut child = project.begun("killed", far);
@@ -171,10 +171,10 @@ fn after_kills_the_work_goes_on_and_ends_with_the_same_bytes() {
         assert!(ran.code.is_none(), "{}", ran.text);
         assert_eq!(ran.resumed().map(|(at, _)| at >= far), (far > 0).then_some(true), "{}", ran.text);
         far = *project.states("killed").last().unwrap();
-        assert!(far < 300);
+        assert!(far < 1500);
     }
     let (made, ran) = project.made("killed", &[]);
-    assert_eq!((made, ran.resumed()), (whole, Some((far, 300))));
+    assert_eq!((made, ran.resumed()), (whole, Some((far, 1500))));
     assert!(project.states("killed").is_empty(), "the result is there: nobody needs its states");
     let log = project.run("killed", &[]);
     assert!(!log.text.contains("resumed"), "it is no part of the result: {}", log.text);
@@ -182,13 +182,13 @@ fn after_kills_the_work_goes_on_and_ends_with_the_same_bytes() {
 
 #[test]
 fn ctrl_c_leaves_the_state_of_that_moment() {
-    let project = Project::new(OFTEN, "steps: 300");
+    let project = Project::new(OFTEN, "steps: 1500");
     let child = project.begun("cache", 3);
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(told(child).code, Some(130));
     let far = *project.states("cache").last().unwrap();
     // Rare states do not change that.
-    project.write("checkpoint: 1h", "steps: 300");
+    project.write("checkpoint: 1h", "steps: 1500");
     let mut child = project.command("cache", &[]).spawn().unwrap();
     let log = project.root().join("cache/runs");
     let until = Instant::now() + Duration::from_secs(120);

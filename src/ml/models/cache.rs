@@ -41,6 +41,18 @@ impl KvCache {
         Self { parts: Vec::new(), room: i64::try_from(places).unwrap_or(i64::MAX) }
     }
 
+    /// How many places its first rows have read.
+    pub(super) fn places(&self) -> i64 {
+        self.parts.first().map_or(0, |part| part.past)
+    }
+
+    /// Keys and values of its only row in a layer, [1, heads, S, head width].
+    pub(super) fn only(&self, layer: usize) -> Option<(Tensor, Tensor)> {
+        let part = self.parts.first()?;
+        let (keys, values) = part.layers.get(layer)?;
+        Some((keys.narrow(2, 0, part.past), values.narrow(2, 0, part.past)))
+    }
+
     /// The number of its rows.
     pub fn rows(&self) -> usize {
         self.parts.iter().map(|part| part.rows as usize).sum()
@@ -78,10 +90,15 @@ impl KvCache {
     }
 
     /// Makes room for `new` places behind what each row has read; `mask` says which of them are tokens, bool [rows,
-    /// new]. A cache that holds nothing takes all `rows` of the batch.
-    pub(super) fn open(&mut self, layout: Layout, rows: i64, new: i64, mask: Option<&Tensor>) {
+    /// new]. A cache that holds nothing takes all `rows` of the batch, and begins with what stands before them.
+    pub(super) fn open(&mut self, layout: Layout, rows: i64, new: i64, mask: Option<&Tensor>, after: Option<&Self>) {
         if self.parts.is_empty() {
-            self.parts.push(Part::new(layout, rows, self.room.max(new)));
+            let before = after.map_or(0, Self::places);
+            let mut part = Part::new(layout, rows, self.room.max(before + new));
+            if let Some(after) = after {
+                part.begin(after);
+            }
+            self.parts.push(part);
         }
         let mut first = 0;
         for part in &mut self.parts {
@@ -102,6 +119,17 @@ impl Part {
         let empty = || Tensor::empty([rows, layout.heads, room, layout.head_dim], (layout.kind, layout.device));
         let layers = (0..layout.layers).map(|_| (empty(), empty())).collect();
         Self { rows, past: 0, room, real: None, read: None, layers }
+    }
+
+    /// Puts what one row has read at the beginning of all.
+    fn begin(&mut self, after: &KvCache) {
+        self.past = after.places();
+        for (layer, kept) in self.layers.iter().enumerate() {
+            let Some((keys, values)) = after.only(layer) else { continue };
+            for (to, from) in [(&kept.0, keys), (&kept.1, values)] {
+                to.narrow(2, 0, self.past).copy_(&from);
+            }
+        }
     }
 
     fn reserve(&mut self, places: i64) {

@@ -52,8 +52,11 @@ pub struct Input<'a> {
     /// True where an id is a real token, bool [B, T]; a cache remembers it. `None`: no padding, or padding on the right
     /// whose outputs nobody reads, which a causal model cannot see.
     pub mask: Option<&'a Tensor>,
-    /// Several texts in a row that share their beginning; without a cache and a mask.
+    /// Several texts in a row that share their beginning; without a cache and a mask, their places count from `after`.
     pub branches: Option<&'a Branches>,
+    /// A text that stands before every row, read by the same arm into a cache of one row; a cache that holds nothing yet
+    /// begins with it. `ids` do not repeat it.
+    pub after: Option<&'a KvCache>,
     /// The positions whose hidden states are wanted, i64 [N] in B · T: the last block and the final norm compute no
     /// others. `None`: all.
     pub wanted: Option<&'a Tensor>,
@@ -68,7 +71,7 @@ pub struct Input<'a> {
 impl<'a> Input<'a> {
     /// Ids alone.
     pub fn of(ids: &'a Tensor) -> Self {
-        Self { ids, mask: None, branches: None, wanted: None, dropout: None, from: None, to: None }
+        Self { ids, mask: None, branches: None, after: None, wanted: None, dropout: None, from: None, to: None }
     }
 }
 

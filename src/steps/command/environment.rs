@@ -16,11 +16,12 @@ use crate::step::Machine;
 /// of a cluster are found through `LD_LIBRARY_PATH`.
 const PLACES: &[&str] = &["PATH", "HOME", "USER", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"];
 
-/// The variables of the program. A locale other than that of the user would sort and print otherwise, so all get one.
+/// The variables of the program. A locale other than that of the user would sort and print otherwise, so all get one:
+/// characters are UTF-8, all else is as in C, which a program need not read a dozen files for.
 pub(super) fn variables(params: &Params, machine: &Machine, tmp: &Path) -> Result<BTreeMap<String, OsString>> {
     let passed = |name: &str| machine.variables.get(name).map(|value| (name.to_owned(), value.clone()));
     let mut all: BTreeMap<String, OsString> = PLACES.iter().filter_map(|name| passed(name)).collect();
-    all.insert("LANG".to_owned(), "C.UTF-8".into());
+    all.insert("LC_CTYPE".to_owned(), "C.UTF-8".into());
     all.insert("TMPDIR".to_owned(), tmp.into());
     for (i, name) in params.pass_env.iter().enumerate() {
         let Some((name, value)) = passed(name) else { continue };

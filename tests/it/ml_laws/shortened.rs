@@ -142,6 +142,44 @@ fn rows_that_come_and_go_answer_as_alone() {
     });
 }
 
+#[test]
+fn a_beginning_that_all_share_changes_nothing_of_what_follows() {
+    on_every_model(|model, _| {
+        let arms =
+            [Arm::none(), trained("lora: { rank: 2, alpha: 5, target_modules: all-linear, layers: [1, 2] }", model)];
+        let beginning: Vec<i64> = (0..70).map(|i| (i * i + 3) % 41).collect();
+        let prompts: Vec<Vec<i64>> = [3, 20, 1]
+            .iter()
+            .map(|&n| beginning.iter().copied().chain((0..n).map(|i| (i + n) % 41)).collect())
+            .collect();
+        let items: Vec<_> = prompts
+            .iter()
+            .flat_map(|prompt| [vec![4, 5], vec![6, 7, 8]].map(|answer| (prompt.clone(), answer)))
+            .collect();
+        for arm in &arms {
+            let together = greedy(model, arm, &prompts, 6, &[], 200, &mut |_| Ok(())).unwrap();
+            for (prompt, together) in prompts.iter().zip(&together) {
+                let alone = greedy(model, arm, std::slice::from_ref(prompt), 6, &[], 200, &mut |_| Ok(())).unwrap();
+                assert_eq!(&alone[0], together);
+            }
+            let scores = log_likelihoods(model, arm, &items, 100, &mut |_| Ok(())).unwrap();
+            for (item, score) in items.iter().zip(&scores) {
+                let alone = log_likelihoods(model, arm, std::slice::from_ref(item), 100, &mut |_| Ok(())).unwrap();
+                assert!((alone[0].sum - score.sum).abs() < 2e-4, "{alone:?} {score:?}");
+            }
+            // The same bits in any batch and order.
+            let turned: Vec<_> = items.iter().rev().cloned().collect();
+            let again = log_likelihoods(model, arm, &turned, 1, &mut |_| Ok(())).unwrap();
+            assert_eq!(again.into_iter().rev().collect::<Vec<_>>(), scores);
+        }
+        let both: Vec<&Arm> = arms.iter().collect();
+        let together = log_likelihoods_of(model, &both, &items, 100, &mut |_| Ok(())).unwrap();
+        for (arm, together) in both.iter().zip(together) {
+            assert_eq!(log_likelihoods(model, arm, &items, 100, &mut |_| Ok(())).unwrap(), together);
+        }
+    });
+}
+
 /// Rows of unlike length, with answers of one id and of several.
 fn rows() -> Tokens {
     let folder = tempfile::tempdir().unwrap();

@@ -12,12 +12,6 @@ use crate::ml::config::Role;
 use crate::ml::linear::Linear;
 use crate::ml::models::KvCache;
 
-/// Where a block keeps its keys and values.
-pub struct Kept<'a> {
-    pub cache: &'a mut KvCache,
-    pub layer: usize,
-}
-
 /// Attention of one block.
 pub struct Attention {
     pub projections: BTreeMap<Role, Linear>,
@@ -36,7 +30,7 @@ pub struct Attention {
 
 impl Attention {
     /// x [B, T, H] → [B, T, H], or [N, H] of the positions that are wanted.
-    pub fn forward(&self, x: &Tensor, pass: &Pass, kept: Option<Kept>) -> Tensor {
+    pub fn forward(&self, x: &Tensor, pass: &Pass, cache: Option<&mut KvCache>) -> Tensor {
         let (b, t, _) = x.size3().unwrap_or_default();
         let [q, k, v] = self.project(x, pass);
         let (q, k) = match &self.head_norms {
@@ -48,24 +42,27 @@ impl Attention {
             None => (q, k),
         };
         let [q, k, v] = [q, k, v].map(|x| x.transpose(1, 2)); // [B, heads, T, D]
-        let out = match kept {
-            None => self.attend(&q, k, v, pass.sight(self.slides, 0)),
-            Some(kept) => self.attend_to_kept(&q, &k, &v, pass, kept),
+        let out = match cache {
+            None => {
+                let (k, v) = pass.behind(k, v);
+                self.attend(&q, k, v, pass.sight(self.slides, 0))
+            }
+            Some(cache) => self.attend_to_kept(&q, &k, &v, pass, cache),
         };
         let joined = out.transpose(1, 2).reshape([b, t, self.heads * self.head_dim]);
         self.linear(Role::Output, &pass.picked(joined), pass)
     }
 
     /// The same over what was read before, part by part: rows of unlike length meet in projections alone.
-    fn attend_to_kept(&self, q: &Tensor, k: &Tensor, v: &Tensor, pass: &Pass, kept: Kept) -> Tensor {
+    fn attend_to_kept(&self, q: &Tensor, k: &Tensor, v: &Tensor, pass: &Pass, cache: &mut KvCache) -> Tensor {
         let (b, heads, t, width) = q.size4().unwrap_or_default();
         let (mut first, mut outs) = (0, Vec::new());
-        for (at, part) in kept.cache.parts.iter_mut().enumerate() {
+        for (at, part) in cache.parts.iter_mut().enumerate() {
             let mine = |x: &Tensor| x.narrow(0, first, part.rows);
             let q = mine(q);
             let (k, v) = (mine(k), mine(v));
             first += part.rows;
-            let (k, v) = part.put(kept.layer, &k, &v);
+            let (k, v) = part.put(pass.layer, &k, &v);
             outs.push(self.attend(&q, k, v, pass.sight(self.slides, at)));
         }
         if first < b {

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::Pass;
-use super::attention::{Attention, Kept};
+use super::attention::Attention;
 use super::norm::Norm;
 use crate::ml::adapters::At;
 use crate::ml::config::{Activation, Role};
 use crate::ml::linear::Linear;
+use crate::ml::models::KvCache;
 
 /// A block.
 pub struct Block {
@@ -46,9 +47,9 @@ impl<L> Half<L> {
 
 impl Block {
     /// x [B, T, H] → [B, T, H], or [N, H] of the positions that are wanted: the others give keys and values alone.
-    pub fn forward(&self, x: &Tensor, pass: &Pass, kept: Option<Kept>) -> Tensor {
+    pub fn forward(&self, x: &Tensor, pass: &Pass, cache: Option<&mut KvCache>) -> Tensor {
         let residual = pass.picked(x.shallow_clone());
-        let sum = self.attention.add(&residual, x, pass, |attention, read| attention.forward(read, pass, kept));
+        let sum = self.attention.add(&residual, x, pass, |attention, read| attention.forward(read, pass, cache));
         let read = if self.parallel { &residual } else { &sum };
         self.feed_forward.add(&sum, read, pass, |feed_forward, read| feed_forward.forward(read, pass))
     }

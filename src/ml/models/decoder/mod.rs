@@ -10,7 +10,6 @@ mod sight;
 
 use tch::{Device, Kind, Tensor};
 
-use self::attention::Kept;
 use self::block::Block;
 pub use self::block::activate;
 use self::build::Builder;
@@ -34,6 +33,10 @@ pub struct Pass<'a> {
     sight: Vec<[Option<Sight>; 2]>,
     /// The positions that go on from here, i64 [N] in B · T; `None`: all.
     wanted: Option<&'a Tensor>,
+    /// What stands before every row.
+    after: Option<&'a KvCache>,
+    /// The block that computes.
+    layer: usize,
 }
 
 impl Pass<'_> {
@@ -43,6 +46,16 @@ impl Pass<'_> {
             Some(wanted) => x.flatten(0, 1).index_select(0, wanted),
             None => x,
         }
+    }
+
+    /// Keys and values [B, heads, T, D] behind those of what stands before every row.
+    fn behind(&self, k: Tensor, v: Tensor) -> (Tensor, Tensor) {
+        let Some((keys, values)) = self.after.and_then(|after| after.only(self.layer)) else { return (k, v) };
+        let joined = |before: Tensor, own: Tensor| {
+            let (b, heads, _, width) = own.size4().unwrap_or_default();
+            Tensor::cat(&[before.expand([b, heads, -1, width], false), own], 2)
+        };
+        (joined(keys, k), joined(values, v))
     }
 
     /// The angles of blocks with a window, if they have their own, or of the others.
@@ -128,17 +141,19 @@ impl Decoder {
         let (device, kind) = (self.device(), self.kind());
         let plain = Queries { past: 0, new, real: None, padded: false, branches: None, device, kind };
         let Some(cache) = cache else {
-            let queries = Queries { real: input.mask, padded: true, branches: input.branches, ..plain };
+            let past = input.after.map_or(0, KvCache::places);
+            let queries = Queries { past, real: input.mask, padded: true, branches: input.branches, ..plain };
             let positions = match (input.branches, input.mask) {
-                (Some(branches), _) => branches.positions.shallow_clone(),
+                (Some(branches), _) => &branches.positions + past,
                 // transformers: cumsum(mask) - 1, so that padding on the left does not count.
                 (None, Some(mask)) => (mask.cumsum(-1, Kind::Int64) - 1).clamp_min(0),
-                (None, None) => Tensor::arange(new, (Kind::Int64, device)),
+                (None, None) => Tensor::arange_start(past, past + new, (Kind::Int64, device)),
             };
-            return (positions, new - 1, vec![self.sights(&queries)]);
+            return (positions, past + new - 1, vec![self.sights(&queries)]);
         };
         let (layers, heads) = (self.blocks.len(), self.config.num_key_value_heads);
-        cache.open(Layout { layers, heads, head_dim: self.config.head_dim, kind, device }, rows, new, input.mask);
+        let layout = Layout { layers, heads, head_dim: self.config.head_dim, kind, device };
+        cache.open(layout, rows, new, input.mask, input.after);
         let (mut first, mut highest) = (0, 0);
         let (mut positions, mut sights) = (Vec::new(), Vec::new());
         let alone = cache.parts.len() == 1 && cache.parts[0].rows == rows;
@@ -177,7 +192,7 @@ impl Model for Decoder {
     ) -> Tensor {
         let (positions, highest, sight) = self.places(input, cache.as_deref_mut());
         let rotary = self.tables.each_ref().map(|table| Some(table.as_ref()?.at(&positions, highest, self.kind())));
-        let mut pass = Pass { arm, dropout: input.dropout, rotary, sight, wanted: None };
+        let mut pass = Pass { arm, dropout: input.dropout, rotary, sight, wanted: None, after: input.after, layer: 0 };
         let (first, mut x) = match input.from {
             Some((first, x)) => (first, x.shallow_clone()),
             None => (0, self.embed(input.ids, &positions)),
@@ -185,8 +200,8 @@ impl Model for Decoder {
         let (to, last) = (input.to.unwrap_or(self.blocks.len()), self.blocks.len() - 1);
         for (layer, block) in self.blocks.iter().enumerate().take(to).skip(first) {
             see(&x);
-            pass.wanted = input.wanted.filter(|_| layer == last);
-            x = block.forward(&x, &pass, cache.as_deref_mut().map(|cache| Kept { cache, layer }));
+            (pass.layer, pass.wanted) = (layer, input.wanted.filter(|_| layer == last));
+            x = block.forward(&x, &pass, cache.as_deref_mut());
         }
         if let Some(cache) = cache {
             cache.close(input.ids.size()[1]);

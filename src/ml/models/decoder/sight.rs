@@ -38,10 +38,15 @@ impl Queries<'_> {
         let window = window.filter(|&window| window < s);
         let masked = |seen: &Tensor| Sight { mask: Some(self.added(seen)), causal: false, last: None };
         if let Some(branches) = self.branches {
-            let Some(window) = window else { return masked(&branches.sees.unsqueeze(1)) };
-            let places = &branches.positions;
-            let near = (places.unsqueeze(2) - places.unsqueeze(1)).lt(window);
-            return masked(&branches.sees.logical_and(&near).unsqueeze(1));
+            let (rows, _) = branches.positions.size2().unwrap_or_default();
+            let before = Tensor::ones([rows, t, self.past], (Kind::Bool, self.device));
+            let sees = Tensor::cat(&[&before, &branches.sees], 2); // [B, T, S]
+            let Some(window) = window else { return masked(&sees.unsqueeze(1)) };
+            let queries = &branches.positions + self.past;
+            let before = Tensor::arange(self.past, (Kind::Int64, self.device)).expand([rows, self.past], false);
+            let keys = Tensor::cat(&[&before, &queries], 1);
+            let near = (queries.unsqueeze(2) - keys.unsqueeze(1)).lt(window);
+            return masked(&sees.logical_and(&near).unsqueeze(1));
         }
         if t == 1 {
             // One query, the last place: all keys, or the last few.
