@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use pipe::error::{Problem, Result};
-use pipe::ml::adapters::{AdapterParams, Arm};
+use pipe::ml::adapters::{AdapterParams, Arm, Pack};
 use pipe::ml::models::Model;
 use pipe::ml::tokens::Tokens;
 use pipe::ml::train::Fit;
@@ -109,7 +109,7 @@ pub fn run(folder: &Path, options: &Options) -> Result<Value> {
             }
             Ok(())
         })?);
-        let packed = pack.packed().map(|pack| pack.arms()).unwrap_or_default();
+        let packed = pack.packed().map(Pack::arms).unwrap_or_default();
         for (one, other) in singles.iter().zip(packed) {
             let (one, other) = (values(one), values(other));
             equal &= one == other;
@@ -117,14 +117,12 @@ pub fn run(folder: &Path, options: &Options) -> Result<Value> {
             apart = far.fold(apart, f32::max);
         }
     }
-    let least = |all: &[(f64, f64)], of: fn(&(f64, f64)) -> f64| all.iter().map(of).fold(f64::INFINITY, f64::min);
-    let (wall, cpu): (fn(&(f64, f64)) -> f64, fn(&(f64, f64)) -> f64) = (|one| one.0, |one| one.1);
+    let least = |of: &dyn Fn(&(f64, f64)) -> f64, all: &[(f64, f64)]| all.iter().map(of).fold(f64::INFINITY, f64::min);
+    let (wall, cpu) = (|all: &[(f64, f64)]| least(&|one| one.0, all), |all: &[(f64, f64)]| least(&|one| one.1, all));
     Ok(json!({
-        "alone": {"seconds": least(&alone, wall), "cpu": least(&alone, cpu)},
-        "together": {"seconds": least(&together, wall), "cpu": least(&together, cpu)},
-        "ratio": {
-            "seconds": least(&alone, wall) / least(&together, wall), "cpu": least(&alone, cpu) / least(&together, cpu),
-        },
+        "alone": {"seconds": wall(&alone), "cpu": cpu(&alone)},
+        "together": {"seconds": wall(&together), "cpu": cpu(&together)},
+        "ratio": {"seconds": wall(&alone) / wall(&together), "cpu": cpu(&alone) / cpu(&together)},
         "equal": equal, "apart": apart, "peak_mib": usage::peak_mib(),
     }))
 }

@@ -89,8 +89,8 @@ fn plan(tokens: &Tokens, at: usize, own: bool) -> (Plan, Recipe) {
     let (steps, seed) = (5 + at as u64 % 3, if own { at } else { 0 });
     let epoch = |epoch| stream(seed as u64, &format!("{epoch}"));
     let plan = Plan::new(&lengths, Limits { rows: 2, tokens: None }, 2, Length::Steps(steps), epoch).unwrap();
-    let schedule = if at % 2 == 0 { Schedule::Cosine } else { Schedule::Constant };
-    let clip = (at % 3 != 0).then_some(0.5);
+    let schedule = if at.is_multiple_of(2) { Schedule::Cosine } else { Schedule::Constant };
+    let clip = (!at.is_multiple_of(3)).then_some(0.5);
     let fit = Fit { lr: 1e-3 * (1 + at % 4) as f64, schedule, schedule_steps: steps, warmup: 1, steps, clip };
     let adamw = AdamWOptions { betas: (0.9, 0.999), eps: 1e-3, weight_decay: 0.01 };
     (plan, Recipe { fit, adamw, seed: at as u64, memory: Memory::Normal })
@@ -362,12 +362,12 @@ impl Ran {
     }
 
     fn together(&self) -> Vec<&str> {
-        let said = |event| match event {
-            &Event::StepSaid { ref step, say: Say::Remark { ref text } } if text.contains("works together") => {
-                Some(step.as_str())
+        fn said(event: &Event) -> Option<&str> {
+            match event {
+                Event::StepSaid { step, say: Say::Remark { text } } if text.contains("works together") => Some(step),
+                _ => None,
             }
-            _ => None,
-        };
+        }
         self.events.iter().filter_map(said).collect()
     }
 }

@@ -167,10 +167,12 @@ impl Ran {
     }
 
     fn failed(&self) -> Vec<(&str, &str)> {
-        let failed = |event| match event {
-            &Event::StepFailed { ref step, ref problem } => Some((step.as_str(), problem.what.as_str())),
-            _ => None,
-        };
+        fn failed(event: &Event) -> Option<(&str, &str)> {
+            match event {
+                Event::StepFailed { step, problem } => Some((step.as_str(), problem.what.as_str())),
+                _ => None,
+            }
+        }
         self.events.iter().filter_map(failed).collect()
     }
 }
