@@ -5,7 +5,9 @@ mod checkpoints;
 mod context;
 mod machine;
 mod named;
+mod together;
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path as FilePath, PathBuf};
@@ -19,6 +21,7 @@ pub use checkpoints::{Checkpoints, Restored};
 pub use context::{Artifact, Context, Frame, Outside, Traces, stream};
 pub use machine::{LIBTORCH, Machine, Share};
 pub use named::Named;
+pub use together::Together;
 
 use crate::error::{Path, Problem, Result, Segment};
 use crate::lockfile::Locked;
@@ -215,6 +218,22 @@ pub trait Kind: Send + Sync + 'static {
         None
     }
 
+    /// Whose work it may do together with its own. `inputs` are its artifacts by port; only small files of theirs are
+    /// read.
+    fn together(
+        _params: &Self::Params,
+        _inputs: &BTreeMap<String, Vec<Artifact>>,
+        _machine: &Machine,
+    ) -> Option<Together> {
+        None
+    }
+
+    /// Does the work of several steps that [`Kind::together`] has told to belong together; one result for each. With
+    /// `exact`, the results must be those of [`Kind::run`] to the byte.
+    fn run_together(members: &mut [(&Self::Params, &mut Context)], _exact: bool) -> Vec<Result<()>> {
+        members.iter_mut().map(|(params, cx)| Self::run(params, cx)).collect()
+    }
+
     /// True if its work needs libtorch.
     const TORCH: bool = false;
 
@@ -274,8 +293,14 @@ pub trait AnyStep: Send + Sync {
     fn share(&self) -> Share;
     /// See [`Kind::fixed`].
     fn fixed(&self, length: &str) -> Option<Problem>;
+    /// See [`Kind::together`].
+    fn together(&self, inputs: &BTreeMap<String, Vec<Artifact>>, machine: &Machine) -> Option<Together>;
     /// See [`Kind::run`]; afterwards every declared output is there.
     fn run(&self, cx: &mut Context) -> Result<()>;
+    /// See [`Kind::run_together`]; all steps are of its own kind, itself among them.
+    fn run_together(&self, members: &mut [(&dyn AnyStep, &mut Context)], exact: bool) -> Result<Vec<Result<()>>>;
+    /// Itself, for those of its kind.
+    fn any(&self) -> &dyn Any;
 }
 
 /// Forgets the type of a kind: `kind::<Train>()` is an entry of the registry.
@@ -366,20 +391,39 @@ impl<K: Kind> AnyStep for Typed<K> {
     fn fixed(&self, length: &str) -> Option<Problem> {
         K::fixed(&self.0, length)
     }
+    fn together(&self, inputs: &BTreeMap<String, Vec<Artifact>>, machine: &Machine) -> Option<Together> {
+        K::together(&self.0, inputs, machine)
+    }
     fn run(&self, cx: &mut Context) -> Result<()> {
         K::run(&self.0, cx)?;
-        for output in K::outputs(&self.0) {
-            if !cx.output(&output.file).exists() {
-                return Err(Problem::new(format!(
-                    "the step kind `{}` did not write its output `{}` ({})",
-                    K::NAME,
-                    output.name,
-                    output.file
-                )));
-            }
-        }
-        Ok(())
+        all_there::<K>(&self.0, cx)
     }
+    fn run_together(&self, members: &mut [(&dyn AnyStep, &mut Context)], exact: bool) -> Result<Vec<Result<()>>> {
+        let mut typed = Vec::with_capacity(members.len());
+        for (step, cx) in members {
+            let own = step.any().downcast_ref::<Self>();
+            let own = own.ok_or_else(|| Problem::new(format!("a step is not of the kind `{}`", K::NAME)))?;
+            typed.push((&own.0, &mut **cx));
+        }
+        let results = K::run_together(&mut typed, exact);
+        let there = results.into_iter().zip(typed).map(|(result, (params, cx))| {
+            result?;
+            all_there::<K>(params, cx)
+        });
+        Ok(there.collect())
+    }
+    fn any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Fails if an output was not written.
+fn all_there<K: Kind>(params: &K::Params, cx: &Context) -> Result<()> {
+    let missing = K::outputs(params).into_iter().find(|output| !cx.output(&output.file).exists());
+    missing.map_or(Ok(()), |output| {
+        let what = format!("the step kind `{}` did not write its output `{}` ({})", K::NAME, output.name, output.file);
+        Err(Problem::new(what))
+    })
 }
 
 fn to_value<T: Serialize>(params: &T) -> Value {

@@ -28,7 +28,7 @@ WORK = [
     ("LoRA, real prompts, Trainer", "train arm=lora rows=ragged steps=33", "trainer arm=lora rows=ragged steps=33"),
     ("MLP, real prompts, by hand", "train arm=mlp rows=ragged steps=33", "train arm=mlp rows=ragged steps=33"),
     ("two labels of 300 prompts, 3 arms, HFLM", "score", "lm_eval"),
-    ("start to one step of 64 ids", "train arm=lora rows=short batch=1 steps=2 warm=1", "train arm=lora rows=short batch=1 steps=2 warm=1"),
+    ("start to one step of 64 ids", "train arm=lora rows=few batch=1 steps=2 warm=1", "train arm=lora rows=few batch=1 steps=2 warm=1"),
     ("tokenizing, all cores", "tokenize", "tokenize"),
     ("100 answers of 64 ids, 3 arms, `generate`", "generate", "generate"),
 ]

@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout)]
 
+mod pack;
 mod shapes;
 mod text;
 mod usage;

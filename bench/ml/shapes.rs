@@ -18,13 +18,15 @@ use tch::Device;
 
 use crate::text;
 
-/// The configuration of a shape: T and S for processors, L is Llama-2's 7B for GPUs.
+/// The configuration of a shape: P as in the pipelines that need nothing, T and S for processors, L is Llama-2's 7B for
+/// GPUs.
 fn config(shape: &str) -> Result<Value> {
     let (layers, width, inner, heads, vocabulary, tied) = match shape {
+        "P" => (4, 128, 256, 4, 2048, true),
         "T" => (8, 256, 688, 4, 8192, false),
         "S" => (12, 768, 2048, 12, 32_000, true),
         "L" => (32, 4096, 11_008, 32, 32_000, false),
-        other => return Err(Problem::new(format!("unknown shape `{other}`")).expected("T, S or L")),
+        other => return Err(Problem::new(format!("unknown shape `{other}`")).expected("P, T, S or L")),
     };
     Ok(json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "rms_norm_eps": 1e-5,
@@ -58,7 +60,7 @@ pub fn make(folder: &Path, shape: &str) -> Result<()> {
     weights::write_file(&base.join("model.safetensors"), &tensors)?;
     let text = serde_json::to_string_pretty(&value).unwrap_or_default();
     fs::write(base.join("config.json"), text).map_err(|e| Problem::io("write", &base, &e))?;
-    for name in ["lora", "mlp"] {
+    for name in if shape == "P" { &["lora"][..] } else { &["lora", "mlp"] } {
         let arm = Arm::init(&adapter(name)?, model.as_ref(), &mut stream(2, name))?;
         arm.save(&folder.join(name), "bench")?;
     }
@@ -66,12 +68,17 @@ pub fn make(folder: &Path, shape: &str) -> Result<()> {
     // Every id a target.
     rows(&folder.join("full"), vocabulary, 64, |_| (256, 1))?;
     // So little that starting is what takes the time.
-    rows(&folder.join("short"), vocabulary, 8, |_| (64, 1))?;
+    rows(&folder.join("few"), vocabulary, 8, |_| (64, 1))?;
     // As TERRa's prompts: one id of answer after a premise and a hypothesis; as Nerus's: some dozen ids.
     rows(&folder.join("ragged"), vocabulary, 512, |draw| {
         let bell = f64::midpoint(f64::midpoint(draw(), draw()), f64::midpoint(draw(), draw()));
         let length = 40 + (bell.powi(2) * 480.0) as usize;
         if draw() < 0.5 { (length, length - 1) } else { (length, length - 8 - (draw() * 24.0) as usize) }
+    })?;
+    // As captions or labels: what is around a product costs more than the product.
+    rows(&folder.join("short"), vocabulary, 512, |draw| {
+        let length = 8 + (draw() * 24.0) as usize;
+        (length, length - 1 - (draw() * 4.0) as usize)
     })?;
     // 300 prompts, two labels each: rows stand in pairs.
     let mut lengths = Vec::new();

@@ -21,16 +21,16 @@ use pipe::step::stream;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-use crate::{shapes, text, usage};
+use crate::{pack, shapes, text, usage};
 
 /// `key=value` of the command line.
 pub struct Options<'a>(pub BTreeMap<&'a str, &'a str>);
 
 impl Options<'_> {
-    fn text(&self, name: &str, default: &'static str) -> &str {
+    pub fn text(&self, name: &str, default: &'static str) -> &str {
         self.0.get(name).copied().unwrap_or(default)
     }
-    fn number(&self, name: &str, default: usize) -> usize {
+    pub fn number(&self, name: &str, default: usize) -> usize {
         self.0.get(name).and_then(|text| text.parse().ok()).unwrap_or(default)
     }
     fn kind(&self) -> Kind {
@@ -65,7 +65,7 @@ impl Watch for Clock {
     }
 }
 
-fn synchronize(device: tch::Device) {
+pub fn synchronize(device: tch::Device) {
     if let tch::Device::Cuda(index) = device {
         tch::Cuda::synchronize(index as i64);
     }
@@ -76,19 +76,18 @@ pub fn run(what: &str, folder: &Path, options: &Options) -> Result<Value> {
     use_threads(options.number("threads", 2));
     match what {
         "train" => train(folder, options),
+        "pack" => pack::run(folder, options),
         "load" => loading(folder, options),
         "tokenize" => text::tokenize(folder, options),
         "score" => scoring(folder, options),
         "generate" => generation(folder, options),
         "limit" => Ok(limit(options)),
-        other => {
-            Err(Problem::new(format!("unknown work `{other}`"))
-                .expected("train, score, generate, load, tokenize or limit"))
-        }
+        other => Err(Problem::new(format!("unknown work `{other}`"))
+            .expected("train, pack, score, generate, load, tokenize or limit")),
     }
 }
 
-fn base(folder: &Path, options: &Options) -> Result<Box<dyn Model>> {
+pub fn base(folder: &Path, options: &Options) -> Result<Box<dyn Model>> {
     load(&folder.join("base"), torch_device(options.text("device", "cpu")), options.kind())
 }
 

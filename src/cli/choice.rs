@@ -28,6 +28,11 @@ pub struct ChoiceArgs {
     /// repeated.
     #[arg(long, value_name = "STEP", conflicts_with_all = ["targets", "only"])]
     pub until: Vec<String>,
+    /// Lets up to N steps that can do so work together, such as adapters that are trained on the same base and rows;
+    /// their figures may then differ from those of steps that ran alone by rounding. 1: never [default: where it was
+    /// measured to pay and changes no byte].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    together: Option<u16>,
 }
 
 /// What of the machine steps may use.
@@ -61,7 +66,7 @@ impl ChoiceArgs {
         }
         let only = named(pipeline, &self.only, "--only")?;
         let only = (!self.only.is_empty()).then_some(only);
-        Ok(Choice { keep_going: self.keep_going, forced, only })
+        Ok(Choice { keep_going: self.keep_going, forced, only, together: self.together.map(usize::from) })
     }
 
     /// True if steps are decided by their keys alone.

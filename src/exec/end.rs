@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 
+use super::slots::Grant;
 use super::{Run, State, gate, work};
 use crate::digest::{Digest, files_below};
 use crate::error::{Problem, Result};
@@ -18,14 +19,28 @@ impl Run<'_> {
         self.busy -= 1;
         self.due.ended();
         self.timed.remove(&step);
-        if let State::Running { grant, .. } = std::mem::replace(&mut self.states[step], State::Waiting) {
-            self.slots.give_back(grant);
+        if let State::Running { grant, team, .. } = std::mem::replace(&mut self.states[step], State::Waiting) {
+            self.leave(grant, &team);
         }
         match result {
             Ok(work::Ended { record, retries }) => self.ran(step, record, retries),
             Err(problem) if problem.cancelled => self.states[step] = State::Stopped,
             Err(problem) => self.failed(step, problem),
         }
+    }
+
+    /// The slots of a step that has ended go to one that still works with it, or back.
+    fn leave(&mut self, grant: Grant, team: &[usize]) {
+        for &step in team {
+            if let State::Running { grant: others, .. } = &mut self.states[step] {
+                // Only the first had any.
+                if grant != Grant::default() {
+                    *others = grant;
+                }
+                return;
+            }
+        }
+        self.slots.give_back(grant);
     }
 
     fn ran(&mut self, step: usize, record: Box<Record>, retries: u32) {

@@ -48,6 +48,8 @@ mod slots;
 pub mod sources;
 mod start;
 mod stop;
+mod team;
+mod together;
 mod why;
 mod work;
 
@@ -113,6 +115,9 @@ pub struct Choice {
     pub forced: BTreeSet<usize>,
     /// The only steps that may run; the results of all others must be there.
     pub only: Option<BTreeSet<usize>>,
+    /// So many steps at most do their work together where they can; `None` lets them where that pays and changes no
+    /// byte of the results.
+    pub together: Option<usize>,
 }
 
 /// Records by position in the pipeline. In boxes: a tree has room for more than it holds.
@@ -142,6 +147,8 @@ enum State {
         grant: Grant,
         stop: Arc<Stop>,
         begun: Instant,
+        /// Those that do their work together with it, and itself.
+        team: Arc<[usize]>,
     },
     Done,
     Failed,

@@ -100,6 +100,13 @@ impl Slots {
         None
     }
 
+    /// For how many steps with such a need there is room now.
+    pub fn room(&self, need: Need) -> usize {
+        let of = |there: usize, each: usize| there.checked_div(each).unwrap_or(usize::MAX);
+        let by_memory = self.memory.checked_div(need.memory).unwrap_or(u64::MAX);
+        of(self.cpu, need.cpu).min(of(self.gpus.len(), need.gpus)).min(usize::try_from(by_memory).unwrap_or(usize::MAX))
+    }
+
     /// Takes back what a step had.
     pub fn give_back(&mut self, grant: Grant) {
         self.cpu += grant.cpu;
@@ -177,6 +184,13 @@ mod tests {
         // Memory counts like the rest.
         let mut slots = Slots::of(&capacity);
         assert_eq!(started(&mut slots, &[need(1, 6, 0), need(1, 6, 0), need(1, 4, 0), need(1, 0, 0)]), [0, 3]);
+    }
+
+    #[test]
+    fn room_is_what_the_scarcest_thing_leaves() {
+        let slots = Slots::of(&Capacity { cpu: 4, memory: Some(10), gpus: vec![0, 1] });
+        let room = |cpu, memory, gpus| slots.room(Need { cpu, memory, gpus });
+        assert_eq!([room(1, 0, 0), room(3, 0, 0), room(1, 4, 0), room(1, 4, 1), room(1, 0, 3)], [4, 1, 2, 2, 0]);
     }
 
     proptest! {

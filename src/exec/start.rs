@@ -10,7 +10,9 @@ use super::decide::Decision;
 use super::lengths::Lengths;
 use super::slots::{Capacity, Grant, Need};
 use super::stop::Stop;
-use super::{Run, State, Threads, gate, priority, work};
+use super::team::Team;
+use super::work::Job;
+use super::{Run, State, Threads, gate, priority};
 use crate::error::Problem;
 use crate::event::Event;
 use crate::spec::Step;
@@ -57,7 +59,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn need(&self, step: usize) -> Need {
+    pub(super) fn need(&self, step: usize) -> Need {
         need(&self.pipeline.steps[step], &self.options.machine, &self.options.capacity)
     }
 
@@ -97,34 +99,35 @@ impl<'a> Run<'a> {
             let State::Ready(decision) = std::mem::replace(&mut self.states[step], State::Waiting) else { return };
             match self.store.lease(&decision.key) {
                 Err(problem) => self.failed(step, problem),
-                Ok(None) => {
-                    self.tell(Event::StepJoined { step: self.id(step), key: decision.key.clone() });
-                    self.states[step] = State::Joined(decision);
-                    self.joined.insert(step);
-                }
+                Ok(None) => self.is_joined(step, decision),
                 Ok(Some(lease)) => {
+                    let gpus = grant.gpus.clone();
+                    let Some(job) = self.job(step, decision, gpus, lease) else { continue };
                     self.slots = slots;
-                    self.begin(threads, step, decision, grant, lease);
+                    let team = self.team(job);
+                    self.begin(threads, team, grant);
                 }
             }
         }
     }
 
-    /// Runs a step whose lease is ours, if its result has not come in the meantime.
-    fn begin<'s>(&mut self, threads: &Threads<'s, '_>, step: usize, decision: Box<Decision>, grant: Grant, lease: Lease)
-    where
-        'a: 's,
-    {
+    /// A step whose lease is ours, ready to run, if its result has not come in the meantime.
+    pub(super) fn job(
+        &mut self,
+        step: usize,
+        decision: Box<Decision>,
+        gpus: Vec<usize>,
+        lease: Lease,
+    ) -> Option<Job<'a>> {
         if !self.options.choice.forced.contains(&step)
             && let Lookup::Hit(record) = self.store.find(&decision.key)
         {
-            self.slots.give_back(grant);
-            return self.reused(step, record);
+            self.reused(step, record);
+            return None;
         }
         let why = self.decider.why(step, &decision);
         self.tell(Event::StepStarted { step: self.id(step), key: decision.key.clone(), why });
-        let stop = Arc::new(Stop::new(&self.options.cancel, self.pipeline.steps[step].policy.timeout));
-        let job = work::Job {
+        Some(Job {
             step: &self.pipeline.steps[step],
             position: step,
             root: self.pipeline.root.clone(),
@@ -134,19 +137,33 @@ impl<'a> Run<'a> {
             fetched: self.fetched.get(&step).copied().unwrap_or_default(),
             store: self.store,
             options: self.options,
-            gpus: grant.gpus.clone(),
-            stop: stop.clone(),
+            gpus,
+            stop: Arc::new(Stop::new(&self.options.cancel, self.pipeline.steps[step].policy.timeout)),
             crowd: self.crowd.clone(),
             others: self.others(step),
             lease,
-        };
-        if stop.has_limit() {
-            self.timed.insert(step);
+        })
+    }
+
+    /// Lets a thread run steps that do their work together: in the slots of the first.
+    fn begin<'s>(&mut self, threads: &Threads<'s, '_>, team: Team<'a>, grant: Grant)
+    where
+        'a: 's,
+    {
+        let steps: Arc<[usize]> = team.jobs.iter().map(|job| job.position).collect();
+        let mut grant = Some(grant);
+        for job in &team.jobs {
+            if job.stop.has_limit() {
+                self.timed.insert(job.position);
+            }
+            let grant = grant.take().unwrap_or_default();
+            let (stop, team) = (job.stop.clone(), steps.clone());
+            self.states[job.position] = State::Running { grant, stop, begun: Instant::now(), team };
         }
-        self.states[step] = State::Running { grant, stop, begun: Instant::now() };
-        if let Err(problem) = self.spawn(threads, step, move |to| job.work(to)) {
-            self.busy += 1;
-            self.ended(step, Err(problem));
+        let started = self.spawn(threads, steps[0], move |to| team.work(to));
+        self.busy += steps.len() - usize::from(started.is_ok());
+        if let Err(problem) = started {
+            steps.iter().for_each(|&step| self.ended(step, Err(problem.clone())));
         }
     }
 

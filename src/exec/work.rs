@@ -45,6 +45,9 @@ pub(super) struct Job<'a> {
     pub lease: Lease,
 }
 
+/// Notes and warnings of a step, for its record.
+pub(super) type Said = Arc<Mutex<Vec<Say>>>;
+
 /// A step that is done.
 pub(super) struct Ended {
     pub record: Box<Record>,
@@ -62,14 +65,7 @@ impl Job<'_> {
     /// Runs the step and sends what became of it.
     pub fn work(self, to: &Sender<Message>) {
         let position = self.position;
-        let (result, stage) = match self.attempts(to) {
-            Ok((ended, stage)) => (Ok(ended), Some(stage)),
-            Err(problem) => (Err(problem), None),
-        };
-        // The loop waits for this message, so nobody is gone who could receive it.
-        let _ = to.send(Message::Ended(position, Box::new(result)));
-        // What the step left is deleted while the loop goes on.
-        drop(stage);
+        send(position, self.attempts(to), to);
     }
 
     /// Tries as often as the step may, and waits twice as long each time.
@@ -122,11 +118,18 @@ impl Job<'_> {
 
     fn in_stage(&self, stage: &Stage, to: &Sender<Message>) -> Result<(Draft, bool)> {
         let meter = self.crowd.enter();
-        let say = thinned(pass(self.position, to.clone()));
+        let (mut cx, said) = self.open(stage, to)?;
+        let ran = caught(self.step.kind.name(), || self.step.action.run(&mut cx));
+        let close = || meter.read();
+        self.close(&mut cx, &said, ran, stage, close, to)
+    }
+
+    /// What the step will touch, for one attempt.
+    pub(super) fn open(&self, stage: &Stage, to: &Sender<Message>) -> Result<(Context, Said)> {
         let out = stage.out();
         fs::create_dir(&out).map_err(|e| Problem::io("make the folder", &out, &e))?;
         let said = Arc::new(Mutex::new(Vec::new()));
-        let mut cx = Context::new(Frame {
+        let cx = Context::new(Frame {
             step: self.step.id.clone(),
             inputs: self.inputs.clone(),
             out,
@@ -142,7 +145,20 @@ impl Job<'_> {
         .with_checkpoints(
             self.work_of_it().map(|work| Box::new(self.store.series(work, stage)) as Box<dyn Checkpoints>),
         );
-        let ran = caught(self.step.kind.name(), || self.step.action.run(&mut cx));
+        Ok((cx, said))
+    }
+
+    /// What is to be kept of an attempt that ended so, at the costs that are then read.
+    pub(super) fn close(
+        &self,
+        cx: &mut Context,
+        said: &Said,
+        ran: Result<()>,
+        stage: &Stage,
+        costs: impl FnOnce() -> Costs,
+        to: &Sender<Message>,
+    ) -> Result<(Draft, bool)> {
+        let say = thinned(pass(self.position, to.clone()));
         for artifact in cx.all_damaged() {
             self.store.discard(artifact)?;
         }
@@ -162,7 +178,7 @@ impl Job<'_> {
             cx.warn(format!("the figure `{name}` is {value} and is not recorded"));
         }
         self.store.keep_log(&self.decision.key, stage)?;
-        let (here, elsewhere) = (meter.read(), cx.costs());
+        let (here, elsewhere) = (costs(), cx.costs());
         // What it cost is what it would have cost in one go; how much of the processors that is nobody knows.
         let spent = cx.checkpoints().map(Checkpoints::spent).unwrap_or_default();
         let cpu_ms = elsewhere.0.or(here.cpu_ms).filter(|_| spent.is_zero());
@@ -215,7 +231,7 @@ impl Job<'_> {
     }
 
     /// Lets the result be recorded.
-    fn keep(self, made: Made, to: &Sender<Message>) -> Result<(Record, Stage)> {
+    pub(super) fn keep(self, made: Made, to: &Sender<Message>) -> Result<(Record, Stage)> {
         let say = thinned(pass(self.position, to.clone()));
         let work = self.work_of_it();
         let Made { stage, draft, replaces } = made;
@@ -243,12 +259,24 @@ impl Job<'_> {
     }
 }
 
+/// Tells the loop what became of a step.
+pub(super) fn send(position: usize, result: Result<(Ended, Stage)>, to: &Sender<Message>) {
+    let (result, stage) = match result {
+        Ok((ended, stage)) => (Ok(ended), Some(stage)),
+        Err(problem) => (Err(problem), None),
+    };
+    // The loop waits for this message, so nobody is gone who could receive it.
+    let _ = to.send(Message::Ended(position, Box::new(result)));
+    // What the step left is deleted while the loop goes on.
+    drop(stage);
+}
+
 /// What a step has made, before it is kept.
-struct Made {
-    stage: Stage,
-    draft: Draft,
+pub(super) struct Made {
+    pub stage: Stage,
+    pub draft: Draft,
     /// True if it is kept in place of an earlier result.
-    replaces: bool,
+    pub replaces: bool,
 }
 
 /// What a step that was ended is told to have died of, with its own last words.
@@ -309,7 +337,7 @@ pub(super) fn thinned(pass: impl Fn(Say) + Send + 'static) -> impl Fn(Say) + Sen
 }
 
 /// Passes on what a step says, and keeps its notes and warnings for the record.
-pub(super) fn sink(pass: impl Fn(Say) + Send + 'static, said: Arc<Mutex<Vec<Say>>>) -> Box<dyn Fn(Say) + Send> {
+pub(super) fn sink(pass: impl Fn(Say) + Send + 'static, said: Said) -> Box<dyn Fn(Say) + Send> {
     Box::new(thinned(move |say| {
         if matches!(say, Say::Note { .. } | Say::Warning { .. }) {
             said.lock().unwrap_or_else(PoisonError::into_inner).push(say.clone());

@@ -3,6 +3,7 @@
 //!
 //! Parameters are read when a step is first asked for something: of thousands, a run concerns few.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::Path as FilePath;
 use std::sync::OnceLock;
@@ -15,7 +16,7 @@ use super::{load, policy};
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::lockfile::Locked;
-use crate::step::{AnyKind, AnyStep, Context, Machine, Outlook, Product, Share, Source};
+use crate::step::{AnyKind, AnyStep, Artifact, Context, Machine, Outlook, Product, Share, Source, Together};
 
 /// First field of the text.
 const FORMAT: &str = "pipe/pipeline@1";
@@ -205,8 +206,17 @@ impl AnyStep for Deferred {
     fn fixed(&self, length: &str) -> Option<Problem> {
         self.get()?.fixed(length)
     }
+    fn together(&self, inputs: &BTreeMap<String, Vec<Artifact>>, machine: &Machine) -> Option<Together> {
+        self.get()?.together(inputs, machine)
+    }
     fn run(&self, cx: &mut Context) -> Result<()> {
         self.sound()?.run(cx)
+    }
+    fn run_together(&self, members: &mut [(&dyn AnyStep, &mut Context)], exact: bool) -> Result<Vec<Result<()>>> {
+        self.sound()?.run_together(members, exact)
+    }
+    fn any(&self) -> &dyn Any {
+        self.get().map_or(&(), AnyStep::any)
     }
 }
 

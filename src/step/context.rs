@@ -91,6 +91,7 @@ pub struct Context {
     cost: (Option<u64>, Option<u64>),
     gpus: Vec<usize>,
     checkpoints: Option<Box<dyn Checkpoints>>,
+    weight: u64,
 }
 
 impl Context {
@@ -105,6 +106,7 @@ impl Context {
             cost: (None, None),
             gpus: Vec::new(),
             checkpoints: None,
+            weight: 1,
         }
     }
 
@@ -196,6 +198,16 @@ impl Context {
     /// What was recorded by [`Context::cost`].
     pub fn costs(&self) -> (Option<u64>, Option<u64>) {
         self.cost
+    }
+
+    /// Says how much of the work that several steps did together was its own, in a unit that they share.
+    pub fn weigh(&mut self, weight: u64) {
+        self.weight = weight.max(1);
+    }
+
+    /// What was said by [`Context::weigh`], or 1.
+    pub fn weight(&self) -> u64 {
+        self.weight
     }
 
     /// Where relative paths of the pipeline start.

@@ -9,11 +9,21 @@ use crate::step::{Artifact, Context};
 
 /// Loads a base, and says what `dtype: auto` became and why.
 pub fn load(base: &Artifact, config: &ModelConfig, dtype: Dtype, cx: &Context) -> Result<(Box<dyn Model>, Precision)> {
+    let precision = precision(config, dtype, cx);
+    Ok((load_in(base, precision, cx)?, precision))
+}
+
+/// Says what `dtype: auto` became and why.
+pub fn precision(config: &ModelConfig, dtype: Dtype, cx: &Context) -> Precision {
     let machine = cx.machine();
     let (precision, why) = dtype.choose(&machine.device, machine.bf16, config.hidden_size);
     if let Some(why) = why {
         cx.note(format!("the base computes in {} on {} (`dtype: auto`: {why})", precision.name(), machine.device));
     }
-    let model = models::load(&base.path, device::torch_device(&machine.device), precision.kind())?;
-    Ok((model, precision))
+    precision
+}
+
+/// Loads a base in this precision.
+pub fn load_in(base: &Artifact, precision: Precision, cx: &Context) -> Result<Box<dyn Model>> {
+    models::load(&base.path, device::torch_device(&cx.machine().device), precision.kind())
 }

@@ -5,6 +5,7 @@
 pub(super) mod compute;
 #[cfg(feature = "torch")]
 pub(super) mod listener;
+mod together;
 
 use std::collections::BTreeMap;
 use std::path::Path as FilePath;
@@ -20,7 +21,7 @@ use crate::ml::adapters::{AdapterParams, matching, parameter_count};
 use crate::ml::config::ModelConfig;
 use crate::ml::device::Dtype;
 use crate::ml::train::memory::Memory;
-use crate::step::{Arity, Context, Input, Kind, Machine, Outlook, Output, Share};
+use crate::step::{Arity, Artifact, Context, Input, Kind, Machine, Outlook, Output, Share, Together};
 
 /// See the module.
 pub struct Train;
@@ -188,6 +189,14 @@ impl Kind for Train {
             ("steps", None) => Some(Problem::new("the step has no `steps`, so `epochs` says how long it is")),
             _ => params.moves_with(length, params.warmup_steps),
         }
+    }
+
+    fn together(params: &Params, inputs: &BTreeMap<String, Vec<Artifact>>, machine: &Machine) -> Option<Together> {
+        together::together(params, inputs, machine)
+    }
+
+    fn run_together(members: &mut [(&Params, &mut Context)], exact: bool) -> Vec<Result<()>> {
+        compute::run_together(members, exact)
     }
 
     fn run(params: &Params, cx: &mut Context) -> Result<()> {

@@ -13,3 +13,8 @@ pub fn problem() -> Problem {
 pub fn run<P>(_params: &P, _cx: &mut Context) -> Result<()> {
     Err(problem())
 }
+
+/// The same for several.
+pub fn run_together<P>(members: &mut [(&P, &mut Context)], _exact: bool) -> Vec<Result<()>> {
+    members.iter().map(|_| Err(problem())).collect()
+}

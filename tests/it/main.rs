@@ -51,6 +51,8 @@ mod model_configs;
 mod model_laws;
 #[cfg(feature = "torch")]
 mod model_reference;
+#[cfg(feature = "torch")]
+mod packed;
 mod profiles;
 #[cfg(unix)]
 mod receipts;
@@ -68,6 +70,7 @@ mod starter;
 mod support;
 mod tasks;
 mod terminal;
+mod together;
 mod tokenizers;
 #[cfg(feature = "torch")]
 mod training;

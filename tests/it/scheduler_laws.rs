@@ -342,6 +342,7 @@ fn run(case: &Case, how: &How, root: &Path, gates: bool, made: &mut BTreeSet<Dig
         keep_going: how.choice.keep_going,
         forced: how.choice.forced.iter().map(place).collect(),
         only: how.choice.only.as_ref().map(|only| only.iter().map(place).collect()),
+        together: None,
     };
     let cancel = Arc::new(AtomicBool::new(false));
     let options = Options {

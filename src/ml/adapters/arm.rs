@@ -7,8 +7,10 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
+use super::batched::Inner;
 use super::fields::Fields;
 use super::format::{Base, Format, Plan, Written};
+use super::pack::Pack;
 use super::{AdapterParams, format, ia3, lora, mlp, read, sidecar};
 use crate::error::{Problem, Result};
 use crate::ml::config::ModelConfig;
@@ -97,6 +99,10 @@ pub trait Adapter: Send {
     fn block(&self, _site: usize, _at: &At, out: Tensor, _dropout: Option<&Dropout>) -> Tensor {
         out
     }
+    /// It in the form of [`Inner`] at a site, if it has that form: many of them are then computed at once.
+    fn inner(&self, _site: usize) -> Option<Inner<'_>> {
+        None
+    }
     /// Where it sits, in the order of the forward pass.
     fn seats(&self) -> Vec<Seat>;
     /// What the frozen projection at a site is with this adapter in it, in f32; an error says why it cannot be.
@@ -143,6 +149,8 @@ pub struct Arm {
     config: Option<ModelConfig>,
     base: Option<String>,
     notes: Vec<String>,
+    /// The arms that this one stands for, if it is several.
+    pack: Option<Pack>,
 }
 
 impl Arm {
@@ -158,6 +166,16 @@ impl Arm {
             adapters.extend((entry.init)(params, model, rng)?);
         }
         Ok(Self { adapters, config: Some(model.config().clone()), ..Self::default() })
+    }
+
+    /// Several arms over one base, each for its own rows.
+    pub fn pack(arms: Vec<Self>) -> Self {
+        Self { pack: Some(Pack::new(arms)), ..Self::default() }
+    }
+
+    /// What it is made of, if it is several.
+    pub fn packed(&self) -> Option<&Pack> {
+        self.pack.as_ref()
     }
 
     /// Reads what `save`, PEFT or AdapterHub wrote: one adapter's folder, or a folder of such folders.
@@ -215,22 +233,41 @@ impl Arm {
 
     /// What a projection is given instead of x; `None` for x itself.
     pub fn input(&self, site: usize, x: &Tensor) -> Option<Tensor> {
+        if let Some(pack) = &self.pack {
+            return pack.input(site, x);
+        }
         self.adapters.iter().fold(None, |given, adapter| adapter.input(site, given.as_ref().unwrap_or(x)).or(given))
     }
 
     /// What the adapters make of y = W x at a projection.
     pub fn linear(&self, site: usize, x: &Tensor, y: Tensor, dropout: Option<&Dropout>) -> Tensor {
+        if let Some(pack) = &self.pack {
+            return pack.linear(site, x, y);
+        }
         self.adapters.iter().fold(y, |y, adapter| adapter.linear(site, x, y, dropout))
     }
 
     /// What the adapters make of a residual sum.
     pub fn block(&self, site: usize, at: &At, out: Tensor, dropout: Option<&Dropout>) -> Tensor {
+        if let Some(pack) = &self.pack {
+            return pack.block(site, at, out);
+        }
         self.adapters.iter().fold(out, |out, adapter| adapter.block(site, at, out, dropout))
     }
 
     /// What a frozen projection is with the adapters in it, in f32; an error says which of them cannot be merged.
     pub fn merge(&self, site: usize, frozen: Frozen) -> Result<Frozen> {
         self.adapters.iter().try_fold(frozen, |frozen, adapter| adapter.merge(site, frozen))
+    }
+
+    /// What it adds at a site, if it has an adapter there and that has such a form; there is one at most.
+    pub(super) fn inner(&self, site: usize) -> Option<Inner<'_>> {
+        self.adapters.iter().find_map(|adapter| adapter.inner(site))
+    }
+
+    /// The sites where it has an adapter, in the order of adapters.
+    pub(super) fn seats(&self) -> Vec<Seat> {
+        self.adapters.iter().flat_map(|adapter| adapter.seats()).collect()
     }
 
     /// What each adapter does at each of its sites. A projection's change is that of its merged weight in f32.
@@ -256,6 +293,9 @@ impl Arm {
 
     /// The lowest block of the model that has an adapter; `None` for the base itself.
     pub fn lowest_layer(&self, model: &dyn Model) -> Option<usize> {
+        if let Some(pack) = &self.pack {
+            return pack.arms().iter().filter_map(|arm| arm.lowest_layer(model)).min();
+        }
         let layers =
             self.adapters.iter().flat_map(|adapter| adapter.seats()).map(|seat| model.sites()[seat.site].layer);
         layers.min().and_then(|layer| usize::try_from(layer).ok())

@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
+use super::Inner;
 use super::arm::{Adapter, Attached, Entry, Frozen, Seat, all_are, dropped};
 use super::format::{Written, sorted};
 use super::params::{AdapterParams, LoraInit, layers};
@@ -140,6 +141,12 @@ impl Adapter for Lora {
                 (wide + (&factor - 1.0) * base + factor * delta).to_kind(kind)
             }
         }
+    }
+
+    fn inner(&self, site: usize) -> Option<Inner<'_>> {
+        let update = self.updates.get(&site).filter(|_| self.common.dora.is_none())?;
+        let (scale, dropout) = (update.scale, self.common.dropout);
+        Some(Inner { down: (&update.a, None), up: (&update.b, None), non_linearity: None, scale, dropout })
     }
 
     fn seats(&self) -> Vec<Seat> {

@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
+use super::Inner;
 use super::arm::{Adapter, At, Attached, Entry, Frozen, Seat, all_are, dropped};
 use super::format::{Written, sorted};
 use super::params::{AdapterParams, MlpInit, MlpParams, Scaling, layers};
@@ -120,6 +121,20 @@ impl Adapter for Mlp {
         };
         let change = change.to_kind(kind);
         outside.map_or_else(|| change.shallow_clone(), |outside| outside + &change)
+    }
+
+    fn inner(&self, site: usize) -> Option<Inner<'_>> {
+        let Bottleneck { tensors, .. } = self.bottlenecks.get(&site)?;
+        let Scaling::Fixed(scale) = self.config.scaling else { return None };
+        let part = |name: &str| tensors.get(name);
+        let plain = self.config.unlike_seq_bn().iter().all(|(name, _)| *name == "scaling");
+        (plain && self.config.stochastic_depth == 0.0).then_some(Inner {
+            down: (part(DOWN_WEIGHT)?, part(DOWN_BIAS)),
+            up: (part(UP_WEIGHT)?, part(UP_BIAS)),
+            non_linearity: Some(self.config.non_linearity),
+            scale,
+            dropout: self.config.dropout,
+        })
     }
 
     fn seats(&self) -> Vec<Seat> {

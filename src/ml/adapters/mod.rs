@@ -10,6 +10,8 @@ pub mod targets;
 #[cfg(feature = "torch")]
 mod arm;
 #[cfg(feature = "torch")]
+mod batched;
+#[cfg(feature = "torch")]
 mod fields;
 #[cfg(feature = "torch")]
 mod format;
@@ -24,6 +26,8 @@ pub mod merge;
 #[cfg(feature = "torch")]
 pub mod mlp;
 #[cfg(feature = "torch")]
+mod pack;
+#[cfg(feature = "torch")]
 mod place;
 #[cfg(feature = "torch")]
 mod read;
@@ -32,8 +36,12 @@ pub mod sidecar;
 
 #[cfg(feature = "torch")]
 pub use arm::{ADAPTERS, Adapter, Arm, At, Change, Entry, Frozen, Seat};
+#[cfg(feature = "torch")]
+pub use batched::Inner;
 pub use count::parameter_count;
 #[cfg(feature = "torch")]
 pub use format::{Base, Format};
 pub use non_linearity::NonLinearity;
+#[cfg(feature = "torch")]
+pub use pack::{Pack, Part};
 pub use params::{AdapterParams, Ia3Params, LoraParams, MlpParams};

@@ -105,6 +105,17 @@ impl AdamW {
         let inputs: Vec<&Tensor> = self.parameters.iter().chain(rows).collect();
         let mut gradients = Tensor::run_backward(&[scalar], &inputs, false, false);
         let at_rows = rows.and_then(|_| gradients.pop());
+        self.add(&gradients);
+        at_rows
+    }
+
+    /// The trainable tensors, in an order of its own.
+    pub fn parameters(&self) -> &[Tensor] {
+        &self.parameters
+    }
+
+    /// Adds gradients of [`Self::parameters`], in their order, to the gradient of this step.
+    pub fn add(&mut self, gradients: &[Tensor]) {
         no_grad(|| {
             if gradients.iter().all(Tensor::defined) {
                 let pieces: Vec<Tensor> = gradients.iter().map(|gradient| gradient.reshape([-1])).collect();
@@ -113,7 +124,7 @@ impl AdamW {
             }
             // A tensor that the scalar does not depend on has no gradient.
             let mut at = 0;
-            for (parameter, gradient) in self.parameters.iter().zip(&gradients) {
+            for (parameter, gradient) in self.parameters.iter().zip(gradients) {
                 let count = parameter.numel() as i64;
                 if gradient.defined() {
                     let _ = self.gradient.narrow(0, at, count).g_add_(&gradient.reshape([-1]));
@@ -121,7 +132,6 @@ impl AdamW {
                 at += count;
             }
         });
-        at_rows
     }
 
     /// A copy of the gradient of each tensor in this step so far.

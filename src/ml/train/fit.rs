@@ -2,21 +2,13 @@
 //! It does not know what is trained (`Learner`), on what (a closure gives micro-batches), or who listens (`Watch`).
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-use tch::{Kind, Tensor};
 
 use super::adamw::AdamW;
-use super::curve::{Curve, Point};
+use super::course::Course;
+use super::curve::Curve;
 use super::loss::{Learner, Micro, backward};
 use super::schedule::Schedule;
-use super::state;
-use crate::error::{Problem, Result};
-
-/// At the latest after so many steps the losses are read back, all at once: on a GPU each reading waits for it.
-const READ_EVERY: usize = 10;
-/// Or after this time, so that slow steps are told too.
-const TELL_EVERY: Duration = Duration::from_millis(300);
+use crate::error::Result;
 
 /// How to train.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,13 +67,6 @@ pub trait Watch {
 /// Writes the state of a run into a folder.
 pub type Write<'a> = &'a mut dyn FnMut(&Path) -> Result<()>;
 
-/// A step whose figures are still on the device.
-struct Pending {
-    point: Point,
-    loss: Tensor,
-    norm: Tensor,
-}
-
 /// Trains what `adamw` holds. `batches` gives the micro-batches of a step; their gradients are added up, and the
 /// loss of the step is the sum over all its target ids divided by their number. A run that goes on from the state of
 /// another one of the same options, or of more or fewer steps, ends as if it had made all steps itself.
@@ -92,82 +77,17 @@ pub fn fit(
     batches: &mut dyn FnMut(u64) -> Result<Vec<Micro>>,
     watch: &mut dyn Watch,
 ) -> Result<Curve> {
-    let mut curve = match watch.restore(options.steps)? {
-        Some(folder) => state::read(&folder, adamw)?,
-        None => Curve::default(),
-    };
-    let mut pending: Vec<Pending> = Vec::new();
-    let mut told = Instant::now();
-    let (begun, mut saved) = (curve.points.len() as u64, curve.points.len() as u64);
-    for step in begun..options.steps {
+    let mut course = Course::begin(options, adamw, watch)?;
+    while let Some(step) = course.next() {
         let micros = batches(step)?;
-        let targets: u64 = micros.iter().map(Micro::targets).sum();
-        if targets == 0 {
-            return Err(Problem::new(format!("the batch of step {} has no id to predict", step + 1))
-                .help("every row needs an answer of at least one id after its first id"));
-        }
-
+        let targets = course.targets(&micros)?;
         // Σ over micro-batches of NLL / targets: the same as one batch that holds them all.
         let mut losses = Vec::with_capacity(micros.len());
         for micro in micros.iter().filter(|micro| micro.targets() > 0) {
-            if let Err(problem) = watch.check() {
-                // A step that has only begun has changed nothing yet.
-                if problem.cancelled && step > saved {
-                    curve.points.extend(read_back(&mut pending)?);
-                    watch.save(step, false, &mut |folder| state::write(folder, adamw, &curve))?;
-                }
-                return Err(problem);
-            }
+            course.check(adamw, watch)?;
             losses.push(backward(learner, micro, targets, adamw)?);
         }
-        watch.gradient(step, adamw);
-
-        let norm = adamw.clip(options.clip);
-        let lr = options.lr * options.schedule.factor(step, options.warmup, options.schedule_steps);
-        adamw.step(lr);
-        watch.updated(step);
-
-        let tokens = micros.iter().map(|micro| micro.tokens).sum();
-        let point = Point { step: step + 1, loss: 0.0, lr, grad_norm: 0.0, tokens, target_tokens: targets };
-        pending.push(Pending { point, loss: Tensor::stack(&losses, 0).sum(Kind::Float), norm });
-        let last = step + 1 == options.steps;
-        let save = watch.due(last);
-        if pending.len() >= READ_EVERY || told.elapsed() >= TELL_EVERY || last || save {
-            let points = read_back(&mut pending)?;
-            let elapsed = told.elapsed().as_secs_f64().max(1e-9);
-            told = Instant::now();
-            watch.progress(&Progress {
-                step: step + 1,
-                steps: options.steps,
-                loss: points.iter().map(|point| point.loss).sum::<f64>() / points.len() as f64,
-                tokens_per_second: points.iter().map(|point| point.tokens).sum::<u64>() as f64 / elapsed,
-            });
-            curve.points.extend(points);
-        }
-        if save {
-            watch.save(step + 1, last, &mut |folder| state::write(folder, adamw, &curve))?;
-            saved = step + 1;
-        }
+        course.step(adamw, &micros, &losses, watch)?;
     }
-    Ok(curve)
-}
-
-/// Fetches the figures of all pending steps in one go; the first that is not a number ends the run.
-fn read_back(pending: &mut Vec<Pending>) -> Result<Vec<Point>> {
-    let scalars: Vec<&Tensor> = pending.iter().flat_map(|pending| [&pending.loss, &pending.norm]).collect();
-    let values = Vec::<f64>::try_from(Tensor::stack(&scalars, 0).to_kind(Kind::Double))
-        .map_err(|error| Problem::new(format!("cannot read the losses back: {error}")))?;
-    let mut points = Vec::with_capacity(pending.len());
-    for (pending, figures) in pending.drain(..).zip(values.chunks_exact(2)) {
-        let point = Point { loss: figures[0], grad_norm: figures[1], ..pending.point };
-        for (name, value) in [("loss", point.loss), ("norm of the gradient", point.grad_norm)] {
-            if !value.is_finite() {
-                let what = format!("the {name} is {value} at step {} (learning rate {:.2e})", point.step, point.lr);
-                return Err(Problem::new(what)
-                    .help("try a lower `lr`, a longer warm-up, `clip: 1.0`, or `dtype: f32` if it was bf16"));
-            }
-        }
-        points.push(point);
-    }
-    Ok(points)
+    Ok(course.curve())
 }

@@ -109,6 +109,32 @@ impl Micro {
         Self { ids, positions: put(positions), labels: put(labels), tokens }
     }
 
+    /// Those of several runs, one after the other, all as wide as the widest.
+    pub(super) fn joined(micros: &[&Self]) -> Self {
+        let width = micros.iter().map(|micro| micro.ids.size()[1]).max().unwrap_or(0);
+        let (mut ids, mut positions, mut rows) = (Vec::new(), Vec::new(), 0);
+        for micro in micros {
+            let (count, own) = micro.ids.size2().expect("two dimensions");
+            // Any id does: no real position sees it.
+            ids.push(if own == width {
+                micro.ids.shallow_clone()
+            } else {
+                micro.ids.constant_pad_nd([0, width - own])
+            });
+            let at = &micro.positions;
+            let wider = at.divide_scalar_mode(own, "floor") * (width - own);
+            positions.push(if own == width { at + rows * width } else { at + wider + rows * width });
+            rows += count;
+        }
+        let labels: Vec<&Tensor> = micros.iter().map(|micro| &micro.labels).collect();
+        Self {
+            ids: Tensor::cat(&ids, 0),
+            positions: Tensor::cat(&positions, 0),
+            labels: Tensor::cat(&labels, 0),
+            tokens: micros.iter().map(|micro| micro.tokens).sum(),
+        }
+    }
+
     /// Number of ids that have loss.
     pub fn targets(&self) -> u64 {
         self.labels.numel() as u64
@@ -118,13 +144,18 @@ impl Micro {
 /// Adds the gradient of `Σ NLL / total` to that of the step, and gives this loss as a scalar that is not read back.
 pub fn backward(learner: &dyn Learner, micro: &Micro, total: u64, adamw: &mut AdamW) -> Result<Tensor> {
     let head = learner.frozen_head();
-    let cached = head.is_some() && micro.ids.device() == Device::Cpu;
-    let logits = if cached { LOGITS_IN_CACHE } else { LOGITS_AT_ONCE };
-    let at_once = (logits / learner.vocabulary().max(1)).max(1);
+    let at_once = at_once(learner, head.as_ref());
     match head {
         Some(head) => backward_below(learner, &head, micro, total, adamw, at_once),
         None => backward_in_pieces(learner, micro, total, adamw, at_once),
     }
+}
+
+/// So many rows go through the head at a time.
+fn at_once(learner: &dyn Learner, head: Option<&Tensor>) -> i64 {
+    let cached = head.is_some_and(|head| head.device() == Device::Cpu);
+    let logits = if cached { LOGITS_IN_CACHE } else { LOGITS_AT_ONCE };
+    (logits / learner.vocabulary().max(1)).max(1)
 }
 
 /// The same under a frozen head: loss and gradient of a piece come from one softmax, and no logits are kept.
@@ -140,12 +171,26 @@ fn backward_below(
     if !rows.requires_grad() {
         return Err(nothing_to_learn());
     }
+    let (loss, at_rows) = below(learner, head, &rows, &micro.labels, total, at_once);
+    learner.take_down(&rows, &Tensor::cat(&at_rows, 0), adamw);
+    Ok(loss)
+}
+
+/// `Σ NLL / total` of hidden states `[N, H]` under a frozen head, and its gradient at them, in pieces.
+fn below(
+    learner: &dyn Learner,
+    head: &Tensor,
+    rows: &Tensor,
+    labels: &Tensor,
+    total: u64,
+    at_once: i64,
+) -> (Tensor, Vec<Tensor>) {
     let count = rows.size()[0];
     let (mut losses, mut at_rows) = (Vec::new(), Vec::new());
     tch::no_grad(|| {
         for from in (0..count).step_by(at_once as usize) {
             let length = at_once.min(count - from);
-            let labels = micro.labels.narrow(0, from, length).unsqueeze(1);
+            let labels = labels.narrow(0, from, length).unsqueeze(1);
             let mut log_p = learner.logits(&rows.narrow(0, from, length)).log_softmax(-1, Kind::Float); // [n, V]
             losses.push(log_p.gather(1, &labels, false).sum(Kind::Float));
             // ∂ NLL / ∂ logits = p - 1 at the label.
@@ -154,8 +199,27 @@ fn backward_below(
             at_rows.push(slope.matmul(head).to_kind(Kind::Float) * (1.0 / total as f64)); // [n, H]
         }
     });
-    learner.take_down(&rows, &Tensor::cat(&at_rows, 0), adamw);
-    Ok(Tensor::stack(&losses, 0).sum(Kind::Float) * (-1.0 / total as f64))
+    (Tensor::stack(&losses, 0).sum(Kind::Float) * (-1.0 / total as f64), at_rows)
+}
+
+/// The loss of one run whose hidden states `[N, H]` came through a frozen model beside those of others, and its
+/// gradient at them, in pieces: what [`backward`] makes of them when the run is alone.
+pub(super) fn at_rows(learner: &dyn Learner, rows: &Tensor, labels: &Tensor, total: u64) -> (Tensor, Vec<Tensor>) {
+    let head = learner.frozen_head();
+    let at_once = at_once(learner, head.as_ref());
+    if let Some(head) = head {
+        return below(learner, &head, rows, labels, total, at_once);
+    }
+    let (mut losses, mut at_rows) = (Vec::new(), Vec::new());
+    let count = rows.size()[0];
+    for from in (0..count).step_by(at_once as usize) {
+        let length = at_once.min(count - from);
+        let piece = rows.narrow(0, from, length).detach().set_requires_grad(true);
+        let loss = nll(learner, &piece, &labels.narrow(0, from, length)) / total as f64;
+        at_rows.extend(Tensor::run_backward(&[&loss], &[&piece], false, false));
+        losses.push(loss.detach());
+    }
+    (Tensor::stack(&losses, 0).sum(Kind::Float), at_rows)
 }
 
 /// The same with at most `at_once` positions in the head at a time.

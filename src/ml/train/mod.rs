@@ -12,11 +12,15 @@ pub mod arms;
 #[cfg(feature = "torch")]
 pub mod base;
 #[cfg(feature = "torch")]
+mod course;
+#[cfg(feature = "torch")]
 pub mod curve;
 #[cfg(feature = "torch")]
 pub mod fit;
 #[cfg(feature = "torch")]
 pub mod loss;
+#[cfg(feature = "torch")]
+pub mod pack;
 #[cfg(feature = "torch")]
 mod recomputed;
 #[cfg(feature = "torch")]

@@ -8,12 +8,15 @@ use serde_json::json;
 use super::Params;
 use super::listener::Listener;
 use crate::error::{Problem, Result};
-use crate::ml::adapters::{AdapterParams, Arm, Base, parameter_count};
+use crate::ml::adapters::{AdapterParams, Arm, Base, Pack, parameter_count};
 use crate::ml::config::ModelConfig;
+use crate::ml::device::Precision;
+use crate::ml::models::Model;
 use crate::ml::tokens::Tokens;
 use crate::ml::train::arms::{Recipe, train_arm};
 use crate::ml::train::batch::{Length, Limits, Plan};
 use crate::ml::train::curve::Curve;
+use crate::ml::train::pack::{Joining, Member, train_pack};
 use crate::ml::{device, weights};
 use crate::report::evidence::{CurvePoint, Training};
 use crate::step::{Artifact, Context};
@@ -22,55 +25,130 @@ use crate::task::encode::Encoder;
 
 /// The most points of the curve that stand beside an adapter.
 const POINTS: usize = 200;
+/// The share of padding that micro-batches of unlike width may cost on a GPU to go through the base together.
+const WASTE: f64 = 0.1;
 
 /// See [`super::Train`].
 pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     device::use_threads(cx.threads());
-    let base = cx.input("model")?.clone();
-    let config = ModelConfig::read(&base.path)?;
-    let data = &cx.input("data")?.clone();
-    let tokens = Tokens::read(&data.path)?;
-    same_tokenizer(&tokens, data, &base, &config)?;
-
-    let (model, precision) = steps::base::load(&base, &config, params.dtype, cx)?;
-    if !config.dropout.is_empty() {
-        let options: Vec<String> = config.dropout.iter().map(|(name, share)| format!("`{name}` {share}")).collect();
-        cx.note(format!("the base is frozen: its own dropout ({}) is not applied", options.join(", ")));
-    }
-    let adapter = params.adapter_for(&config)?;
-    let arm = Arm::init(&adapter, model.as_ref(), &mut cx.rng(params.seed, "adapter"))?;
-
-    if let Some(other) = &params.match_parameters {
-        let (own, wanted) = (arm.trainable_parameters(), parameter_count(other, &config)?);
-        cx.note(format!("{} parameters for {wanted}: {}", own, size(&adapter)));
-    }
-
-    let plan = plan(params, cx, &tokens)?;
+    let work = Work::read(params, cx)?;
+    let model = steps::base::load_in(&work.base, work.precision, cx)?;
+    let arm = work.arm(params, cx, model.as_ref())?;
+    let plan = plan(params, cx, &work.tokens)?;
     let recipe = recipe(params, plan.steps.len() as u64);
-    let curve = train_arm(model.as_ref(), &arm, &tokens, &plan, &recipe, &mut Listener(cx))?;
+    let curve = train_arm(model.as_ref(), &arm, &work.tokens, &plan, &recipe, &mut Listener(cx))?;
+    work.write(params, cx, &arm, &plan, &curve)
+}
 
-    let folder = cx.output("adapter");
-    fs::create_dir_all(&folder).map_err(|e| Problem::io("create", &folder, &e))?;
-    // Digest, not path or step name: the adapter says which base it is for, and its bytes do not depend on names.
-    let fingerprint = weights::fingerprint(&base.path)?;
-    arm.save(&folder, Base { name: base.digest.as_str(), fingerprint: Some(fingerprint.as_str()) })?;
-    facts::write_training(&folder, &training(params, data, &tokens, &curve))?;
-    curve.write(&cx.output("curve.csv"))?;
-    let summary = json!({
-        "trainable_parameters": arm.trainable_parameters(),
-        "rows": tokens.rows(),
-        "steps": curve.points.len(),
-        "tokens": curve.tokens(),
-        "target_tokens": curve.target_tokens(),
-        "padding_share": plan.padding_share(),
-        "first_loss": curve.first_loss(),
-        "last_loss": curve.last_loss(),
-        "dtype": precision.name(),
-    });
-    json::write(&cx.output("summary.json"), &summary)?;
-    say(cx, &curve);
-    cx.figure("trainable_parameters", arm.trainable_parameters() as f64);
-    Ok(())
+/// See [`crate::step::Kind::run_together`].
+pub fn run_together(members: &mut [(&Params, &mut Context)], exact: bool) -> Vec<Result<()>> {
+    if exact {
+        return members.iter_mut().map(|(params, cx)| run(params, cx)).collect();
+    }
+    let count = members.len();
+    all(members).unwrap_or_else(|problem| (0..count).map(|_| Err(problem.clone())).collect())
+}
+
+/// One result for each, or what kept all of them from beginning.
+fn all(members: &mut [(&Params, &mut Context)]) -> Result<Vec<Result<()>>> {
+    let [(params, first), ..] = &mut *members else { return Ok(Vec::new()) };
+    device::use_threads(first.threads());
+    let work = Work::read(params, first)?;
+    let model = steps::base::load_in(&work.base, work.precision, first)?;
+    let on_gpu = first.machine().device.starts_with("cuda");
+    let mut works = vec![work];
+    for (params, cx) in members.iter_mut().skip(1) {
+        works.push(Work::read(params, cx)?);
+    }
+    let (mut arms, mut plans, mut recipes) = (Vec::new(), Vec::new(), Vec::new());
+    for ((params, cx), work) in members.iter().zip(&works) {
+        arms.push(work.arm(params, cx, model.as_ref())?);
+        let plan = plan(params, cx, &work.tokens)?;
+        recipes.push(recipe(params, plan.steps.len() as u64));
+        plans.push(plan);
+    }
+    let pack = Arm::pack(arms);
+    let joining = Joining { waste: if on_gpu { WASTE } else { 0.0 }, batched: true };
+    let curves = {
+        let mut listeners: Vec<Listener> = members.iter().map(|(_, cx)| Listener(cx)).collect();
+        let each = works.iter().zip(&plans).zip(recipes.iter().zip(&mut listeners));
+        let mut trained: Vec<Member> =
+            each.map(|((work, plan), (recipe, watch))| Member { tokens: &work.tokens, plan, recipe, watch }).collect();
+        train_pack(model.as_ref(), &pack, &mut trained, joining)?
+    };
+    let arms = pack.packed().map(Pack::arms).unwrap_or_default();
+    let mut results = Vec::new();
+    for ((((params, cx), work), (arm, plan)), curve) in
+        members.iter_mut().zip(&works).zip(arms.iter().zip(&plans)).zip(curves)
+    {
+        results.push(curve.and_then(|(curve, made)| {
+            cx.weigh(made);
+            work.write(params, cx, arm, plan, &curve)
+        }));
+    }
+    Ok(results)
+}
+
+/// What a step trains on.
+struct Work {
+    base: Artifact,
+    data: Artifact,
+    tokens: Tokens,
+    precision: Precision,
+    adapter: AdapterParams,
+    /// What the adapter was asked to have as many parameters as.
+    wanted: Option<u64>,
+}
+
+impl Work {
+    fn read(params: &Params, cx: &Context) -> Result<Self> {
+        let (base, data) = (cx.input("model")?.clone(), cx.input("data")?.clone());
+        let config = ModelConfig::read(&base.path)?;
+        let tokens = Tokens::read(&data.path)?;
+        same_tokenizer(&tokens, &data, &base, &config)?;
+        let precision = steps::base::precision(&config, params.dtype, cx);
+        if !config.dropout.is_empty() {
+            let options: Vec<String> = config.dropout.iter().map(|(name, share)| format!("`{name}` {share}")).collect();
+            cx.note(format!("the base is frozen: its own dropout ({}) is not applied", options.join(", ")));
+        }
+        let adapter = params.adapter_for(&config)?;
+        let wanted = params.match_parameters.as_ref().map(|other| parameter_count(other, &config)).transpose()?;
+        Ok(Self { base, data, tokens, precision, adapter, wanted })
+    }
+
+    fn arm(&self, params: &Params, cx: &Context, model: &dyn Model) -> Result<Arm> {
+        let arm = Arm::init(&self.adapter, model, &mut cx.rng(params.seed, "adapter"))?;
+        if let Some(wanted) = self.wanted {
+            cx.note(format!("{} parameters for {wanted}: {}", arm.trainable_parameters(), size(&self.adapter)));
+        }
+        Ok(arm)
+    }
+
+    fn write(&self, params: &Params, cx: &mut Context, arm: &Arm, plan: &Plan, curve: &Curve) -> Result<()> {
+        let Self { base, data, tokens, precision, .. } = self;
+        let folder = cx.output("adapter");
+        fs::create_dir_all(&folder).map_err(|e| Problem::io("create", &folder, &e))?;
+        // Digest, not path or step name: the adapter says which base it is for, and its bytes do not depend on names.
+        let fingerprint = weights::fingerprint(&base.path)?;
+        arm.save(&folder, Base { name: base.digest.as_str(), fingerprint: Some(fingerprint.as_str()) })?;
+        facts::write_training(&folder, &training(params, data, tokens, curve))?;
+        curve.write(&cx.output("curve.csv"))?;
+        let summary = json!({
+            "trainable_parameters": arm.trainable_parameters(),
+            "rows": tokens.rows(),
+            "steps": curve.points.len(),
+            "tokens": curve.tokens(),
+            "target_tokens": curve.target_tokens(),
+            "padding_share": plan.padding_share(),
+            "first_loss": curve.first_loss(),
+            "last_loss": curve.last_loss(),
+            "dtype": precision.name(),
+        });
+        json::write(&cx.output("summary.json"), &summary)?;
+        say(cx, curve);
+        cx.figure("trainable_parameters", arm.trainable_parameters() as f64);
+        Ok(())
+    }
 }
 
 /// The size that was solved for.
