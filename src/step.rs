@@ -237,6 +237,9 @@ pub trait Kind: Send + Sync + 'static {
     /// True if its work needs libtorch.
     const TORCH: bool = false;
 
+    /// True if another process does its work, whose costs it tells: this one is not measured.
+    const OUTSIDE: bool = false;
+
     /// Does the work: reads inputs and sources, writes every output, and says what it does.
     fn run(params: &Self::Params, cx: &mut Context) -> Result<()>;
 }
@@ -253,6 +256,8 @@ pub trait AnyKind: Send + Sync {
     fn example(&self) -> &'static str;
     /// See [`Kind::TORCH`].
     fn needs_torch(&self) -> bool;
+    /// See [`Kind::OUTSIDE`].
+    fn works_outside(&self) -> bool;
     /// See [`Kind::LENGTHS`].
     fn lengths(&self) -> &'static [&'static str];
     /// See [`Kind::INPUTS`].
@@ -328,6 +333,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn needs_torch(&self) -> bool {
         K::TORCH
+    }
+    fn works_outside(&self) -> bool {
+        K::OUTSIDE
     }
     fn lengths(&self) -> &'static [&'static str] {
         K::LENGTHS

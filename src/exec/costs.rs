@@ -25,11 +25,11 @@ pub(super) struct Meter<'a> {
 }
 
 impl Crowd {
-    /// A step begins.
-    pub fn enter(&self) -> Meter<'_> {
+    /// A step begins. Without `measured` only the time that it takes is told.
+    pub fn enter(&self, measured: bool) -> Meter<'_> {
         let came = self.came.fetch_add(1, Ordering::SeqCst) + 1;
         let alone = self.inside.fetch_add(1, Ordering::SeqCst) == 0;
-        let alone = (alone && forget_peak()).then(cpu_ms).flatten().map(|cpu| (cpu, came));
+        let alone = (measured && alone && forget_peak()).then(cpu_ms).flatten().map(|cpu| (cpu, came));
         Meter { crowd: self, begun: Instant::now(), alone }
     }
 }
@@ -92,13 +92,15 @@ mod tests {
     #[test]
     fn who_is_not_alone_is_not_measured() {
         let crowd = Crowd::default();
-        let first = crowd.enter();
-        let second = crowd.enter();
+        let first = crowd.enter(true);
+        let second = crowd.enter(true);
         assert_eq!((second.read().cpu_ms, first.read().cpu_ms), (None, None));
         drop((first, second));
-        let third = crowd.enter();
+        let third = crowd.enter(true);
         assert_eq!(third.read().cpu_ms.is_some(), cfg!(target_os = "linux"));
-        drop(crowd.enter());
+        drop(crowd.enter(false));
         assert_eq!(third.read().peak_bytes, None, "somebody was there meanwhile");
+        drop(third);
+        assert_eq!(crowd.enter(false).read().cpu_ms, None);
     }
 }

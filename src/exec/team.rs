@@ -62,7 +62,7 @@ impl Team<'_> {
 
     fn attempt(&self, to: &Sender<Message>) -> Result<Vec<Result<Made>>> {
         let [first, ..] = self.jobs.as_slice() else { return Ok(Vec::new()) };
-        let meter = first.crowd.enter();
+        let meter = first.crowd.enter(!first.step.kind.works_outside());
         let mut opened = Vec::new();
         for job in &self.jobs {
             let stage = job.store.stage()?;

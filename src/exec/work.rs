@@ -117,7 +117,7 @@ impl Job<'_> {
     }
 
     fn in_stage(&self, stage: &Stage, to: &Sender<Message>) -> Result<(Draft, bool)> {
-        let meter = self.crowd.enter();
+        let meter = self.crowd.enter(!self.step.kind.works_outside());
         let (mut cx, said) = self.open(stage, to)?;
         let ran = caught(self.step.kind.name(), || self.step.action.run(&mut cx));
         let close = || meter.read();

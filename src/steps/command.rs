@@ -94,6 +94,7 @@ impl Kind for Command {
     const OUTPUTS: &'static [Output] =
         &[Output { name: ANY_NAME, file: "PATH", doc: "What `outputs` names, files and folders" }];
     type Params = Params;
+    const OUTSIDE: bool = true;
 
     fn outputs(params: &Params) -> Vec<Product> {
         let product =
