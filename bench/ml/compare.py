@@ -25,6 +25,7 @@ WORK = [
     ("LoRA, every id a target", "train arm=lora", "train arm=lora"),
     ("MLP, every id a target", "train arm=mlp", "train arm=mlp"),
     ("LoRA, every id a target, bf16", "train arm=lora dtype=bf16", "train arm=lora dtype=bf16"),
+    ("LoRA, every id a target, bf16, torch.compile", "train arm=lora dtype=bf16", "train arm=lora dtype=bf16 compile=1"),
     ("LoRA, real prompts, Trainer", "train arm=lora rows=ragged steps=33", "trainer arm=lora rows=ragged steps=33"),
     ("MLP, real prompts, by hand", "train arm=mlp rows=ragged steps=33", "train arm=mlp rows=ragged steps=33"),
     ("two labels of 300 prompts, 3 arms, HFLM", "score", "lm_eval"),
@@ -44,7 +45,7 @@ def measure(command, environment=None):
 
 def loss(result):
     last = result["losses"][-1]
-    return f"{last:.4f}" if isinstance(last, float) else str(last[:3])
+    return f"{last:.4f}" if isinstance(last, float) else str(last[:3] if isinstance(last, list) else last)
 
 
 def main():
