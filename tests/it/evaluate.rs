@@ -10,6 +10,7 @@ use pipe::metric::{Counts, Scores};
 use pipe::steps::evaluate::result::{Arm, Metrics};
 use pipe::steps::evaluate::{self, nerus, terra};
 use pipe::task::Task;
+use pipe::task::answer::State;
 use pipe::task::prompt::{Answers, Prompt};
 use serde_json::json;
 
@@ -90,6 +91,10 @@ fn nerus_figures_come_out_of_the_records_alone() {
             nerus::Record::read(item, answer, stopped, " нет")
         })
         .collect();
+    // Cut by the limit: told as such, however whole the answer looks.
+    for (i, record) in records.iter().enumerate() {
+        assert_eq!(record.state == State::Truncated, i % 6 == 3, "{}", record.answer);
+    }
     let (ran, metrics, lines) = ran(|cx| evaluate::write_nerus(cx, &records, base(), about(generated)));
     assert_eq!((metrics.n, metrics.documents), (117, Some(10)));
     assert_eq!(metrics.classes, BTreeMap::from([("LOC".into(), 56), ("ORG".into(), 50), ("PER".into(), 43)]));
