@@ -57,7 +57,7 @@ pub struct Input<'a> {
     /// A text that stands before every row, read by the same arm into a cache of one row; a cache that holds nothing yet
     /// begins with it. `ids` do not repeat it.
     pub after: Option<&'a KvCache>,
-    /// The positions whose hidden states are wanted, i64 [N] in B · T: the last block and the final norm compute no
+    /// The positions whose hidden states are wanted, i64 `[N]` in B · T: the last block and the final norm compute no
     /// others. `None`: all.
     pub wanted: Option<&'a Tensor>,
     /// Draws dropout masks in training; `None` in evaluation.
