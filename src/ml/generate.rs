@@ -21,8 +21,9 @@ pub struct Generated {
 }
 
 /// The likeliest next id after each prompt, again and again, until a stop id or the limit. The answers stand in the
-/// order of the prompts; an empty one is an error. On the CPU in f32 an answer does not depend on the other prompts nor on
-/// `batch_tokens`; see `ml::steady`. At most `batch_tokens` ids are in the model at once, those to come
+/// order of the prompts; an empty one is an error. On the CPU in f32 an answer does not depend on their order nor on
+/// `batch_tokens`, and on the other prompts only by how long a beginning all of them share, which is read once: that may
+/// change the rounding; see `ml::steady`. At most `batch_tokens` ids are in the model at once, those to come
 /// counted in (but at least one row). `on_progress` is told how many prompts are finished; its error ends
 /// the generation.
 pub fn greedy(

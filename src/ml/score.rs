@@ -31,7 +31,8 @@ const POSITIONS: usize = 64;
 
 /// Scores every item, a context and what may follow it, neither empty; the answers stand in the order of the items.
 /// At most `batch_tokens` ids go through the model at once (but at least one row). A context is read once for all that
-/// may follow it, such as the labels of a question, and a beginning that all contexts share, such as examples, once. `on_progress` is told how many items are finished; its error ends
+/// may follow it, such as the labels of a question, and a beginning that all contexts share, such as examples, once: on the CPU in f32 other items change the
+/// rounding of a score by that alone. `on_progress` is told how many items are finished; its error ends
 /// the work.
 pub fn log_likelihoods(
     model: &dyn Model,

@@ -296,8 +296,7 @@ impl Arm {
         if let Some(pack) = &self.pack {
             return pack.arms().iter().filter_map(|arm| arm.lowest_layer(model)).min();
         }
-        let layers =
-            self.adapters.iter().flat_map(|adapter| adapter.seats()).map(|seat| model.sites()[seat.site].layer);
+        let layers = self.seats().into_iter().map(|seat| model.sites()[seat.site].layer);
         layers.min().and_then(|layer| usize::try_from(layer).ok())
     }
 

@@ -262,7 +262,7 @@ fn nll(learner: &dyn Learner, rows: &Tensor, labels: &Tensor) -> Tensor {
     learner.logits(rows).cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0)
 }
 
-fn nothing_to_learn() -> Problem {
+pub(super) fn nothing_to_learn() -> Problem {
     Problem::new("the loss does not depend on any trainable tensor")
         .help("check that the adapter has sites in this model (`target_modules`, `layers`)")
 }

@@ -7,8 +7,8 @@ use tch::{Tensor, no_grad};
 
 use super::adamw::AdamW;
 use super::arms::Adapted;
-use super::loss::Learner;
-use crate::error::{Problem, Result};
+use super::loss::{Learner, nothing_to_learn};
+use crate::error::Result;
 use crate::ml::models::Input;
 
 /// See the module.
@@ -31,7 +31,7 @@ impl<'a> Recomputed<'a> {
     /// Fails if there is nothing to learn.
     pub fn new(adapted: &'a Adapted<'a>) -> Result<Self> {
         let lowest = adapted.arm.lowest_layer(adapted.model);
-        let lowest = lowest.ok_or_else(|| Problem::new("the adapter has no place in the model"))?;
+        let lowest = lowest.ok_or_else(nothing_to_learn)?;
         Ok(Self { adapted, lowest, tape: RefCell::default() })
     }
 

@@ -8,24 +8,16 @@ use pipe::ml::score::{log_likelihoods, log_likelihoods_of};
 use pipe::ml::tokens::Tokens;
 use pipe::ml::tokens::write::Writer;
 use pipe::ml::tokens::{FORMAT, TokensInfo};
+use pipe::ml::train::Fit;
 use pipe::ml::train::adamw::AdamWOptions;
 use pipe::ml::train::arms::{Recipe, train_arm};
 use pipe::ml::train::batch::{Length, Limits, Plan};
 use pipe::ml::train::memory::Memory;
 use pipe::ml::train::schedule::Schedule;
-use pipe::ml::train::{Fit, Watch};
 use pipe::step::stream;
 use tch::{Kind, Tensor};
 
-use super::{LORA, MLP, arms, far, fresh_arm, on_every_model, tokens, trained};
-
-struct Silent;
-
-impl Watch for Silent {
-    fn check(&mut self) -> pipe::error::Result<()> {
-        Ok(())
-    }
-}
+use super::{LORA, MLP, Silent, arms, far, fresh_arm, on_every_model, tokens, trained};
 
 fn hidden(model: &dyn Model, arm: &Arm, input: &Input) -> Tensor {
     tch::no_grad(|| model.hidden(input, arm, None))
