@@ -210,13 +210,27 @@ pub(super) fn at_rows(learner: &dyn Learner, rows: &Tensor, labels: &Tensor, tot
     if let Some(head) = head {
         return below(learner, &head, rows, labels, total, at_once);
     }
+    let slope = |loss: &Tensor, piece: &Tensor| Tensor::run_backward(&[loss], &[piece], false, false).pop();
+    in_pieces(learner, rows, labels, total, at_once, slope)
+}
+
+/// `Σ NLL / total` of hidden states `[N, H]`, and its gradient at them, with at most `at_once` of them in the head at a
+/// time: `slope` gives the gradient of a piece's loss at the piece.
+fn in_pieces(
+    learner: &dyn Learner,
+    rows: &Tensor,
+    labels: &Tensor,
+    total: u64,
+    at_once: i64,
+    mut slope: impl FnMut(&Tensor, &Tensor) -> Option<Tensor>,
+) -> (Tensor, Vec<Tensor>) {
     let (mut losses, mut at_rows) = (Vec::new(), Vec::new());
     let count = rows.size()[0];
     for from in (0..count).step_by(at_once as usize) {
         let length = at_once.min(count - from);
         let piece = rows.narrow(0, from, length).detach().set_requires_grad(true);
         let loss = nll(learner, &piece, &labels.narrow(0, from, length)) / total as f64;
-        at_rows.extend(Tensor::run_backward(&[&loss], &[&piece], false, false));
+        at_rows.extend(slope(&loss, &piece));
         losses.push(loss.detach());
     }
     (Tensor::stack(&losses, 0).sum(Kind::Float), at_rows)
@@ -244,17 +258,10 @@ fn backward_in_pieces(
         return Err(nothing_to_learn());
     }
     // The head in pieces: each gives its gradient at the hidden states, and one pass takes all of them further down.
-    let mut losses = Vec::new();
-    let mut at_rows = Vec::new();
-    for from in (0..count).step_by(at_once as usize) {
-        let length = at_once.min(count - from);
-        let piece = rows.narrow(0, from, length).detach().set_requires_grad(true);
-        let loss = nll(learner, &piece, &micro.labels.narrow(0, from, length)) / total as f64;
-        at_rows.extend(adamw.backward(&loss, Some(&piece)));
-        losses.push(loss.detach());
-    }
+    let slope = |loss: &Tensor, piece: &Tensor| adamw.backward(loss, Some(piece));
+    let (loss, at_rows) = in_pieces(learner, &rows, &micro.labels, total, at_once, slope);
     learner.take_down(&rows, &Tensor::cat(&at_rows, 0), adamw);
-    Ok(Tensor::stack(&losses, 0).sum(Kind::Float))
+    Ok(loss)
 }
 
 /// The summed negative log-likelihood of the labels `[N]` at the hidden states `[N, H]`.
