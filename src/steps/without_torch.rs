@@ -2,7 +2,7 @@
 //! It does not know which kind that is.
 
 use crate::error::{Problem, Result};
-use crate::step::Context;
+use crate::step::{Context, Ended};
 
 /// Why a step that computes cannot run in this binary.
 pub fn problem() -> Problem {
@@ -15,6 +15,6 @@ pub fn run<P>(_params: &P, _cx: &mut Context) -> Result<()> {
 }
 
 /// The same for several.
-pub fn run_together<P>(members: &mut [(&P, &mut Context)], _exact: bool) -> Vec<Result<()>> {
-    members.iter().map(|_| Err(problem())).collect()
+pub fn run_together<P>(_members: &mut [(&P, &mut Context)], _exact: bool, _ended: &mut Ended<'_>) -> Result<()> {
+    Err(problem())
 }

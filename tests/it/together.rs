@@ -12,7 +12,7 @@ use pipe::event::{Event, Outcome, Say};
 use pipe::exec::{self, Capacity, Choice, Options};
 use pipe::lockfile::Lockfile;
 use pipe::spec::{self, Pipeline};
-use pipe::step::{AnyKind, Artifact, Context, Input, Kind, Machine, Output, Together, kind};
+use pipe::step::{AnyKind, Artifact, Context, Ended, Input, Kind, Machine, Output, Together, kind};
 use pipe::store::{Record, Store};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,7 @@ impl Kind for Bird {
         (with != "alone").then(|| Together { most: 4, pays: !with.starts_with("slow"), with })
     }
 
-    fn run_together(members: &mut [(&Params, &mut Context)], exact: bool) -> Vec<Result<()>> {
+    fn run_together(members: &mut [(&Params, &mut Context)], exact: bool, ended: &mut Ended<'_>) -> Result<()> {
         let texts: Vec<&str> = members.iter().map(|(params, _)| params.text.as_str()).collect();
         let log = members[0].1.root().join("log");
         let before = fs::read_to_string(&log).unwrap_or_default();
@@ -79,7 +79,11 @@ impl Kind for Bird {
             "panic" => panic!("they collided"),
             _ => write(params, cx),
         };
-        members.iter_mut().map(beside).collect()
+        for (at, member) in members.iter_mut().enumerate() {
+            let result = beside(member);
+            ended(vec![(at, &mut *member.1, result)]);
+        }
+        Ok(())
     }
 
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
