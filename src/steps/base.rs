@@ -7,16 +7,16 @@ use crate::ml::device::{self, Dtype, Precision};
 use crate::ml::models::{self, Model};
 use crate::step::{Artifact, Context};
 
-/// Loads a base, and says what `dtype: auto` became and why.
-pub fn load(base: &Artifact, config: &ModelConfig, dtype: Dtype, cx: &Context) -> Result<(Box<dyn Model>, Precision)> {
-    let precision = precision(config, dtype, cx);
-    Ok((load_in(base, precision, cx)?, precision))
+/// What `dtype` is, and why if it is `auto`.
+pub fn chosen(config: &ModelConfig, dtype: Dtype, cx: &Context) -> (Precision, Option<String>) {
+    let machine = cx.machine();
+    dtype.choose(&machine.device, machine.bf16, config.hidden_size)
 }
 
 /// Says what `dtype: auto` became and why.
 pub fn precision(config: &ModelConfig, dtype: Dtype, cx: &Context) -> Precision {
     let machine = cx.machine();
-    let (precision, why) = dtype.choose(&machine.device, machine.bf16, config.hidden_size);
+    let (precision, why) = chosen(config, dtype, cx);
     if let Some(why) = why {
         cx.note(format!("the base computes in {} on {} (`dtype: auto`: {why})", precision.name(), machine.device));
     }

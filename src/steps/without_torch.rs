@@ -14,6 +14,21 @@ pub fn run<P>(_params: &P, _cx: &mut Context) -> Result<()> {
     Err(problem())
 }
 
+/// Refuses to answer questions.
+pub fn answer<P, Q, A>(
+    _members: &mut [(&P, &mut Context)],
+    _questions: &Q,
+    _about: A,
+    _ended: &mut Ended<'_>,
+) -> Result<()> {
+    Err(problem())
+}
+
+/// Refuses to read.
+pub fn read<P>(_members: &mut [(&P, &mut Context)], _ended: &mut Ended<'_>) -> Result<()> {
+    Err(problem())
+}
+
 /// The same for several.
 pub fn run_together<P>(_members: &mut [(&P, &mut Context)], _exact: bool, _ended: &mut Ended<'_>) -> Result<()> {
     Err(problem())

@@ -28,13 +28,13 @@ struct Params {
     /// With whom it flies.
     #[serde(default)]
     flock: String,
-    /// How to go wrong: `beside` others, `always`, `panic` beside others.
+    /// How to go wrong: `beside` others, `always`, `panic` beside others, or be `silent` about its end.
     #[serde(default)]
     wrong: String,
     /// How long to wait for Ctrl-C.
     #[serde(default)]
     slow_ms: u64,
-    /// Its part of the work.
+    /// Its part of the work; those that have one end at the same time.
     #[serde(default)]
     weight: u64,
 }
@@ -79,7 +79,16 @@ impl Kind for Bird {
             "panic" => panic!("they collided"),
             _ => write(params, cx),
         };
+        if members.iter().any(|(params, _)| params.weight > 0) {
+            let results: Vec<Result<()>> = members.iter_mut().map(beside).collect();
+            let ends = members.iter_mut().enumerate().zip(results);
+            ended(ends.map(|((at, member), result)| (at, &mut *member.1, result)).collect());
+            return Ok(());
+        }
         for (at, member) in members.iter_mut().enumerate() {
+            if member.0.wrong == "silent" {
+                continue;
+            }
             let result = beside(member);
             ended(vec![(at, &mut *member.1, result)]);
         }
@@ -215,7 +224,10 @@ fn what_comes_out_is_the_same_together_and_alone() {
 fn no_slot_is_left_without_work() {
     let project = Project::new();
     let (_, log) = project.run("two", &FIVE.replace("5]", "5, 6]"), 2, Choice::default());
-    assert_eq!(log, ["t1 t2 t3 true", "t4 t5 t6 true"]);
+    assert_eq!(log, ["t1 t2 t3 true", "t4 t5 true"], "and one for who is done first");
+    let asked = Choice { together: Some(4), ..Choice::default() };
+    let (_, log) = project.run("asked", &FIVE.replace("5]", "5, 6]"), 2, asked);
+    assert_eq!(log, ["t1 t2 t3 false", "t4 t5 t6 false"]);
     let (_, log) = project.run("many", FIVE, 5, Choice::default());
     assert!(log.is_empty(), "{log:?}");
 }
@@ -265,6 +277,41 @@ fn who_fails_beside_others_is_tried_alone() {
 }
 
 #[test]
+fn who_ends_first_is_kept_at_once() {
+    let project = Project::new();
+    let steps = "  a: { uses: bird, with: { text: a, slow_ms: 100 } }\n  b: { uses: bird, with: { text: b, slow_ms: 300 } }\n  c: { uses: bird, with: { text: c, slow_ms: 60000 } }\n";
+    let stop = |event: &Event, cancel: &AtomicBool| {
+        if matches!(event, Event::StepFinished { step, .. } if step == "b") {
+            cancel.store(true, Ordering::SeqCst);
+        }
+    };
+    let (ran, log) = project.run_until("cache", steps, 1, Choice::default(), &stop);
+    assert_eq!((ran.outcome, log.len()), (Outcome::Interrupted, 1));
+    assert_eq!(ran.records.keys().collect::<Vec<_>>(), ["a", "b"]);
+    // Its time is from the end of the one before it.
+    let took = |step: &str| ran.records[step].costs.took_ms;
+    assert!(took("a") >= 100 && took("b") >= 300, "{} {}", took("a"), took("b"));
+    let times = |step: &str| {
+        let finished =
+            ran.events.iter().position(|event| matches!(event, Event::StepFinished { step: it, .. } if it == step));
+        finished.unwrap()
+    };
+    assert!(times("a") < times("b"));
+    let (again, _) = project.run("cache", &steps.replace("60000", "0"), 1, Choice::default());
+    assert_eq!((again.outcome, again.records.len()), (Outcome::Done, 3));
+}
+
+#[test]
+fn who_says_nothing_of_its_end_is_tried_alone() {
+    let project = Project::new();
+    let steps = "  a: { uses: bird, with: { text: a } }\n  b: { uses: bird, with: { text: b, wrong: silent } }\n";
+    let (ran, log) = project.run("cache", steps, 1, Choice::default());
+    assert_eq!((ran.outcome, ran.records.len(), log.len()), (Outcome::Done, 2, 1));
+    let remark = ran.remarks().into_iter().find(|(step, _)| step == "b").unwrap().1;
+    assert!(remark.contains("nothing was said of how it ended"), "{remark}");
+}
+
+#[test]
 fn a_panic_beside_others_is_nobodys_end() {
     let project = Project::new();
     let steps = "  a: { uses: bird, with: { text: a } }\n  b: { uses: bird, with: { text: b, wrong: panic } }\n";
@@ -277,11 +324,15 @@ fn a_panic_beside_others_is_nobodys_end() {
 fn a_time_limit_ends_its_own_step_alone() {
     let project = Project::new();
     let steps = "  a: { uses: bird, with: { text: a } }\n  b: { uses: bird, timeout: 100ms, with: { text: b, slow_ms: 60000 } }\n  c: { uses: bird, with: { text: c } }\n";
-    let (ran, log) = project.run("cache", steps, 1, on());
-    assert_eq!(log, ["a b c true"]);
-    assert_eq!(ran.records.keys().collect::<Vec<_>>(), ["a", "c"]);
-    let failed = ran.failed();
-    assert!(failed.len() == 1 && failed[0].1.contains("timeout"), "{failed:?}");
+    // Nobody puts it among others of whose time it would also have to wait for the end, unless that is asked for.
+    let asked = Choice { together: Some(4), ..on() };
+    for (cache, choice, right) in [("one", on(), "a c true"), ("other", asked, "a b c false")] {
+        let (ran, log) = project.run(cache, steps, 1, choice);
+        assert_eq!(log, [right]);
+        assert_eq!(ran.records.keys().collect::<Vec<_>>(), ["a", "c"]);
+        let failed = ran.failed();
+        assert!(failed.len() == 1 && failed[0].1.contains("timeout"), "{failed:?}");
+    }
 }
 
 #[test]
