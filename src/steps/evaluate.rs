@@ -203,8 +203,9 @@ impl Kind for Evaluate {
         Share::Half
     }
 
-    fn together(params: &Params, inputs: &BTreeMap<String, Vec<Artifact>>, _machine: &Machine) -> Option<Together> {
-        Some(together::together(&Self::keyed(params), inputs, &["model", "data", "train"]))
+    fn together(params: &Params, inputs: &BTreeMap<String, Vec<Artifact>>, machine: &Machine) -> Option<Together> {
+        let pays = params.mode() == Mode::Loglik || machine.device.starts_with("cuda");
+        Some(together::together(&Self::keyed(params), inputs, &["model", "data", "train"], pays))
     }
 
     fn run_together(members: &mut [(&Params, &mut Context)], _exact: bool, ended: &mut Ended<'_>) -> Result<()> {

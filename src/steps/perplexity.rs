@@ -99,7 +99,7 @@ impl Kind for Perplexity {
     }
 
     fn together(params: &Params, inputs: &BTreeMap<String, Vec<Artifact>>, _machine: &Machine) -> Option<Together> {
-        Some(together::together(&Self::keyed(params), inputs, &["model", "text"]))
+        Some(together::together(&Self::keyed(params), inputs, &["model", "text"], true))
     }
 
     fn run_together(members: &mut [(&Params, &mut Context)], _exact: bool, ended: &mut Ended<'_>) -> Result<()> {
