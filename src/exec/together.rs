@@ -65,7 +65,7 @@ impl<'a> Run<'a> {
             None => Slots::of(&self.options.capacity).room(need).max(1),
         };
         let each = (mates.len() + 1).div_ceil(beside);
-        mates.truncate(each.min(asked.unwrap_or(own.most)).min(own.most) - 1);
+        mates.truncate(each.min(asked.unwrap_or(own.most)) - 1);
         mates
     }
 
