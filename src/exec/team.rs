@@ -4,10 +4,12 @@
 use std::sync::mpsc::Sender;
 
 use super::Message;
+use super::costs::Meter;
 use super::work::{Ended, Job, Made, caught, pass, send};
 use crate::error::{Problem, Result};
 use crate::event::{Costs, Say};
 use crate::step::{AnyStep, Context, End};
+use crate::store::Stage;
 
 /// Steps of one kind, at least one.
 pub(super) struct Team<'a> {
@@ -36,7 +38,7 @@ impl Team<'_> {
             Err(problem) => problem,
         };
         for at in 0..members.jobs.len() {
-            members.failed(at, left.clone(), to);
+            members.failed(at, left.clone(), None, to);
         }
         // The others may have been the reason, or its time was up because of them.
         for (job, problem) in members.again {
@@ -52,7 +54,7 @@ impl Members<'_> {
         let jobs: Vec<&Job> = self.jobs.iter().flatten().collect();
         let [first, ..] = jobs.as_slice() else { return Ok(()) };
         let (step, crowd) = (first.step, first.crowd.clone());
-        let meter = crowd.enter(!step.kind.works_outside());
+        let mut meter = Some(crowd.enter(!step.kind.works_outside()));
         let (mut contexts, mut folders) = (Vec::new(), Vec::new());
         for job in &jobs {
             let stage = job.store.stage()?;
@@ -64,29 +66,29 @@ impl Members<'_> {
         let mut members: Vec<(&dyn AnyStep, &mut Context)> = actions.into_iter().zip(&mut contexts).collect();
         let mut before = Costs::default();
         let mut ended = |ends: Vec<End<'_>>| {
-            let spent = since(before, meter.read());
+            let Some(now) = meter.as_ref().map(Meter::read) else { return };
+            let spent = since(before, now);
             let whole = ends.iter().map(|(_, cx, _)| u128::from(cx.weight())).sum::<u128>();
+            let mut closed = Vec::new();
             for (at, cx, ran) in ends {
                 let Some((stage, said)) = folders.get_mut(at).and_then(Option::take) else { continue };
-                let share = share(spent, cx.weight(), whole);
                 let Some(job) = &self.jobs[at] else { continue };
-                match job.close(cx, &said, ran, &stage, || share, to) {
+                let share = share(spent, cx.weight(), whole);
+                let result = job.close(cx, &said, ran, &stage, || share, to);
+                closed.push((at, stage, result));
+            }
+            // Whoever begins once the last has ended is measured alone.
+            if folders.iter().all(Option::is_none) {
+                meter = None;
+            }
+            for (at, stage, result) in closed {
+                match result {
                     Ok((draft, replaces)) => self.made(at, Made { stage, draft, replaces }, to),
-                    Err(problem) => {
-                        // Who fails alone afterwards leaves its own in its place; what was expected fails once and for
-                        // all.
-                        if problem.gate
-                            && let Err(kept) = job.store.keep_failed(&job.decision.key, &stage)
-                        {
-                            let text = format!("its folder is not kept: {}", kept.what);
-                            pass(job.position, to.clone())(Say::Warning { text });
-                        }
-                        self.failed(at, problem, to);
-                    }
+                    Err(problem) => self.failed(at, problem, Some(&stage), to),
                 }
             }
             // What it took to keep results is nobody's work.
-            before = meter.read();
+            before = meter.as_ref().map(Meter::read).unwrap_or_default();
         };
         caught(step.kind.name(), || step.action.run_together(&mut members, exact, &mut ended))
     }
@@ -102,13 +104,19 @@ impl Members<'_> {
     }
 
     /// It has failed, for good or beside the others.
-    fn failed(&mut self, at: usize, problem: Problem, to: &Sender<Message>) {
-        if let Some(job) = self.jobs[at].take() {
-            if problem.gate || job.stop.cancelled() {
-                send(job.position, Err(problem), to);
-            } else {
-                self.again.push((job, problem));
-            }
+    fn failed(&mut self, at: usize, problem: Problem, stage: Option<&Stage>, to: &Sender<Message>) {
+        let Some(job) = self.jobs[at].take() else { return };
+        // Who fails alone afterwards leaves its own in its place; what was expected fails once and for all.
+        if let Some(stage) = stage.filter(|_| problem.gate)
+            && let Err(kept) = job.store.keep_failed(&job.decision.key, stage)
+        {
+            let text = format!("its folder is not kept: {}", kept.what);
+            pass(job.position, to.clone())(Say::Warning { text });
+        }
+        if problem.gate || job.stop.cancelled() {
+            send(job.position, Err(problem), to);
+        } else {
+            self.again.push((job, problem));
         }
     }
 }

@@ -213,6 +213,8 @@ fn what_comes_out_is_the_same_together_and_alone() {
     assert!(log.is_empty() && alone.remarks().is_empty());
     assert_eq!(ran.told(), alone.told());
     assert_eq!(ran.told().len(), 5);
+    // Whoever begins after them is measured, too.
+    assert!(ran.records.values().all(|record| record.costs.cpu_ms.is_some() == cfg!(target_os = "linux")));
     // It is all there now, and one more does not make the others again.
     let (again, log) = project.run("one", &FIVE.replace("5]", "5, 6]"), 1, Choice::default());
     assert!(log.is_empty() && again.remarks().is_empty());
