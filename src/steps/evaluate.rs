@@ -217,12 +217,11 @@ impl Kind for Evaluate {
     }
 }
 
+/// What does the work of several steps, as [`Kind::run_together`] without a choice.
+pub(super) type Work<P> = fn(&mut [(&P, &mut Context)], &mut Ended<'_>) -> Result<()>;
+
 /// The work of several steps, with one.
-pub(super) fn alone<P>(
-    params: &P,
-    cx: &mut Context,
-    work: fn(&mut [(&P, &mut Context)], &mut Ended<'_>) -> Result<()>,
-) -> Result<()> {
+pub(super) fn alone<P>(params: &P, cx: &mut Context, work: Work<P>) -> Result<()> {
     let mut result = Ok(());
     let mut ended = |ends: Vec<End<'_>>| ends.into_iter().for_each(|(_, _, how)| result = how);
     work(&mut [(params, cx)], &mut ended)?;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -72,8 +73,9 @@ impl Kind for Bird {
     fn run_together(members: &mut [(&Params, &mut Context)], exact: bool, ended: &mut Ended<'_>) -> Result<()> {
         let texts: Vec<&str> = members.iter().map(|(params, _)| params.text.as_str()).collect();
         let log = members[0].1.root().join("log");
-        let before = fs::read_to_string(&log).unwrap_or_default();
-        fs::write(&log, format!("{before}{} {exact}\n", texts.join(" "))).unwrap();
+        // Two teams may do so at the same time.
+        let mut log = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        log.write_all(format!("{} {exact}\n", texts.join(" ")).as_bytes()).unwrap();
         let beside = |(params, cx): &mut (&Params, &mut Context)| match params.wrong.as_str() {
             "beside" => Err(Problem::new("there was no room")),
             "panic" => panic!("they collided"),

@@ -122,6 +122,10 @@ impl<'a> Course<'a> {
 
 /// Fetches the figures of all pending steps in one go; the first that is not a number ends the run.
 fn read_back(pending: &mut Vec<Pending>) -> Result<Vec<Point>> {
+    // The last step may have been read back already when the run is to end.
+    if pending.is_empty() {
+        return Ok(Vec::new());
+    }
     let scalars: Vec<&Tensor> = pending.iter().flat_map(|pending| [&pending.loss, &pending.norm]).collect();
     let values = Vec::<f64>::try_from(Tensor::stack(&scalars, 0).to_kind(Kind::Double))
         .map_err(|error| Problem::new(format!("cannot read the losses back: {error}")))?;
@@ -138,4 +142,12 @@ fn read_back(pending: &mut Vec<Pending>) -> Result<Vec<Point>> {
         points.push(point);
     }
     Ok(points)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn nothing_pending_is_nothing_to_read_back() {
+        assert!(super::read_back(&mut Vec::new()).unwrap().is_empty());
+    }
 }
