@@ -47,7 +47,7 @@ pub fn each<P>(
         match attached {
             Err(problem) => ended(vec![(at, cx, Err(problem))]),
             Ok(ready) if shared && ready.adapters.lowest_layer(loaded.model.as_ref()) != Some(0) => {
-                together.push(ready)
+                together.push(ready);
             }
             Ok(ready) => at_work(members, vec![ready], ended, work),
         }
