@@ -104,6 +104,12 @@ pub fn log_likelihoods_of(
     Ok(scores)
 }
 
+/// True if an arm has blocks below its adapters that may run once for it and for others, and every bit is known to stay
+/// what it is alone: on the CPU, where the same shapes give the same bits in any precision. Of GPUs that was not measured.
+pub fn shares_blocks(model: &dyn Model, arm: &Arm) -> bool {
+    model.device() == Device::Cpu && arm.lowest_layer(model) != Some(0)
+}
+
 /// The lowest block that one of several arms changes, if what is below it is worth running once for all.
 fn shared_blocks(model: &dyn Model, arms: &[&Arm]) -> Option<usize> {
     let last = usize::try_from(model.config().num_hidden_layers).ok()?.checked_sub(1)?;

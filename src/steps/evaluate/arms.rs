@@ -6,6 +6,7 @@ use super::result::Arm;
 use crate::error::Result;
 use crate::ml::adapters::Arm as Adapters;
 use crate::ml::device::Dtype;
+use crate::ml::score;
 use crate::step::{Context, Ended};
 
 /// An arm that is ready to answer.
@@ -23,9 +24,6 @@ pub type Work<'w, P> = dyn FnMut(&mut [(&P, &mut Context)], Vec<Ready>) -> Vec<R
 
 /// Lets every member that is `open` answer. Those that share blocks work together if work is `shared`; the others one
 /// after the other, so that the result of each is kept before the next begins.
-///
-/// On the CPU alone: what is done once for several arms is done in the same shapes as for each alone, which libtorch
-/// gives the same bits there, in any precision. Of GPUs nothing of the kind was measured.
 pub fn each<P>(
     loaded: &Loaded,
     (dtype, trial): (Dtype, &Trial),
@@ -35,7 +33,7 @@ pub fn each<P>(
     ended: &mut Ended<'_>,
     work: &mut Work<'_, P>,
 ) {
-    let shared = shared && loaded.model.device() == tch::Device::Cpu && open.iter().filter(|open| **open).count() > 1;
+    let shared = shared && open.iter().filter(|open| **open).count() > 1;
     let mut together = Vec::new();
     for at in (0..members.len()).filter(|&at| open[at]) {
         let cx = &mut *members[at].1;
@@ -46,7 +44,7 @@ pub fn each<P>(
         });
         match attached {
             Err(problem) => ended(vec![(at, cx, Err(problem))]),
-            Ok(ready) if shared && ready.adapters.lowest_layer(loaded.model.as_ref()) != Some(0) => {
+            Ok(ready) if shared && score::shares_blocks(loaded.model.as_ref(), &ready.adapters) => {
                 together.push(ready);
             }
             Ok(ready) => at_work(members, vec![ready], ended, work),
