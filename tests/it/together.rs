@@ -359,6 +359,7 @@ fn who_is_forced_runs_together_too() {
     project.run("cache", FIVE, 1, Choice::default());
     let forced = Choice { forced: BTreeSet::from([1, 3]), ..Choice::default() };
     let (ran, log) = project.run("cache", FIVE, 1, forced);
-    assert_eq!(log, ["t2 t4 true"]);
+    // Whoever took longer before goes first.
+    assert!(["t2 t4 true", "t4 t2 true"].contains(&log.join("|").as_str()), "{log:?}");
     assert_eq!(ran.events.iter().filter(|event| matches!(event, Event::StepFinished { .. })).count(), 2);
 }
