@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::end::Links;
+use super::end::{Link, Links};
 use super::{Counts, Run, State, Summary};
 use crate::event::{Event, Outcome};
 use crate::store::Lost;
@@ -55,7 +55,10 @@ impl Run<'_> {
             if matches!(self.states[step], State::Failed) {
                 because.insert(step, step);
             }
-            if matches!(self.states[step], State::Waiting | State::Twin | State::Ready(..) | State::Joined(_)) {
+            if matches!(
+                self.states[step],
+                State::Waiting | State::Twin | State::Ready(_) | State::Ahead(_) | State::Joined(_)
+            ) {
                 let above = self.graph.producers(step).iter().find_map(|producer| because.get(producer).copied());
                 if let Some(above) = above {
                     because.insert(step, above);
@@ -76,7 +79,7 @@ impl Run<'_> {
 
     /// Links the results of all steps that are done; answers the files that the run was for.
     fn publish(&mut self) -> Vec<String> {
-        let mut links = Links::new(self.store, &self.pipeline.name);
+        let mut all = Vec::new();
         for (&position, record) in &self.records {
             let (step, wanted) = (&self.pipeline.steps[position], self.is_wanted(position));
             let linked = self.known.as_ref().is_some_and(|known| known.linked(position));
@@ -85,10 +88,10 @@ impl Run<'_> {
             }
             for output in &step.outputs {
                 let Some(object) = record.outputs.get(output.name.as_ref()) else { continue };
-                links.one(&step.id, &output.file, &object.digest, wanted, linked);
+                all.push(Link { step: &step.id, file: &output.file, digest: &object.digest, wanted, linked });
             }
         }
-        let Links { results, warnings, .. } = links;
+        let Links { results, warnings } = Links::make(self.store, &self.pipeline.name, &all);
         warnings.into_iter().for_each(|warning| self.tell(warning));
         results
     }

@@ -4,6 +4,7 @@
 use std::sync::mpsc::Sender;
 
 use super::Message;
+use super::ahead::Ahead;
 use super::work::{Ended, Job, Made, Said, caught, pass, send};
 use crate::error::Result;
 use crate::event::{Costs, Say};
@@ -24,13 +25,13 @@ struct Opened {
     said: Said,
 }
 
-impl Team<'_> {
+impl<'a> Team<'a> {
     /// Runs the steps and sends what became of each.
-    pub fn work(mut self, to: &Sender<Message>) {
+    pub fn work(mut self, to: &Sender<Message>, ahead: &Ahead<'a>) {
         if self.jobs.len() == 1
             && let Some(job) = self.jobs.pop()
         {
-            return job.work(to);
+            return job.work(to, ahead);
         }
         let results = match self.attempt(to) {
             Ok(results) => results,
@@ -45,10 +46,11 @@ impl Team<'_> {
                     send(
                         position,
                         kept.map(|(record, stage)| (Ended { record: Box::new(record), retries: 0 }, stage)),
+                        None,
                         to,
                     );
                 }
-                Err(problem) if problem.gate || job.stop.cancelled() => send(job.position, Err(problem), to),
+                Err(problem) if problem.gate || job.stop.cancelled() => send(job.position, Err(problem), None, to),
                 Err(problem) => again.push((job, problem)),
             }
         }
@@ -56,7 +58,7 @@ impl Team<'_> {
         for (job, problem) in again {
             let text = format!("it failed beside the others ({}) and is tried alone", problem.what);
             pass(job.position, to.clone())(Say::Remark { text });
-            job.work(to);
+            job.work(to, ahead);
         }
     }
 
