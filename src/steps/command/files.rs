@@ -372,7 +372,7 @@ mod tests {
                 let looks = fs::metadata(&to).unwrap();
                 assert_eq!((looks.permissions().mode() & 0o777, looks.len()), (mode, bytes));
                 assert!(Stat::of(&meta) == Stat::of(&looks) && fs::read(&to).unwrap() == fs::read(&from).unwrap());
-                [&from, &to].map(|path| fs::remove_file(path).unwrap());
+                [&from, &to].into_iter().for_each(|path| fs::remove_file(path).unwrap());
             }
         }
     }
