@@ -83,6 +83,13 @@ pub(super) fn dropped(x: &Tensor, p: f64, dropout: Option<&Dropout>) -> Tensor {
     dropout.map_or_else(|| x.shallow_clone(), |dropout| dropout.apply(x, p))
 }
 
+/// The dtype of an adapter's products with x. Its tensors are f32, and so are its products on a processor. On a GPU they
+/// are rounded to the model's dtype first, as autocast does it: products are added up in f32 there anyway, and what is
+/// around them costs what it reads and writes.
+pub(super) fn computes_in(x: &Tensor) -> Kind {
+    if x.device() == Device::Cpu { Kind::Float } else { x.kind() }
+}
+
 /// One way of adapting, attached to a model.
 pub trait Adapter: Send {
     /// Its name in `ADAPTERS`.
@@ -102,6 +109,10 @@ pub trait Adapter: Send {
     /// It in the form of [`Inner`] at a site, if it has that form: many of them are then computed at once.
     fn inner(&self, _site: usize) -> Option<Inner<'_>> {
         None
+    }
+    /// True if all it does with its tensors is done in the dtype of [`computes_in`], so that they may be seen in it.
+    fn rounds(&self) -> bool {
+        false
     }
     /// Where it sits, in the order of the forward pass.
     fn seats(&self) -> Vec<Seat>;
@@ -310,6 +321,12 @@ impl Arm {
     /// All trainable tensors, f32, by names that differ.
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
         self.adapters.iter().flat_map(|adapter| adapter.parameters()).collect()
+    }
+
+    /// The dtype in which its tensors may be seen while they are trained.
+    pub fn seen_in(&self, model: &dyn Model) -> Kind {
+        let rounded = model.device() != Device::Cpu && self.adapters.iter().all(|adapter| adapter.rounds());
+        if rounded { model.kind() } else { Kind::Float }
     }
 
     /// How many trainable parameters there are.
