@@ -80,10 +80,13 @@ impl<'a> Ahead<'a> {
 }
 
 impl Job<'_> {
-    /// Takes the lease; false if somebody else has it, or has made the result.
+    /// Takes the lease; false, and without it, if somebody else has it, or has made the result.
     fn claim(&mut self) -> bool {
-        self.lease = self.store.lease(&self.decision.key).ok().flatten();
-        self.lease.is_some() && (self.forced() || matches!(self.store.find(&self.decision.key), Lookup::Miss(_)))
+        let lease = self.store.lease(&self.decision.key).ok().flatten();
+        let missing = || self.forced() || matches!(self.store.find(&self.decision.key), Lookup::Miss(_));
+        // Given up before the loop hears of it: it would take it for another process's.
+        self.lease = lease.filter(|_| missing());
+        self.lease.is_some()
     }
 }
 

@@ -18,6 +18,9 @@
 //!                                                       Stopped ◀── Ctrl-C ──────────────────────────────┘
 //! ```
 //!
+//! While all slots are taken, the first of the ready steps wait Ahead, all prepared: a thread that ends a step may go on
+//! with one of them at once, and the loop hears of both (`ahead`).
+//!
 //! Sources may be many gigabytes, so a thread of their own reads them, while the loop goes on. They are read when
 //! all producers are done, not before: between their reading and the end of the step they must not change.
 //!
