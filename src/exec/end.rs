@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use rayon::prelude::*;
 use serde_json::Value;
 
 use super::slots::Grant;
@@ -164,56 +163,38 @@ fn made<'a>(store: &Store, outputs: impl Iterator<Item = (&'a String, &'a Object
     made.collect()
 }
 
-/// So many links at once are worth other threads.
-const MANY: usize = 64;
-
-/// A link for people to a result.
-pub(super) struct Link<'a> {
-    pub step: &'a str,
-    pub file: &'a str,
-    pub digest: &'a Digest,
-    /// True if the run was for it.
-    pub wanted: bool,
-    /// True if it is known to be right.
-    pub linked: bool,
-}
-
-/// Links as they are made at the end of a run.
-#[derive(Default)]
-pub(super) struct Links {
+/// Links to results, as they are made at the end of a run.
+pub(super) struct Links<'a> {
+    store: &'a Store,
+    pipeline: &'a str,
     /// The files that the run was for.
     pub results: Vec<String>,
     /// What is told of those that could not be made.
     pub warnings: Vec<Event>,
 }
 
-impl Links {
-    /// Lets people find results.
-    pub fn make(store: &Store, pipeline: &str, all: &[Link]) -> Self {
-        let place = |link: &Link| match link.linked {
-            true => Ok(store.published(pipeline, link.step, link.file)),
-            false => store.publish(pipeline, link.step, link.file, link.digest),
+impl<'a> Links<'a> {
+    pub fn new(store: &'a Store, pipeline: &'a str) -> Self {
+        Self { store, pipeline, results: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// Lets people find a result; nothing is done if the link is known to be right.
+    pub fn one(&mut self, step: &str, file: &str, digest: &Digest, wanted: bool, linked: bool) {
+        let place = match linked {
+            true => Ok(self.store.published(self.pipeline, step, file)),
+            false => self.store.publish(self.pipeline, step, file, digest),
         };
-        let places: Vec<Result<PathBuf>> = match all.iter().filter(|link| !link.linked).count() < MANY {
-            true => all.iter().map(place).collect(),
-            false => all.par_iter().map(place).collect(),
-        };
-        let mut links = Self::default();
-        for (link, place) in all.iter().zip(places) {
-            match place {
-                Ok(place) if link.wanted => links.results.push(to_open(&place).display().to_string()),
-                Ok(_) => {}
-                Err(problem) => {
-                    let text = format!("no link to its result `{}` could be made: {}", link.file, problem.what);
-                    let step = link.step.to_owned();
-                    links.warnings.push(Event::StepSaid { step, say: Say::Warning { text } });
-                    if link.wanted {
-                        links.results.push(store.object(link.digest).display().to_string());
-                    }
+        match place {
+            Ok(place) if wanted => self.results.push(to_open(&place).display().to_string()),
+            Ok(_) => {}
+            Err(problem) => {
+                let text = format!("no link to its result `{file}` could be made: {}", problem.what);
+                self.warnings.push(Event::StepSaid { step: step.to_owned(), say: Say::Warning { text } });
+                if wanted {
+                    self.results.push(self.store.object(digest).display().to_string());
                 }
             }
         }
-        links
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::end::{Link, Links};
+use super::end::Links;
 use super::{Counts, Run, State, Summary};
 use crate::event::{Event, Outcome};
 use crate::store::Lost;
@@ -79,7 +79,7 @@ impl Run<'_> {
 
     /// Links the results of all steps that are done; answers the files that the run was for.
     fn publish(&mut self) -> Vec<String> {
-        let mut all = Vec::new();
+        let mut links = Links::new(self.store, &self.pipeline.name);
         for (&position, record) in &self.records {
             let (step, wanted) = (&self.pipeline.steps[position], self.is_wanted(position));
             let linked = self.known.as_ref().is_some_and(|known| known.linked(position));
@@ -88,10 +88,10 @@ impl Run<'_> {
             }
             for output in &step.outputs {
                 let Some(object) = record.outputs.get(output.name.as_ref()) else { continue };
-                all.push(Link { step: &step.id, file: &output.file, digest: &object.digest, wanted, linked });
+                links.one(&step.id, &output.file, &object.digest, wanted, linked);
             }
         }
-        let Links { results, warnings } = Links::make(self.store, &self.pipeline.name, &all);
+        let Links { results, warnings, .. } = links;
         warnings.into_iter().for_each(|warning| self.tell(warning));
         results
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Asked, Found};
 use crate::event::{Event, Outcome};
 use crate::exec::TOGETHER;
-use crate::exec::end::{Link, Links, reused};
+use crate::exec::end::{Links, reused};
 use crate::store::Store;
 
 /// What is told of a run besides its steps.
@@ -55,17 +55,16 @@ pub fn tell(store: &Store, asked: &Asked, mut found: Found, told: Told, say: &mu
         receipt.history = store.history_extent(&receipt.pipeline);
         found.better |= receipt.history.is_some();
     }
-    let mut all = Vec::new();
+    let mut links = Links::new(store, &receipt.pipeline);
     let mut by_file: Vec<usize> = (0..receipt.steps.len()).collect();
     by_file.sort_by_key(|&at| receipt.steps[at].position);
     for at in by_file.into_iter().filter(|&at| receipt.steps[at].wanted || !found.linked[at]) {
         let step = &receipt.steps[at];
-        let (wanted, linked) = (step.wanted, found.linked[at]);
         for output in &step.outputs {
-            all.push(Link { step: &step.id, file: &output.file, digest: &output.object.digest, wanted, linked });
+            links.one(&step.id, &output.file, &output.object.digest, step.wanted, found.linked[at]);
         }
     }
-    let Links { results, warnings } = Links::make(store, &receipt.pipeline, &all);
+    let Links { results, warnings, .. } = links;
     say(warnings);
     if found.better {
         // It is only a matter of time.
