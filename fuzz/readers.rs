@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 use std::fs;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,13 +14,23 @@ use pipe::digest::Digest;
 use pipe::error::Problem;
 use pipe::event::Stamped;
 use pipe::expression::{Expression, Values};
+use pipe::fetch::address::Address;
 use pipe::graph::Graph;
 use pipe::lockfile::Lockfile;
+use pipe::ml::config::ModelConfig;
+use pipe::ml::models::tensors;
+use pipe::ml::shapes::count;
+use pipe::ml::tokens::{self, Tokens};
 use pipe::run::{self, Story};
 use pipe::spec::{self, Origins};
 use pipe::step::Checkpoints;
 use pipe::steps::KINDS;
 use pipe::store::{Lookup, Store, Work};
+use pipe::task::encode::chat::ChatParams;
+use pipe::task::encode::{self, Encoder};
+use pipe::task::lines::Lines;
+use pipe::task::terra::Label2Id;
+use pipe::task::{nerus, terra};
 use pipe::{key, ui};
 use serde_json::{Value, json};
 
@@ -28,17 +39,24 @@ pub type Reader = fn(&[u8]);
 
 /// Every reader by the name of its target.
 pub const READERS: &[(&str, Reader)] = &[
+    ("address", address),
     ("audit", audit),
     ("checkpoint", checkpoint),
     ("compiled", compiled),
+    ("config", config),
     ("expression", expression),
     ("journal", journal),
     ("lock", lock),
     ("manifest", manifest),
+    ("nerus", nerus),
     ("pipeline", pipeline),
     ("receipt", receipt),
     ("record", record),
     ("run_log", run_log),
+    ("sentencepiece", sentencepiece),
+    ("terra", terra),
+    ("tokenizer", tokenizer),
+    ("tokens", tokens),
 ];
 
 /// A finished report, whoever made it: every defect has a line of it, and line ends change nothing.
@@ -329,6 +347,137 @@ pub fn expression(data: &[u8]) {
             {
                 let _ = expression.holds(&Values::from(&values)).map_err(|problem| told(&problem));
             }
+        }
+        Err(problem) => told(&problem),
+    }
+}
+
+/// The address of a remote source, as a pipeline or a lock has it.
+pub fn address(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let all = [Address::parse(text), Address::hub(text), Address::web(text, false)];
+    for address in all.into_iter().filter_map(|address| address.map_err(|problem| told(&problem)).ok()) {
+        let again = Address::parse(&address.to_string()).expect("what is written is read");
+        assert_eq!(again, address);
+        if let Address::Hub(repo) = &address {
+            assert!(repo.path.iter().all(|path| !path.starts_with('/') && !path.split('/').any(|part| part == "..")));
+        }
+    }
+}
+
+/// `config.json` of a checkpoint.
+pub fn config(data: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<Value>(data) else { return };
+    match ModelConfig::from_value(&value) {
+        Ok(config) => {
+            let again = ModelConfig::from_value(&config.to_value()).expect("what was read is read again");
+            assert_eq!(again, config);
+            config.longest();
+            // Thousands of blocks are right, and slow.
+            if config.num_hidden_layers <= 8 {
+                let shapes = tensors::shapes(&config);
+                assert!(shapes.values().flatten().all(|size| *size > 0));
+                count(&shapes);
+                let _ = (0..config.num_hidden_layers).filter(|layer| config.slides(*layer)).count();
+            }
+        }
+        Err(problem) => told(&problem),
+    }
+}
+
+/// Rows of TERRa, whose labels are words, numbers, or absent.
+pub fn terra(data: &[u8]) {
+    let lines = || Lines::new(Cursor::new(data.to_owned()), "rows");
+    for numbers in [None, Some(Label2Id { entailment: 0, not_entailment: 1 })] {
+        let mut before = 0;
+        for row in terra::Reader::new(lines()).numbered(numbers) {
+            match row {
+                Ok(row) => {
+                    assert!(row.line > before);
+                    before = row.line;
+                }
+                Err(problem) => {
+                    told(&problem);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Documents of Nerus, as CoNLL-U.
+pub fn nerus(data: &[u8]) {
+    let mut source = String::new();
+    let mut documents = 0;
+    for document in nerus::Reader::new(Lines::new(Cursor::new(data.to_owned()), "documents")) {
+        let document = match document {
+            Ok(document) => document,
+            Err(problem) => return told(&problem),
+        };
+        assert!(!document.sentences.is_empty());
+        for sentence in &document.sentences {
+            assert!(sentence.entities.iter().all(|entity| !entity.surface.is_empty() && entity.start < entity.end));
+        }
+        documents += 1;
+        source.push_str(&document.source);
+    }
+    // What is written into the parts of a split is read like the whole.
+    let again = nerus::Reader::new(Lines::new(Cursor::new(source.into_bytes()), "documents"));
+    let again: Vec<nerus::Document> = again.collect::<Result<_, Problem>>().expect("it was read before");
+    assert_eq!(again.len(), documents);
+}
+
+/// The files of a tokenizer: an object of JSON with what is in each by its name, as text or as JSON.
+pub fn tokenizer(data: &[u8]) {
+    let Ok(Value::Object(files)) = serde_json::from_slice::<Value>(data) else { return };
+    let folder = Folder::new();
+    for (name, content) in files.iter().filter(|(name, _)| encode::files::ALL.contains(&name.as_str())) {
+        let text = content.as_str().map_or_else(|| content.to_string(), str::to_owned);
+        fs::write(folder.path(name), text).expect("written");
+    }
+    encoded(&folder.path(""));
+}
+
+/// A model of SentencePiece.
+pub fn sentencepiece(data: &[u8]) {
+    let folder = Folder::new();
+    fs::write(folder.path("tokenizer.model"), data).expect("written");
+    encoded(&folder.path("tokenizer.model"));
+}
+
+/// A tokenizer is refused with a reason, or it encodes and decodes, or says why it does not.
+fn encoded(path: &Path) {
+    let fine = |problem: Problem| told(&problem);
+    let encoder = match Encoder::open(path, "a tokenizer") {
+        Ok(encoder) => encoder,
+        Err(problem) => return fine(problem),
+    };
+    for text in ["", "кот спит", " a  b\n\0\u{301}😀<s></s>"] {
+        if let Ok(ids) = encoder.ids(text).map_err(fine) {
+            assert!(ids.iter().all(|id| (*id as usize) < encoder.size()), "an id is out of the vocabulary");
+            let _ = encoder.text(&ids).map_err(fine);
+        }
+        let _ = encoder.pair(text, "да").map(|pair| encoder.fit(&pair.context, &pair.answer, 4)).map_err(fine);
+    }
+    let _ = encoder.text(&[0, 1, 7, u32::MAX]).map_err(fine);
+    if let Ok(encoder) = encoder.with_chat(Some(&ChatParams { system: None })).map_err(fine) {
+        let _ = encoder.prompt("кот").map_err(fine);
+        let _ = encoder.pair("кот", "да").map_err(fine);
+    }
+}
+
+/// A file of rows of ids: what `tokens.json` says in the first line, then `tokens.safetensors`.
+pub fn tokens(data: &[u8]) {
+    let at = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (info, numbers) = (&data[..at], data.get(at + 1..).unwrap_or_default());
+    let folder = Folder::new();
+    fs::write(folder.path(tokens::INFO), info).expect("written");
+    fs::write(folder.path(tokens::NUMBERS), numbers).expect("written");
+    match Tokens::read(&folder.path("")) {
+        Ok(tokens) => {
+            assert!((0..tokens.rows()).all(|row| tokens.target(row) < tokens.row(row).len()));
+            tokens.write(&folder.path("again")).expect("what was read is written");
+            assert_eq!(Tokens::read(&folder.path("again")).expect("and read again"), tokens);
         }
         Err(problem) => told(&problem),
     }

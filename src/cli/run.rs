@@ -192,7 +192,7 @@ impl<'a> Listener<'a> {
             self.ui.warn(&format!("the log of this run ends here: {}", problem.what));
             self.log = None;
         }
-        stamped.iter().for_each(|stamped| self.ui.event(stamped));
+        self.ui.events(&stamped);
     }
 }
 

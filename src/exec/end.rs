@@ -15,18 +15,25 @@ use crate::event::{Costs, Event, Made, Say};
 use crate::store::{Object, Record, Store};
 
 impl Run<'_> {
-    pub(super) fn ended(&mut self, step: usize, result: Result<work::Ended>) {
+    /// A step has ended; its thread may have gone on with another.
+    pub(super) fn ended(&mut self, step: usize, result: Result<work::Ended>, next: Option<usize>) {
         self.busy -= 1;
         self.due.ended();
         self.timed.remove(&step);
+        self.heirs.remove(&step);
+        let mut started = None;
         if let State::Running { grant, team, .. } = std::mem::replace(&mut self.states[step], State::Waiting) {
-            self.leave(grant, &team);
+            match next {
+                Some(next) => started = self.goes_on(next, grant),
+                None => self.leave(grant, &team),
+            }
         }
         match result {
             Ok(work::Ended { record, retries }) => self.ran(step, record, retries),
             Err(problem) if problem.cancelled => self.states[step] = State::Stopped,
             Err(problem) => self.failed(step, problem),
         }
+        started.into_iter().for_each(|started| self.tell(started));
     }
 
     /// The slots of a step that has ended go to one that still works with it, or back.
@@ -102,7 +109,10 @@ impl Run<'_> {
         self.counts.failed += 1;
         self.first_failure.get_or_insert(step);
         self.gated &= problem.gate;
-        self.failed.store(!self.options.choice.keep_going, Ordering::Relaxed);
+        if !self.options.choice.keep_going {
+            self.failed.store(true, Ordering::Relaxed);
+            self.ahead.close();
+        }
         self.tell(Event::StepFailed { step: self.id(step), problem });
         self.states[step] = State::Failed;
         if let Some(key) = self.making.get(&step).cloned() {

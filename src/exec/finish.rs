@@ -55,7 +55,10 @@ impl Run<'_> {
             if matches!(self.states[step], State::Failed) {
                 because.insert(step, step);
             }
-            if matches!(self.states[step], State::Waiting | State::Twin | State::Ready(..) | State::Joined(_)) {
+            if matches!(
+                self.states[step],
+                State::Waiting | State::Twin | State::Ready(_) | State::Ahead(_) | State::Joined(_)
+            ) {
                 let above = self.graph.producers(step).iter().find_map(|producer| because.get(producer).copied());
                 if let Some(above) = above {
                     because.insert(step, above);

@@ -144,7 +144,8 @@ impl Run<'_> {
                 }
                 // It may find the result of the one that it waits for.
                 State::Twin => range().map(|(_, high)| (0, high)),
-                State::Waiting | State::Reading | State::Fetching | State::Ready(_) | State::Joined(_) => range(),
+                State::Waiting | State::Reading | State::Fetching => range(),
+                State::Ready(_) | State::Ahead(_) | State::Joined(_) => range(),
             };
             let need = start::need(&self.pipeline.steps[step], &self.options.machine, &self.options.capacity);
             left.push(Left { step, range, need });

@@ -18,6 +18,9 @@
 //!                                                       Stopped ◀── Ctrl-C ──────────────────────────────┘
 //! ```
 //!
+//! While all slots are taken, the first of the ready steps wait Ahead, all prepared: a thread that ends a step may go on
+//! with one of them at once, and the loop hears of both (`ahead`).
+//!
 //! Sources may be many gigabytes, so a thread of their own reads them, while the loop goes on. They are read when
 //! all producers are done, not before: between their reading and the end of the step they must not change.
 //!
@@ -29,6 +32,7 @@
 //!
 //! The loop never walks over all steps: an event is worth the steps that it concerns, however many there are.
 
+mod ahead;
 mod costs;
 mod decide;
 mod end;
@@ -75,6 +79,7 @@ use crate::lockfile::Lockfile;
 use crate::spec::Pipeline;
 use crate::step::Machine;
 use crate::store::{Record, Store};
+use ahead::{Ahead, Laid};
 use costs::Crowd;
 use forecast::Due;
 use lengths::Lengths;
@@ -142,6 +147,7 @@ enum State {
     Fetching,
     Twin,
     Ready(Box<Decision>),
+    Ahead(Box<Laid>),
     Joined(Box<Decision>),
     Running {
         grant: Grant,
@@ -161,7 +167,10 @@ enum Message {
     Retrying(usize, Problem, Duration),
     Read(Vec<(usize, Result<Sources>)>),
     Fetched(usize, Box<fetch::Fetched>),
-    Ended(usize, Box<Result<work::Ended>>),
+    /// A step that waited ahead is not for the thread that took it.
+    Back(usize, Box<Decision>),
+    /// With the step that its thread goes on with.
+    Ended(usize, Box<Result<work::Ended>>, Option<usize>),
 }
 
 /// Where threads are started, and how they send back.
@@ -213,6 +222,8 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
         twins: BTreeMap::new(),
         ready: BTreeMap::new(),
         unranked: Vec::new(),
+        ahead: Arc::default(),
+        heirs: BTreeMap::new(),
         joined: BTreeSet::new(),
         timed: BTreeSet::new(),
         fetching: BTreeMap::new(),
@@ -278,6 +289,10 @@ struct Run<'a> {
     ready: BTreeMap<Rank, usize>,
     /// Ready steps whose turn is not known yet.
     unranked: Vec<usize>,
+    /// Those that wait for a slot all prepared.
+    ahead: Arc<Ahead<'a>>,
+    /// The first of those that the end of a running step may let go on, for steps in whose place another goes on.
+    heirs: BTreeMap<usize, Rank>,
     joined: BTreeSet<usize>,
     /// Running steps with a time limit.
     timed: BTreeSet<usize>,
@@ -356,7 +371,6 @@ impl<'a> Run<'a> {
         while let Ok(message) = receiver.try_recv() {
             self.hear(message);
         }
-        self.speak();
     }
 
     /// True if it may change what can be decided or started: words change nothing, only an end does.
@@ -373,7 +387,8 @@ impl<'a> Run<'a> {
             }
             Message::Read(read) => self.has_read(read),
             Message::Fetched(step, fetched) => self.has_fetched(step, *fetched),
-            Message::Ended(step, result) => self.ended(step, *result),
+            Message::Back(step, decision) => self.is_ready(step, decision),
+            Message::Ended(step, result, next) => self.ended(step, *result, next),
         }
         true
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::decide::Decision;
 use super::lengths::Lengths;
-use super::slots::{Capacity, Grant, Need};
+use super::slots::{Capacity, Grant, Need, Rank};
 use super::stop::Stop;
 use super::team::Team;
 use super::work::Job;
@@ -52,11 +52,16 @@ impl<'a> Run<'a> {
         let (pipeline, graph, order, records) = (self.pipeline, &self.graph, &self.order, &self.records);
         let took = |step| records.get(&step).map(|record| record.costs.took_ms);
         let lengths = self.lengths.get_or_insert_with(|| Lengths::read(&self.decider, order, took));
-        let ways = self.ways.get_or_insert_with(|| priority::ways(lengths, pipeline, graph, order));
+        self.ways.get_or_insert_with(|| priority::ways(lengths, pipeline, graph, order));
         for step in std::mem::take(&mut self.unranked) {
-            let rank = (Reverse(ways.get(&step).copied().unwrap_or_default()), self.place[step]);
-            self.ready.insert(rank, step);
+            self.ready.insert(self.rank_of(step), step);
         }
+    }
+
+    /// When it is a step's turn; known once the first one is to start.
+    pub(super) fn rank_of(&self, step: usize) -> Rank {
+        let way = self.ways.as_ref().and_then(|ways| ways.get(&step)).copied();
+        (Reverse(way.unwrap_or_default()), self.place[step])
     }
 
     pub(super) fn need(&self, step: usize) -> Need {
@@ -86,17 +91,18 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Starts ready steps as long as there are slots for them.
+    /// Starts ready steps as long as there are slots for them, and lets the next ones wait ahead.
     pub(super) fn start<'s>(&mut self, threads: &Threads<'s, '_>)
     where
         'a: 's,
     {
         self.rank();
+        self.look_again();
         while !self.stopping() {
             let mut slots = self.slots.clone();
-            let Some((rank, grant)) = slots.next(&self.ready, |step| self.need(step)) else { return };
-            let Some(step) = self.ready.remove(&rank) else { return };
-            let State::Ready(decision) = std::mem::replace(&mut self.states[step], State::Waiting) else { return };
+            let Some((rank, grant)) = slots.next(&self.ready, |step| self.need(step)) else { break };
+            let Some(step) = self.ready.remove(&rank) else { break };
+            let State::Ready(decision) = std::mem::replace(&mut self.states[step], State::Waiting) else { break };
             match self.store.lease(&decision.key) {
                 Err(problem) => self.failed(step, problem),
                 Ok(None) => self.is_joined(step, decision),
@@ -109,6 +115,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
+        self.look_ahead();
     }
 
     /// A step whose lease is ours, ready to run, if its result has not come in the meantime.
@@ -125,9 +132,22 @@ impl<'a> Run<'a> {
             self.reused(step, record);
             return None;
         }
+        let (job, started) = self.prepared(step, decision, gpus, Some(lease));
+        self.tell(started);
+        Some(job)
+    }
+
+    /// All that a thread needs to run a step, and what is told when it begins.
+    pub(super) fn prepared(
+        &self,
+        step: usize,
+        decision: Box<Decision>,
+        gpus: Vec<usize>,
+        lease: Option<Lease>,
+    ) -> (Job<'a>, Event) {
         let why = self.decider.why(step, &decision);
-        self.tell(Event::StepStarted { step: self.id(step), key: decision.key.clone(), why });
-        Some(Job {
+        let started = Event::StepStarted { step: self.id(step), key: decision.key.clone(), why };
+        let job = Job {
             step: &self.pipeline.steps[step],
             position: step,
             root: self.pipeline.root.clone(),
@@ -141,8 +161,10 @@ impl<'a> Run<'a> {
             stop: Arc::new(Stop::new(&self.options.cancel, self.pipeline.steps[step].policy.timeout)),
             crowd: self.crowd.clone(),
             others: self.others(step),
+            heirs: self.heirs(step),
             lease,
-        })
+        };
+        (job, started)
     }
 
     /// Lets a thread run steps that do their work together: in the slots of the first.
@@ -156,14 +178,16 @@ impl<'a> Run<'a> {
             if job.stop.has_limit() {
                 self.timed.insert(job.position);
             }
+            self.heirs.extend(job.heirs.map(|heirs| (job.position, heirs)));
             let grant = grant.take().unwrap_or_default();
             let (stop, team) = (job.stop.clone(), steps.clone());
             self.states[job.position] = State::Running { grant, stop, begun: Instant::now(), team };
         }
-        let started = self.spawn(threads, steps[0], move |to| team.work(to));
+        let ahead = self.ahead.clone();
+        let started = self.spawn(threads, steps[0], move |to| team.work(to, &ahead));
         self.busy += steps.len() - usize::from(started.is_ok());
         if let Err(problem) = started {
-            steps.iter().for_each(|&step| self.ended(step, Err(problem.clone())));
+            steps.iter().for_each(|&step| self.ended(step, Err(problem.clone()), None));
         }
     }
 

@@ -4,6 +4,7 @@
 use std::sync::mpsc::Sender;
 
 use super::Message;
+use super::ahead::Ahead;
 use super::costs::Meter;
 use super::work::{Ended, Job, Made, caught, pass, send};
 use crate::error::{Problem, Result};
@@ -24,13 +25,13 @@ struct Members<'a> {
     again: Vec<(Job<'a>, Problem)>,
 }
 
-impl Team<'_> {
+impl<'a> Team<'a> {
     /// Runs the steps and sends what became of each.
-    pub fn work(mut self, to: &Sender<Message>) {
+    pub fn work(mut self, to: &Sender<Message>, ahead: &Ahead<'a>) {
         if self.jobs.len() == 1
             && let Some(job) = self.jobs.pop()
         {
-            return job.work(to);
+            return job.work(to, ahead);
         }
         let mut members = Members { jobs: self.jobs.into_iter().map(Some).collect(), again: Vec::new() };
         let left = match members.attempt(self.exact, to) {
@@ -44,7 +45,7 @@ impl Team<'_> {
         for (job, problem) in members.again {
             let text = format!("it failed beside the others ({}) and is tried alone", problem.what);
             pass(job.position, to.clone())(Say::Remark { text });
-            job.work(to);
+            job.work(to, ahead);
         }
     }
 }
@@ -99,7 +100,7 @@ impl Members<'_> {
             let position = job.position;
             let kept = job.keep(made, to);
             let ended = |(record, stage)| (Ended { record: Box::new(record), retries: 0 }, stage);
-            send(position, kept.map(ended), to);
+            send(position, kept.map(ended), None, to);
         }
     }
 
@@ -114,7 +115,7 @@ impl Members<'_> {
             pass(job.position, to.clone())(Say::Warning { text });
         }
         if problem.gate || job.stop.cancelled() {
-            send(job.position, Err(problem), to);
+            send(job.position, Err(problem), None, to);
         } else {
             self.again.push((job, problem));
         }

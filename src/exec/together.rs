@@ -33,6 +33,10 @@ impl<'a> Run<'a> {
             let text = format!("works together with {}", others.join(", "));
             self.tell(Event::StepSaid { step: self.id(first), say: Say::Remark { text } });
         }
+        if jobs.len() > 1 {
+            // Their slots are those of all of them.
+            jobs.iter_mut().for_each(|job| job.heirs = None);
+        }
         Team { jobs, exact }
     }
 

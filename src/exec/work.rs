@@ -10,8 +10,10 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::ahead::Ahead;
 use super::costs::Crowd;
 use super::decide::Decision;
+use super::slots::Rank;
 use super::sources::{self, Sources};
 use super::stop::Stop;
 use super::{Message, Options, gate};
@@ -41,8 +43,10 @@ pub(super) struct Job<'a> {
     pub crowd: Arc<Crowd>,
     /// Figures of other steps that its expectations name.
     pub others: BTreeMap<String, gate::Figures>,
-    /// Held until its record can be seen.
-    pub lease: Lease,
+    /// The first of those that its end may let go on, if another step may go on in its place.
+    pub heirs: Option<Rank>,
+    /// Held until its record can be seen; `None` as long as it only waits.
+    pub lease: Option<Lease>,
 }
 
 /// Notes and warnings of a step, for its record.
@@ -61,11 +65,20 @@ const PROGRESS: Duration = Duration::from_millis(50);
 /// How often a wait between two attempts looks whether it is to end.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-impl Job<'_> {
-    /// Runs the step and sends what became of it.
-    pub fn work(self, to: &Sender<Message>) {
-        let position = self.position;
-        send(position, self.attempts(to), to);
+impl<'a> Job<'a> {
+    /// Runs the step and sends what became of it, and then those that go on in its place.
+    pub fn work(self, to: &Sender<Message>, ahead: &Ahead<'a>) {
+        let mut next = Some(self);
+        while let Some(job) = next {
+            let (position, heirs) = (job.position, job.heirs);
+            let keeps_going = job.options.choice.keep_going;
+            let result = job.attempts(to);
+            if result.is_err() && !keeps_going {
+                ahead.close();
+            }
+            next = heirs.filter(|_| result.is_ok()).and_then(|heirs| ahead.take(heirs, to));
+            send(position, result, next.as_ref().map(|next| next.position), to);
+        }
     }
 
     /// Tries as often as the step may, and waits twice as long each time.
@@ -201,7 +214,7 @@ impl Job<'_> {
     }
 
     /// True if it runs though its result may be there.
-    fn forced(&self) -> bool {
+    pub(super) fn forced(&self) -> bool {
         self.options.choice.forced.contains(&self.position)
     }
 
@@ -242,7 +255,7 @@ impl Job<'_> {
         let mut tell = sources::told("keeping the result", &say, &never);
         let total =
             draft.outputs.values().map(|file| bytes_of(&stage.out().join(file)).unwrap_or_default()).sum::<u64>();
-        let record = self.store.commit(&stage, draft, Some(self.lease), &mut |bytes| {
+        let record = self.store.commit(&stage, draft, self.lease, &mut |bytes| {
             done += bytes;
             tell(done, total.max(done))
         })?;
@@ -259,14 +272,14 @@ impl Job<'_> {
     }
 }
 
-/// Tells the loop what became of a step.
-pub(super) fn send(position: usize, result: Result<(Ended, Stage)>, to: &Sender<Message>) {
+/// Tells the loop what became of a step, and who goes on in its place.
+pub(super) fn send(position: usize, result: Result<(Ended, Stage)>, next: Option<usize>, to: &Sender<Message>) {
     let (result, stage) = match result {
         Ok((ended, stage)) => (Ok(ended), Some(stage)),
         Err(problem) => (Err(problem), None),
     };
     // The loop waits for this message, so nobody is gone who could receive it.
-    let _ = to.send(Message::Ended(position, Box::new(result)));
+    let _ = to.send(Message::Ended(position, Box::new(result), next));
     // What the step left is deleted while the loop goes on.
     drop(stage);
 }

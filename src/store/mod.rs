@@ -125,7 +125,8 @@ impl Store {
 
     /// A fresh folder for the outputs of a step that is about to run; gone again when dropped.
     pub fn stage(&self) -> Result<Stage> {
-        self.scratch(Scratch::stage)?
+        // Others need not wait for the folder.
+        Scratch::stage(self.aside()?)
     }
 
     /// A path of this process for what is written aside and then renamed; nothing is there.

@@ -59,9 +59,8 @@ impl Scratch {
         self.folder.join(self.made.to_string())
     }
 
-    /// A fresh folder.
-    pub fn stage(&mut self) -> Result<Stage> {
-        let folder = self.aside();
+    /// A fresh folder at a fresh path.
+    pub fn stage(folder: PathBuf) -> Result<Stage> {
         fs::create_dir(&folder).map_err(|e| Problem::io("make the folder", &folder, &e))?;
         Ok(Stage(folder))
     }
@@ -192,7 +191,7 @@ mod tests {
     fn only_the_dead_are_cleared_away() {
         let tmp = tempfile::tempdir().unwrap();
         let mut living = Scratch::open(tmp.path()).unwrap();
-        let stage = living.stage().unwrap();
+        let stage = Scratch::stage(living.aside()).unwrap();
         let dead = tmp.path().join("run-dead");
         fs::create_dir_all(dead.join("1")).unwrap();
         fs::write(dead.join("lock"), "").unwrap();
@@ -205,7 +204,7 @@ mod tests {
         drop(stage);
         assert!(!gone.exists());
         // More than one look tells, folders in folders, and links, which lead to what stays.
-        let stage = living.stage().unwrap();
+        let stage = Scratch::stage(living.aside()).unwrap();
         fs::create_dir_all(stage.out().join("a/b")).unwrap();
         (0..300).for_each(|i| fs::write(stage.out().join(format!("a/{i:0100}")), "").unwrap());
         #[cfg(unix)]

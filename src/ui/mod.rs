@@ -51,35 +51,67 @@ impl Ui {
         Self { mode, color, lines: Lines::new(color, bars.is_none()), bars }
     }
 
+    /// Shows events that have happened at once, in one piece where nothing is drawn.
+    pub fn events(&mut self, all: &[Stamped]) {
+        let mut text = String::new();
+        for stamped in all {
+            self.add(stamped, &mut text);
+        }
+        self.print(&mut text);
+    }
+
     /// Shows an event.
     pub fn event(&mut self, stamped: &Stamped) {
+        self.events(std::slice::from_ref(stamped));
+    }
+
+    /// Shows an event, or adds the lines that tell it to those that are still to be printed.
+    fn add(&mut self, stamped: &Stamped, text: &mut String) {
         match self.mode {
-            Mode::Json => out(&serde_json::to_string(stamped).unwrap_or_default()),
+            Mode::Json => {
+                text.push_str(&serde_json::to_string(stamped).unwrap_or_default());
+                text.push('\n');
+            }
             Mode::Quiet => {
                 if let Event::StepFailed { .. } | Event::Refused { .. } = stamped.event {
-                    self.say(stamped);
+                    self.say(stamped, text);
                 }
             }
             Mode::Human => {
                 if let Some(bars) = &mut self.bars {
                     bars.event(stamped);
                 }
-                self.say(stamped);
+                self.say(stamped, text);
             }
         }
         if let (Event::RunFinished { results, .. }, Mode::Human | Mode::Quiet) = (&stamped.event, self.mode) {
+            self.print(text);
             let (shown, more) = results::listed(results, std::io::stdout().is_terminal());
             shown.iter().for_each(|path| out(path));
             more.iter().for_each(|line| err(line));
         }
     }
 
-    fn say(&mut self, stamped: &Stamped) {
+    fn say(&mut self, stamped: &Stamped, text: &mut String) {
         for line in self.lines.of(stamped, columns) {
             match &self.bars {
                 Some(bars) => bars.line(&line),
-                None => err(&line),
+                None => {
+                    text.push_str(&line);
+                    text.push('\n');
+                }
             }
+        }
+    }
+
+    /// Prints whole lines, and leaves nothing of them.
+    fn print(&self, text: &mut String) {
+        let lines = std::mem::take(text);
+        match self.mode {
+            _ if lines.is_empty() => {}
+            // A reader that has gone away is not an error of ours.
+            Mode::Json => drop(std::io::stdout().lock().write_all(lines.as_bytes())),
+            _ => pieces(&lines),
         }
     }
 
@@ -177,6 +209,10 @@ pub fn out(line: &str) {
 
 /// A line on stderr.
 pub fn err(line: &str) {
-    // In one piece: stderr has no buffer, and other processes may write there, too.
-    let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+    pieces(&format!("{line}\n"));
+}
+
+/// Whole lines on stderr. In one piece: stderr has no buffer, and other processes may write there, too.
+fn pieces(lines: &str) {
+    let _ = std::io::stderr().lock().write_all(lines.as_bytes());
 }

@@ -296,6 +296,9 @@ struct Fates {
     skipped: BTreeMap<usize, usize>,
     outputs: BTreeMap<usize, Digest>,
     outcome: Option<Outcome>,
+    /// The steps in the order of the graph, and in that in which they began.
+    order: Vec<usize>,
+    began: Vec<usize>,
 }
 
 impl Fates {
@@ -403,6 +406,7 @@ impl Judge<'_> {
         let needed = case.needed();
         let (mut fates, mut holders, mut making) = (Fates::default(), BTreeMap::new(), BTreeMap::new());
         let mut renewed = BTreeSet::new();
+        let mut late = 0;
         let (first, last) = (events.first(), events.last());
         let Some(Event::RunStarted { steps, .. }) = first else { return Err("the first event is another".to_owned()) };
         let order: Vec<usize> = steps.iter().map(|id| number(id)).collect();
@@ -430,16 +434,19 @@ impl Judge<'_> {
             match event {
                 Event::StepStarted { key, .. } => {
                     hold!(ready && !runs, "s{step} begins before what it needs is done, or twice");
+                    // A thread that ended a step may have gone on with the next one just before.
                     let stopped = self.heard.is_some_and(|heard| at >= heard);
-                    hold!(!stopped, "s{step} begins after the run was stopped");
                     let failed = !fates.failed.is_empty() && !choice.keep_going;
-                    hold!(!failed, "s{step} begins after a failure");
+                    late += usize::from(stopped || failed);
+                    let most = 2 * self.how.capacity.cpu;
+                    hold!(late <= most, "s{step} begins long after the run was stopped, or after a failure");
                     hold!(choice.only.as_ref().is_none_or(|only| only.contains(&step)), "s{step} is not to run");
                     let there = if forced { renewed.contains(key) } else { made.contains(key) };
                     hold!(!there, "s{step} begins though its result is there");
                     let twin = making.insert(key.clone(), step);
                     hold!(twin.is_none(), "s{step} makes what {twin:?} is making");
                     let gpus = self.attempts.get(&step).and_then(|attempts| attempts.first()).cloned();
+                    fates.began.push(step);
                     holders.insert(step, gpus.unwrap_or_default());
                     if let Some(breach) = too_much(&case.plans, &self.how.capacity, &holders) {
                         return Err(breach);
@@ -489,6 +496,7 @@ impl Judge<'_> {
         let counts = [fates.ran.len(), fates.reused.len(), fates.failed.len(), fates.skipped.len()];
         hold!(counts == [*ran, *reused, *failed, *skipped], "counted are {counts:?}");
         fates.outcome = Some(*outcome);
+        fates.order = order;
         self.ends(&fates, &needed, !holders.is_empty())?;
         Ok(fates)
     }
@@ -632,4 +640,67 @@ fn long_any_graph_on_any_machine_comes_to_its_end_by_the_laws() {
     if long() {
         check(500, 20);
     }
+}
+
+/// Steps that nothing is known of yet, on a single core: first the one with the longest way to the end, whether it waited
+/// for the slot all prepared or was let go on by the one before.
+fn in_turn(producers: &[BTreeSet<usize>]) -> Told<()> {
+    let plan = |(at, producers): (usize, &BTreeSet<usize>)| Plan {
+        producers: producers.clone(),
+        after: None,
+        salt: at as u64 + 1,
+        cpu: 1,
+        memory: 0,
+        gpus: 0,
+        fails: 0,
+        panics: false,
+        retries: 0,
+        ceiling: None,
+        pause: Duration::ZERO,
+    };
+    let (count, capacity) = (producers.len(), Capacity::slots(1));
+    let case = Case {
+        plans: producers.iter().enumerate().map(plan).collect(),
+        places: (0..count).rev().collect(),
+        targets: BTreeSet::new(),
+        forced: BTreeSet::new(),
+        only: None,
+        keep_going: false,
+        stopped: None,
+        capacity: capacity.clone(),
+        other: capacity.clone(),
+    };
+    let how = How { capacity, choice: Chosen::default(), healed: true, stopped: None };
+    let folder = tempfile::tempdir().expect("a folder");
+    let fates = run(&case, &how, folder.path(), false, &mut BTreeSet::new())?;
+    let mut ways = vec![1; count];
+    for step in (0..count).rev() {
+        for &producer in &producers[step] {
+            ways[producer] = ways[producer].max(ways[step] + 1);
+        }
+    }
+    let place = |step: &usize| fates.order.iter().position(|at| at == step);
+    let mut done = BTreeSet::new();
+    for &began in &fates.began {
+        let ready = (0..count).filter(|step| !done.contains(step) && producers[*step].is_subset(&done));
+        let first = ready.min_by_key(|step| (std::cmp::Reverse(ways[*step]), place(step)));
+        hold!(first == Some(began), "s{began} begins, and {first:?} has a longer way: {:?}", fates.began);
+        done.insert(began);
+    }
+    hold!(done.len() == count, "not all ran");
+    Ok(())
+}
+
+#[test]
+fn the_longest_way_goes_first_whoever_waits() {
+    let edges = prop::collection::vec(prop::collection::vec(any::<Index>(), 0..3), 1..25);
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) };
+    proptest!(config, |(edges in edges)| {
+        let producers = |(at, edges): (usize, Vec<Index>)| match at {
+            0 => BTreeSet::new(),
+            at => edges.iter().map(|edge| edge.index(at)).collect(),
+        };
+        let producers: Vec<BTreeSet<usize>> = edges.into_iter().enumerate().map(producers).collect();
+        in_turn(&producers).map_err(TestCaseError::fail)?;
+    });
 }

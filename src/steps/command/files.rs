@@ -159,8 +159,7 @@ pub(super) fn lay(params: &Params, inputs: &[String], cx: &Context) -> Result<La
     for source in code(&params.code, cx.root()) {
         let to = folder.join(&source.name);
         folders.make_for(&to)?;
-        fs::copy(&source.path, &to).map_err(|e| Problem::io("copy", &source.path, &e))?;
-        let meta = fs::metadata(&to).map_err(|e| Problem::io("read", &to, &e))?;
+        let meta = copy(&source.path, &to).map_err(|e| Problem::io("copy", &source.path, &e))?;
         laid.code.push(Copied { source, before: Stat::of(&meta) });
     }
     for port in inputs {
@@ -253,6 +252,34 @@ pub(super) fn outputs(params: &Params, cx: &Context) -> Result<()> {
     Ok(())
 }
 
+/// More is copied by the system, which may share the bytes; for less that takes several times as long.
+#[cfg(unix)]
+const SMALL: u64 = 64 << 10;
+
+/// Copies a file with its permissions; answers what the copy looks like.
+#[cfg(unix)]
+fn copy(from: &FilePath, to: &FilePath) -> std::io::Result<Metadata> {
+    use std::io::{Read, Write};
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    let file = fs::File::open(from)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.len() >= SMALL {
+        fs::copy(from, to)?;
+        return fs::metadata(to);
+    }
+    let mut text = Vec::with_capacity(meta.len() as usize + 1);
+    // It may grow meanwhile: whoever takes its digest once more will notice.
+    file.take(SMALL).read_to_end(&mut text)?;
+    let mut copy = fs::File::options().write(true).create_new(true).mode(meta.mode()).open(to)?;
+    copy.write_all(&text)?;
+    let made = copy.metadata()?;
+    if made.mode() == meta.mode() {
+        return Ok(made);
+    }
+    copy.set_permissions(meta.permissions())?;
+    copy.metadata()
+}
+
 #[cfg(unix)]
 fn wrong(name: &str, file: &str, what: &str) -> Problem {
     Problem::new(format!("its output `{name}` ({file}) {what}"))
@@ -328,6 +355,25 @@ mod tests {
         }
         for bad in ["", ".", "..", "/a", "../a", "a/../b", "./a", "a/./b", "a//b", "a/", "a\0b"] {
             assert!(!stays_inside(bad), "{bad:?}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_copy_has_the_bytes_and_the_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        for bytes in [0, 1, SMALL - 1, SMALL, SMALL + 1] {
+            for mode in [0o755, 0o777, 0o600, 0o444] {
+                fs::write(&from, vec![7; bytes as usize]).unwrap();
+                fs::set_permissions(&from, PermissionsExt::from_mode(mode)).unwrap();
+                let meta = copy(&from, &to).unwrap();
+                let looks = fs::metadata(&to).unwrap();
+                assert_eq!((looks.permissions().mode() & 0o777, looks.len()), (mode, bytes));
+                assert!(Stat::of(&meta) == Stat::of(&looks) && fs::read(&to).unwrap() == fs::read(&from).unwrap());
+                [&from, &to].into_iter().for_each(|path| fs::remove_file(path).unwrap());
+            }
         }
     }
 
