@@ -6,6 +6,7 @@ mod context;
 mod machine;
 mod named;
 mod together;
+mod work;
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -22,6 +23,7 @@ pub use context::{Artifact, Context, Frame, Outside, Traces, stream};
 pub use machine::{LIBTORCH, Machine, Share};
 pub use named::Named;
 pub use together::Together;
+pub use work::Work;
 
 use crate::error::{Path, Problem, Result, Segment};
 use crate::lockfile::Locked;

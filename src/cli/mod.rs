@@ -2,6 +2,7 @@
 //! It does not know how any verb does its work.
 
 pub mod audit;
+pub mod bench;
 pub mod cache;
 pub mod check;
 mod choice;
@@ -85,6 +86,7 @@ enum Verb {
     Explain(explain::Args),
     Check(check::Args),
     Graph(graph::Args),
+    Bench(bench::Args),
     Logs(logs::Args),
     Help(help::Args),
     Schema(schema::Args),
@@ -199,6 +201,16 @@ fn existing(folder: &Path) -> Result<Store, Exit> {
     Err(fail(&problem.help("name its folder with --cache DIR"), Exit::Usage))
 }
 
+/// The only step that a name on the command line means: of a matrix one cell.
+fn only(pipeline: &Pipeline, name: &str) -> Result<usize, Exit> {
+    let &[step] = pipeline.targets.as_slice() else {
+        let ids: Vec<&str> = pipeline.targets.iter().map(|&step| pipeline.steps[step].id.as_str()).collect();
+        let problem = Problem::new(format!("`{name}` is {} steps", ids.len()));
+        return Err(fail(&problem.help(format!("name one of them, such as `{}`", ids[0])), Exit::Usage));
+    };
+    Ok(step)
+}
+
 /// Shows the problems of a pipeline file with its text.
 fn refuse(problems: &Problems) -> Exit {
     ui::err(problem::render(problems, ui::look()).trim_end());
@@ -220,6 +232,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(args) => explain::main(&args),
         Verb::Check(args) => check::main(&args),
         Verb::Graph(args) => graph::main(&args),
+        Verb::Bench(args) => bench::main(&args),
         Verb::Logs(args) => logs::main(&args),
         Verb::Help(args) => help::main(&args),
         Verb::Schema(args) => schema::main(&args),

@@ -29,6 +29,7 @@
 //!
 //! The loop never walks over all steps: an event is worth the steps that it concerns, however many there are.
 
+pub mod bench;
 mod costs;
 mod decide;
 mod end;
@@ -60,6 +61,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant, SystemTime};
 
+pub use costs::{cpu_ms, forget_peak, peak};
 pub use decide::{Decider, Decision};
 pub use forecast::Forecast;
 pub use plan::{Planned, Verdict, plan};

@@ -70,6 +70,14 @@ pub fn torch_device(name: &str) -> tch::Device {
     }
 }
 
+/// Waits until a device has done what it was given; a processor has when it says so.
+#[cfg(feature = "torch")]
+pub fn wait(device: tch::Device) {
+    if let tch::Device::Cuda(index) = device {
+        tch::Cuda::synchronize(index as i64);
+    }
+}
+
 /// Makes ready for work that begins here: what earlier work left in the allocator goes back, and libtorch uses so many
 /// threads from this thread on.
 #[cfg(feature = "torch")]

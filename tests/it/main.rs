@@ -5,6 +5,7 @@
 mod architecture;
 mod audit;
 mod bad_input;
+mod bench;
 #[cfg(unix)]
 mod cache;
 #[cfg(feature = "torch")]

@@ -10,6 +10,7 @@ use crate::ml::generate::Stop;
 use crate::ml::{generate, score};
 use crate::report::evidence::Finding;
 use crate::step::Context;
+use crate::steps::base::worked;
 use crate::task::answer;
 
 /// An arm that answers.
@@ -86,6 +87,7 @@ impl Engine {
         let total = Some(prompts.len() as u64);
         let mut progress = |done: usize| {
             cx.check_cancelled()?;
+            worked(cx);
             cx.progress(done as u64 / 2, total, "rows", "");
             Ok(())
         };
@@ -120,6 +122,7 @@ impl Engine {
         let total = Some(prompts.len() as u64);
         let mut progress = |done: usize| {
             cx.check_cancelled()?;
+            worked(cx);
             cx.progress(done as u64, total, "answers", "");
             Ok(())
         };

@@ -8,6 +8,7 @@ use crate::digest::{Digest, files_below};
 use crate::error::{Problem, Result};
 use crate::ml::score;
 use crate::step::{Artifact, Context};
+use crate::steps::base::worked;
 use crate::steps::evaluate::loaded::Loaded;
 use crate::steps::evaluate::result::{Asked, FORMAT, Metric, Metrics, Parse, write_records};
 use crate::steps::evaluate::{finish, fresh, inputs};
@@ -39,6 +40,7 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     let total = Some(items.len() as u64);
     let mut progress = |done: usize| {
         cx.check_cancelled()?;
+        worked(cx);
         cx.progress(done as u64, total, "blocks", "");
         Ok(())
     };
