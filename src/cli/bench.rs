@@ -3,6 +3,7 @@
 
 mod card;
 mod clock;
+mod dtype;
 mod limit;
 mod told;
 
@@ -32,7 +33,8 @@ use crate::ui;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  pipe bench pipelines/lora_vs_mlp.yaml lora\n  \
     pipe bench pipelines/ablation.yaml 'lora[rank=4]' --steps 50\n  \
-    pipe bench pipelines/lora_vs_mlp.yaml terra_base --json")]
+    pipe bench pipelines/lora_vs_mlp.yaml terra_base --json\n  \
+    pipe bench pipelines/lora_vs_mlp.yaml lora --dtype --keep")]
 pub struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
@@ -46,6 +48,13 @@ pub struct Args {
     /// Pieces of work that are not measured before those [default: 3 of a training, else none].
     #[arg(long, value_name = "N")]
     warm_up: Option<u32>,
+    /// Measures the step with its base in f32 and in bf16 instead, by turns, and tells which is faster.
+    #[arg(long)]
+    dtype: bool,
+    /// Lets `dtype: auto` be the faster one from now on, for bases of this shape on processors like this one, if it was
+    /// faster in every round. Steps whose base then has another precision than before run again.
+    #[arg(long, requires = "dtype")]
+    keep: bool,
     #[command(flatten)]
     cache: CacheArgs,
     /// Tells it as a line of JSON.
@@ -78,9 +87,15 @@ fn bench(args: &Args) -> Result<Exit, Exit> {
 
 fn at(args: &Args, decider: &Decider, planned: &BTreeMap<usize, Planned>, position: usize) -> Result<()> {
     let step = &decider.pipeline.steps[position];
+    if args.dtype {
+        dtype::check(step)?;
+    }
     let records = inputs(decider.pipeline, planned, position)?;
     let settings = Arc::new(remote::settings(false, decider.store)?);
     let bench = Bench { decider, position, records, settings };
+    if args.dtype {
+        return dtype::run(args, &bench, step);
+    }
     let outcome = bench.run(&*step.action, span(args, step), true)?;
     if args.json {
         ui::out(&told::json(decider, step, &outcome).to_string());

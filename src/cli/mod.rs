@@ -183,12 +183,26 @@ impl CacheArgs {
         Store::at(self.cache.as_deref().unwrap_or(beside)).paranoid(self.paranoid)
     }
 
-    fn machine(&self) -> Result<Machine, Problem> {
+    /// What computes, with what the cache knows of it.
+    fn machine(&self, store: &Store) -> Result<Machine, Problem> {
         front::device(&self.device)?;
         let device = crate::ml::device::device(&self.device)?;
         let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
         let variables = std::sync::Arc::new(variables.collect());
-        Ok(Machine { device: device.name, cores: device.cores, bf16: device.bf16, variables })
+        let mut machine = Machine {
+            device: device.name,
+            cores: device.cores,
+            bf16: device.bf16,
+            variables,
+            precisions: std::sync::Arc::default(),
+        };
+        // Most caches know nothing, and then nobody has to ask what this processor is.
+        if !store.dtypes()?.is_empty()
+            && let Some(processor) = crate::exec::processor(&machine)
+        {
+            machine.precisions = std::sync::Arc::new(store.precisions(&processor)?);
+        }
+        Ok(machine)
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Records, work};
 use crate::error::{Problem, Result};
 use crate::event::{Costs, Say};
 use crate::fetch::Settings;
-use crate::step::{AnyStep, Context, Frame, Outside, Traces, Work};
+use crate::step::{AnyStep, Context, Frame, Outside, Work};
 
 /// A step that is run to be measured.
 pub struct Trial<'a> {
@@ -50,7 +50,6 @@ pub fn run(trial: &Trial, followers: Followers) -> Result<Costs> {
     let Followers { meter, say, end } = followers;
     let gpus = machine.device.strip_prefix("cuda:").and_then(|number| number.parse().ok()).into_iter().collect();
     let known = trial.action.remote().and_then(|address| trial.decider.lock.get(&address));
-    let traces = Traces { log: stage.log(), failed: stage.folder().join("failed"), shared: stage.shared() };
     let frame = Frame {
         step: step.id.clone(),
         inputs: trial.decider.artifacts(trial.position, trial.records),
@@ -63,12 +62,14 @@ pub fn run(trial: &Trial, followers: Followers) -> Result<Costs> {
     };
     let works = move || {
         let outside = Outside { settings: trial.settings.clone(), known };
-        let cx = Context::new(frame).with_gpus(gpus).with_outside(outside).with_traces(traces);
+        let cx = Context::new(frame).with_gpus(gpus).with_outside(outside);
         let mut cx = cx.with_meter(meter);
         let crowd = Crowd::default();
         let costs = crowd.enter(!step.kind.works_outside());
         let ran = work::caught(step.kind.name(), || trial.action.run(&mut cx));
         let (here, elsewhere) = (costs.read(), cx.costs());
+        // What became of its inputs counts however it is run.
+        cx.all_damaged().iter().try_for_each(|artifact| trial.decider.store.discard(artifact))?;
         match ran {
             Err(problem) if !(problem.cancelled && trial.enough.load(Ordering::Relaxed)) => Err(problem),
             _ => {

@@ -64,6 +64,7 @@ use std::time::{Duration, Instant, SystemTime};
 pub use costs::{cpu_ms, forget_peak, peak};
 pub use decide::{Decider, Decision};
 pub use forecast::Forecast;
+pub use hardware::processor;
 pub use plan::{Planned, Verdict, plan};
 pub use slots::Capacity;
 pub use why::{Cause, Nearest, causes, downstream};

@@ -7,6 +7,7 @@ use crate::ml::device::{self, Dtype, Precision};
 use crate::ml::models::{self, Model};
 use crate::ml::tally;
 use crate::step::{Artifact, Context, Work};
+use crate::steps::precision::choose;
 
 /// Loads a base, and says what `dtype: auto` became and why.
 pub fn load(base: &Artifact, config: &ModelConfig, dtype: Dtype, cx: &Context) -> Result<(Box<dyn Model>, Precision)> {
@@ -17,7 +18,7 @@ pub fn load(base: &Artifact, config: &ModelConfig, dtype: Dtype, cx: &Context) -
 /// Says what `dtype: auto` became and why.
 pub fn precision(config: &ModelConfig, dtype: Dtype, cx: &Context) -> Precision {
     let machine = cx.machine();
-    let (precision, why) = dtype.choose(&machine.device, machine.bf16, config.hidden_size);
+    let (precision, why) = choose(dtype, config, machine, cx.threads());
     if let Some(why) = why {
         cx.note(format!("the base computes in {} on {} (`dtype: auto`: {why})", precision.name(), machine.device));
     }

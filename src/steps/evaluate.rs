@@ -27,7 +27,7 @@ use super::prompted::prompted;
 use crate::error::{Path, Problem, Result};
 use crate::ml::device::Dtype;
 use crate::report::evidence::Finding;
-use crate::step::{Arity, Context, Input, Kind, Machine, Output, Share};
+use crate::step::{Arity, Artifact, Context, Input, Kind, Machine, Output, Share};
 use crate::task::Task;
 use crate::task::gate::Code;
 use result::{Arm, Asked, FORMAT, Metrics};
@@ -190,6 +190,15 @@ impl Kind for Evaluate {
 
     fn environment(_params: &Params, machine: &Machine) -> BTreeMap<String, String> {
         machine.torch_environment()
+    }
+
+    /// What was measured of the precision of the base, where `dtype: auto` goes by that.
+    fn decided(
+        params: &Params,
+        inputs: &BTreeMap<String, Vec<Artifact>>,
+        machine: &Machine,
+    ) -> BTreeMap<String, String> {
+        super::precision::decided(params.dtype, inputs, machine, machine.threads(Self::share(params)))
     }
 
     fn share(_params: &Params) -> Share {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::ml::device::Dtype;
-use crate::step::{Arity, Context, Input, Kind, Machine, Output, Share};
+use crate::step::{Arity, Artifact, Context, Input, Kind, Machine, Output, Share};
 
 /// The step kind.
 pub struct Perplexity;
@@ -89,6 +89,15 @@ impl Kind for Perplexity {
 
     fn environment(_params: &Params, machine: &Machine) -> BTreeMap<String, String> {
         machine.torch_environment()
+    }
+
+    /// What was measured of the precision of the base, where `dtype: auto` goes by that.
+    fn decided(
+        params: &Params,
+        inputs: &BTreeMap<String, Vec<Artifact>>,
+        machine: &Machine,
+    ) -> BTreeMap<String, String> {
+        super::precision::decided(params.dtype, inputs, machine, machine.threads(Self::share(params)))
     }
 
     fn share(_params: &Params) -> Share {

@@ -16,6 +16,7 @@ mod compare;
 mod corpus;
 mod data_steps;
 mod docs;
+mod dtypes;
 mod engine;
 mod evaluate;
 #[cfg(feature = "torch")]

@@ -68,11 +68,7 @@ pub fn lines(decider: &Decider, step: &Step, outcome: &Outcome) -> Vec<String> {
     let cpu = outcome.costs.cpu_ms.map_or_else(unknown, ui::duration);
     line("all of it", ui::duration(outcome.costs.took_ms), format!("CPU {cpu}"));
     if outcome.measured.is_none() {
-        line(
-            "",
-            String::new(),
-            format!("`{}` computes nothing with a model: there are no ids to count", step.kind.name()),
-        );
+        lines.push(format!("  `{}` computes nothing with a model: there are no ids to count", step.kind.name()));
     }
     lines
 }
