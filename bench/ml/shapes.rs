@@ -49,24 +49,33 @@ pub fn adapter(name: &str) -> Result<AdapterParams> {
     serde_json::from_value(value).map_err(|error| Problem::new(error.to_string()))
 }
 
-/// Writes base, adapters and rows, prose and a tokenizer.
+/// Writes base, adapters and rows, prose and a tokenizer; of L the configuration and rows alone, for which `base.py`
+/// makes weights where the GPU is.
 pub fn make(folder: &Path, shape: &str) -> Result<()> {
     let value = config(shape)?;
     let config = ModelConfig::from_value(&value)?;
     let base = folder.join("base");
     fs::create_dir_all(&base).map_err(|e| Problem::io("create", &base, &e))?;
+    let text = serde_json::to_string_pretty(&value).unwrap_or_default();
+    fs::write(base.join("config.json"), text).map_err(|e| Problem::io("write", &base, &e))?;
+    if shape == "L" {
+        return all_rows(folder, config.vocab_size, 1024);
+    }
     let model = models::fresh(&config, Start::Normal, &mut stream(1, "base"), Device::Cpu)?;
     let tensors: Vec<_> = model.weights().into_iter().collect();
     weights::write_file(&base.join("model.safetensors"), &tensors)?;
-    let text = serde_json::to_string_pretty(&value).unwrap_or_default();
-    fs::write(base.join("config.json"), text).map_err(|e| Problem::io("write", &base, &e))?;
     for name in if shape == "P" { &["lora"][..] } else { &["lora", "mlp"] } {
         let arm = Arm::init(&adapter(name)?, model.as_ref(), &mut stream(2, name))?;
         arm.save(&folder.join(name), "bench")?;
     }
-    let vocabulary = config.vocab_size;
+    all_rows(folder, config.vocab_size, 256)?;
+    text::make(folder)
+}
+
+/// Every kind of rows; `length` is that of full ones.
+fn all_rows(folder: &Path, vocabulary: i64, length: usize) -> Result<()> {
     // Every id a target.
-    rows(&folder.join("full"), vocabulary, 64, |_| (256, 1))?;
+    rows(&folder.join("full"), vocabulary, 64, |_| (length, 1))?;
     // So little that starting is what takes the time.
     rows(&folder.join("few"), vocabulary, 8, |_| (64, 1))?;
     // As TERRa's prompts: one id of answer after a premise and a hypothesis; as Nerus's: some dozen ids.
@@ -87,8 +96,7 @@ pub fn make(folder: &Path, shape: &str) -> Result<()> {
         let bell = f64::midpoint(rng.random::<f64>(), rng.random::<f64>());
         lengths.push(60 + (bell * 150.0) as usize);
     }
-    pairs(&folder.join("pairs"), vocabulary, &lengths)?;
-    text::make(folder)
+    pairs(&folder.join("pairs"), vocabulary, &lengths)
 }
 
 fn rows(

@@ -56,7 +56,7 @@ impl<'a> Run<'a> {
         let mut mates: Vec<usize> = self.ready.values().take(LOOK).copied().filter(fits).collect();
         // Some beside each other where there is room: a slot without work helps nobody.
         let each = (mates.len() + 1).div_ceil(1 + self.slots.room(need));
-        mates.truncate(each.min(asked.unwrap_or(own.most)).min(own.most) - 1);
+        mates.truncate(each.min(asked.unwrap_or(own.most)) - 1);
         mates
     }
 

@@ -45,6 +45,22 @@ pub struct TokensInfo {
     pub tokenizer: String,
 }
 
+impl TokensInfo {
+    /// Reads `tokens.json` in a folder that [`Tokens::write`] made.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(INFO);
+        let text = fs::read_to_string(&path).map_err(|e| Problem::io("read", &path, &e))?;
+        let info: Self = serde_json::from_str(&text).map_err(|error| {
+            let line = Some(error.line() as u64);
+            Problem::new(error.to_string()).in_file(path.display().to_string(), line)
+        })?;
+        if info.format != FORMAT {
+            return Err(bad(&path, format!("the format is `{}`", info.format)).expected(format!("`{FORMAT}`")));
+        }
+        Ok(info)
+    }
+}
+
 /// Rows of ids, each with the place where its answer begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
@@ -90,7 +106,7 @@ impl Tokens {
 
     /// Reads a folder that [`Tokens::write`] made; everything in it is checked.
     pub fn read(folder: &Path) -> Result<Self> {
-        let info = read_info(&folder.join(INFO))?;
+        let info = TokensInfo::read(folder)?;
         let path = folder.join(NUMBERS);
         let bytes = fs::read(&path).map_err(|e| Problem::io("read", &path, &e))?;
         let file =
@@ -158,18 +174,6 @@ impl Tokens {
         }
         Ok(())
     }
-}
-
-fn read_info(path: &Path) -> Result<TokensInfo> {
-    let text = fs::read_to_string(path).map_err(|e| Problem::io("read", path, &e))?;
-    let info: TokensInfo = serde_json::from_str(&text).map_err(|error| {
-        let line = Some(error.line() as u64);
-        Problem::new(error.to_string()).in_file(path.display().to_string(), line)
-    })?;
-    if info.format != FORMAT {
-        return Err(bad(path, format!("the format is `{}`", info.format)).expected(format!("`{FORMAT}`")));
-    }
-    Ok(info)
 }
 
 fn bad(path: &Path, what: impl Into<String>) -> Problem {

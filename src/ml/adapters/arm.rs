@@ -83,6 +83,13 @@ pub(super) fn dropped(x: &Tensor, p: f64, dropout: Option<&Dropout>) -> Tensor {
     dropout.map_or_else(|| x.shallow_clone(), |dropout| dropout.apply(x, p))
 }
 
+/// The dtype of an adapter's products with x. Its tensors are f32, and so are its products on a processor. On a GPU they
+/// are rounded to the model's dtype first, as autocast does it: products are added up in f32 there anyway, and what is
+/// around them costs what it reads and writes.
+pub(super) fn computes_in(x: &Tensor) -> Kind {
+    if x.device() == Device::Cpu { Kind::Float } else { x.kind() }
+}
+
 /// One way of adapting, attached to a model.
 pub trait Adapter: Send {
     /// Its name in `ADAPTERS`.

@@ -1,10 +1,13 @@
 //! What several arms add at one site, by products over all of them at once, padded to the largest rank or hidden size.
 //! It does not know kinds of adapters: one says of itself that it is of this form.
 
-use tch::{Kind, Tensor};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use tch::Tensor;
 
 use super::NonLinearity;
-use super::arm::dropped;
+use super::arm::{computes_in, dropped};
 use crate::ml::dropout::Dropout;
 
 /// An adapter that adds U f(D x + d) + u, times a number, to what comes out of a site. A projection's x is what goes
@@ -25,6 +28,9 @@ pub struct Inner<'a> {
 /// Whose rows are whose in x [K · n, ..]: each has as many.
 pub(super) type Masks<'a> = Vec<Option<&'a Dropout>>;
 
+/// Numbers of arms by their bits, as f32 [K, 1, 1] on the device: what is small goes there once.
+pub(super) type Scales = RefCell<BTreeMap<Vec<u32>, Tensor>>;
+
 /// True if products over all of them at once are those of each.
 pub(super) fn alike(all: &[Inner]) -> bool {
     let form = |inner: &Inner| {
@@ -34,58 +40,70 @@ pub(super) fn alike(all: &[Inner]) -> bool {
     all.windows(2).all(|pair| form(&pair[0]) == form(&pair[1]))
 }
 
-/// What each adds to its own rows of x [K · n, .., inputs], as f32 [K · n, .., outputs].
-pub(super) fn added(all: &[Inner], x: &Tensor, masks: &Masks) -> Tensor {
+/// What each adds to its own rows of x [K · n, .., inputs], as [K · n, .., outputs] in the dtype that adapters compute in.
+pub(super) fn added(all: &[Inner], x: &Tensor, masks: &Masks, scales: &Scales) -> Tensor {
     let arms = all.len() as i64;
     let most = all.iter().map(|inner| inner.down.0.size()[0]).max().unwrap_or(0);
-    let wide = |tensor: &Tensor, at: usize| {
-        let lacks = most - tensor.size()[at];
-        let mut pad = vec![0; 2 * tensor.dim()];
-        // From the last dimension on, before and behind.
-        pad[2 * (tensor.dim() - 1 - at) + 1] = lacks;
-        if lacks == 0 { tensor.shallow_clone() } else { tensor.constant_pad_nd(pad) }
-    };
-    let stack = |tensors: Vec<Tensor>| Tensor::stack(&tensors, 0);
     let linear = all.iter().all(|inner| inner.non_linearity.is_none());
+    let kind = computes_in(x);
 
-    let x = x.to_kind(Kind::Float);
+    let x = x.to_kind(kind);
     let x = if linear { masked(all, &x, masks) } else { x };
     let mut shape = x.size();
     let inputs = shape.pop().unwrap_or_default();
-    let down = stack(all.iter().map(|inner| wide(inner.down.0, 0)).collect()); // [K, R, inputs]
-    let mut inner = x.reshape([arms, -1, inputs]).bmm(&down.transpose(1, 2)); // [K, n, R]
-    if all.iter().all(|inner| inner.down.1.is_some()) {
-        let bias = all.iter().filter_map(|inner| Some(wide(inner.down.1?, 0))).collect();
-        inner += stack(bias).unsqueeze(1);
+    let down = side_by_side(&all.iter().map(|inner| inner.down.0).collect::<Vec<_>>(), 0, most);
+    let down = down.to_kind(kind).view([arms, most, inputs]).transpose(1, 2); // [K, inputs, R]
+    let mut inner = x.reshape([arms, -1, inputs]).bmm(&down); // [K, n, R]
+    let biases: Vec<&Tensor> = all.iter().filter_map(|inner| inner.down.1).collect();
+    if !biases.is_empty() {
+        inner += side_by_side(&biases, 0, most).to_kind(kind).view([arms, 1, most]);
     }
     let inner = match all.iter().find_map(|inner| inner.non_linearity) {
         Some(f) => f.apply(&inner),
-        None => scaled(all, inner),
+        None => scaled(all, inner, scales),
     };
-    let up = stack(all.iter().map(|inner| wide(inner.up.0, 1)).collect()); // [K, outputs, R]
-    let mut out = inner.bmm(&up.transpose(1, 2)); // [K, n, outputs]
-    if all.iter().all(|inner| inner.up.1.is_some()) {
-        out += stack(all.iter().filter_map(|inner| Some(inner.up.1?.shallow_clone())).collect()).unsqueeze(1);
+    let up = side_by_side(&all.iter().map(|inner| inner.up.0).collect::<Vec<_>>(), 1, most);
+    let up = up.to_kind(kind).view([-1, arms, most]).permute([1, 2, 0]); // [K, R, outputs]
+    let mut out = inner.bmm(&up); // [K, n, outputs]
+    let biases: Vec<Tensor> = all.iter().filter_map(|inner| Some(inner.up.1?.shallow_clone())).collect();
+    if !biases.is_empty() {
+        out += Tensor::stack(&biases, 0).to_kind(kind).unsqueeze(1);
     }
-    let out = if linear { out } else { scaled(all, out) };
+    let out = if linear { out } else { scaled(all, out, scales) };
     shape.push(out.size()[2]);
     let out = out.reshape(shape);
     if linear { out } else { masked(all, &out, masks) }
 }
 
-/// Each arm's [n, ..] of [K, n, ..] times its number.
-fn scaled(all: &[Inner], tensor: Tensor) -> Tensor {
-    let scales: Vec<f32> = all.iter().map(|inner| inner.scale as f32).collect();
-    match scales.as_slice() {
-        [first, rest @ ..] if rest.iter().all(|scale| scale == first) => {
-            if *first == 1.0 {
-                tensor
-            } else {
-                tensor * f64::from(*first)
-            }
-        }
-        _ => &tensor * Tensor::from_slice(&scales).to_device(tensor.device()).view([-1, 1, 1]),
+/// All in one along `dim`, with zeros behind those that are smaller than `most` there.
+fn side_by_side(all: &[&Tensor], dim: i64, most: i64) -> Tensor {
+    let lacks = |tensor: &Tensor| most - tensor.size()[dim as usize];
+    let zeros = all.iter().map(|tensor| lacks(tensor)).max().filter(|&lacks| lacks > 0).map(|lacks| {
+        let mut size = all[0].size();
+        size[dim as usize] = lacks;
+        Tensor::zeros(size, (all[0].kind(), all[0].device()))
+    });
+    let mut pieces = Vec::with_capacity(2 * all.len());
+    for tensor in all {
+        pieces.push(tensor.shallow_clone());
+        let rest = zeros.as_ref().map(|zeros| zeros.narrow(dim, 0, lacks(tensor)));
+        pieces.extend(rest.filter(|rest| rest.numel() > 0));
     }
+    Tensor::cat(&pieces, dim)
+}
+
+/// Each arm's [n, ..] of [K, n, ..] times its number.
+fn scaled(all: &[Inner], tensor: Tensor, scales: &Scales) -> Tensor {
+    let (first, kind) = (all[0].scale, tensor.kind());
+    if all.iter().all(|inner| inner.scale == first) {
+        return if first == 1.0 { tensor } else { tensor * first };
+    }
+    let numbers: Vec<f32> = all.iter().map(|inner| inner.scale as f32).collect();
+    let bits = numbers.iter().map(|number| number.to_bits()).collect();
+    let mut scales = scales.borrow_mut();
+    let scales =
+        scales.entry(bits).or_insert_with(|| Tensor::from_slice(&numbers).to_device(tensor.device()).view([-1, 1, 1]));
+    (tensor * &*scales).to_kind(kind)
 }
 
 /// What the masks of each arm leave of its rows.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::Inner;
-use super::arm::{Adapter, Attached, Entry, Frozen, Seat, all_are, dropped};
+use super::arm::{Adapter, Attached, Entry, Frozen, Seat, all_are, computes_in, dropped};
 use super::format::{Written, sorted};
 use super::params::{AdapterParams, LoraInit, layers};
 use super::place::{self, Place, places};
@@ -49,6 +49,8 @@ struct Update {
     scale: f64,
     /// DoRA's m and the frozen projection.
     magnitude: Option<Magnitude>,
+    /// A and B in the model's dtype, while nobody trains.
+    rounded: RefCell<Option<[Tensor; 2]>>,
 }
 
 struct Magnitude {
@@ -61,6 +63,20 @@ struct Magnitude {
 impl Update {
     fn rank(&self) -> i64 {
         self.a.size()[0]
+    }
+
+    fn new(place: Place, [a, b]: [Tensor; 2], alpha: f64, scale: f64, magnitude: Option<Magnitude>) -> Self {
+        Self { place, a, b, alpha, scale, magnitude, rounded: RefCell::default() }
+    }
+
+    /// A and B in a dtype.
+    fn matrices(&self, kind: Kind) -> [Tensor; 2] {
+        let compute = || [&self.a, &self.b].map(|tensor| tensor.to_kind(kind));
+        if kind == Kind::Float || self.a.requires_grad() || self.b.requires_grad() {
+            return compute();
+        }
+        let mut kept = self.rounded.borrow_mut();
+        kept.get_or_insert_with(compute).each_ref().map(Tensor::shallow_clone)
     }
 
     /// The norm of each row, [outputs].
@@ -78,8 +94,8 @@ impl Update {
 
 /// y [.., outputs] + inner [.., r] · bᵀ, added up while it is multiplied where both are of one dtype.
 fn added(y: Tensor, inner: &Tensor, b: &Tensor) -> Tensor {
-    if y.kind() != Kind::Float {
-        let kind = y.kind();
+    let kind = y.kind();
+    if kind != inner.kind() {
         return y + inner.linear(b, None::<&Tensor>).to_kind(kind);
     }
     let (shape, flat) = (y.size(), |x: &Tensor| x.reshape([-1, x.size().last().copied().unwrap_or(1)]));
@@ -118,12 +134,14 @@ impl Adapter for Lora {
 
     fn linear(&self, site: usize, x: &Tensor, y: Tensor, dropout: Option<&Dropout>) -> Tensor {
         let Some(update) = self.updates.get(&site) else { return y };
-        let x = dropped(&x.to_kind(Kind::Float), self.common.dropout, dropout);
-        let inner = x.linear(&update.a, None::<&Tensor>).g_mul_scalar_(update.scale); // [.., r]
+        let kind = if update.magnitude.is_some() { Kind::Float } else { computes_in(x) };
+        let x = dropped(&x.to_kind(kind), self.common.dropout, dropout);
+        let [a, b] = update.matrices(kind);
+        let inner = x.linear(&a, None::<&Tensor>).g_mul_scalar_(update.scale); // [.., r]
         let (Some(dora), Some(magnitude)) = (self.common.dora, &update.magnitude) else {
-            return added(y, &inner, &update.b);
+            return added(y, &inner, &b);
         };
-        let delta = inner.linear(&update.b, None::<&Tensor>);
+        let delta = inner.linear(&b, None::<&Tensor>);
         let factor = &magnitude.m / update.norm(dora, magnitude);
         let kind = y.kind();
         let wide = y.to_kind(Kind::Float);
@@ -251,7 +269,7 @@ fn init(params: &AdapterParams, model: &dyn Model, rng: &mut ChaCha8Rng) -> Resu
             None
         };
         let scale = scale(alpha, rank, params.use_rslora);
-        updates.insert(place.site, Update { place, a, b, alpha, scale, magnitude });
+        updates.insert(place.site, Update::new(place, [a, b], alpha, scale, magnitude));
     }
     let common = Common {
         rank: params.rank,

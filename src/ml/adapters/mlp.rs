@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::Inner;
-use super::arm::{Adapter, At, Attached, Entry, Frozen, Seat, all_are, dropped};
+use super::arm::{Adapter, At, Attached, Entry, Frozen, Seat, all_are, computes_in, dropped};
 use super::format::{Written, sorted};
 use super::params::{AdapterParams, MlpInit, MlpParams, Scaling, layers};
 use crate::error::{Problem, Result};
@@ -39,26 +39,33 @@ impl Bottleneck {
         self.tensors[DOWN_BIAS].size()[0]
     }
 
-    /// scaling · U f(D ln(h)), f32.
+    /// One of its tensors in the dtype that it computes in.
+    fn part(&self, name: &str, kind: Kind) -> Option<Tensor> {
+        self.tensors.get(name).map(|tensor| tensor.to_kind(kind))
+    }
+
+    /// scaling · U f(D ln(h)), in the dtype of h.
     fn change(&self, h: &Tensor, config: &BnConfig, dropout: Option<&Dropout>) -> Tensor {
-        let part = |name: &str| self.tensors.get(name);
+        let kind = h.kind();
+        let part = |name: &str| self.part(name, kind);
         let h = match (part(BEFORE_WEIGHT), part(BEFORE_BIAS)) {
-            (Some(weight), Some(bias)) => layer_norm(h, weight, bias),
+            (Some(weight), Some(bias)) => layer_norm(h, &weight, &bias),
             _ => h.shallow_clone(),
         };
-        let inner = h.linear(&self.tensors[DOWN_WEIGHT], part(DOWN_BIAS));
-        let up = config.non_linearity.apply(&inner).linear(&self.tensors[UP_WEIGHT], part(UP_BIAS));
+        let linear = |x: &Tensor, weight: &str, bias: &str| x.linear(&self.tensors[weight].to_kind(kind), part(bias));
+        let inner = linear(&h, DOWN_WEIGHT, DOWN_BIAS);
+        let up = linear(&config.non_linearity.apply(&inner), UP_WEIGHT, UP_BIAS);
         let up = match dropout.filter(|_| config.stochastic_depth > 0.0 && !config.is_parallel) {
             // Whole rows of the batch are dropped.
             Some(dropout) => {
-                let rows = Tensor::ones([up.size()[0], 1, 1], (Kind::Float, up.device()));
+                let rows = Tensor::ones([up.size()[0], 1, 1], (kind, up.device()));
                 up * dropout.apply(&rows, config.stochastic_depth)
             }
             None => up,
         };
         let scaled = match config.scaling {
             Scaling::Fixed(number) => up * number,
-            Scaling::Learned | Scaling::Channel => up * &self.tensors[SCALING],
+            Scaling::Learned | Scaling::Channel => up * self.tensors[SCALING].to_kind(kind),
         };
         dropped(&scaled, config.dropout, dropout)
     }
@@ -88,7 +95,8 @@ impl Adapter for Mlp {
     fn block(&self, site: usize, at: &At, out: Tensor, dropout: Option<&Dropout>) -> Tensor {
         let Some(bottleneck) = self.bottlenecks.get(&site) else { return out };
         let config = &self.config;
-        let wide = |tensor: &Tensor| tensor.to_kind(Kind::Float);
+        let computed = computes_in(&out);
+        let wide = |tensor: &Tensor| tensor.to_kind(computed);
         // `pre_forward`: what it reads, and what its own residual connection carries.
         let (reads, carried) = if config.is_parallel {
             (at.residual, None)
@@ -101,9 +109,9 @@ impl Adapter for Mlp {
         if let (true, Some(carried)) = (inside, carried) {
             change += wide(carried);
         }
-        let part = |name: &str| bottleneck.tensors.get(name);
+        let part = |name: &str| bottleneck.part(name, computed);
         if let (Some(weight), Some(bias)) = (part(AFTER_WEIGHT), part(AFTER_BIAS)) {
-            change = layer_norm(&change, weight, bias);
+            change = layer_norm(&change, &weight, &bias);
         }
         // `post_forward`: the residual connections of adapter and block, as far as they are outside.
         let carried = match carried {

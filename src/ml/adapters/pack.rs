@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use tch::Tensor;
 
 use super::arm::{Arm, At};
-use super::batched::{self, Inner};
+use super::batched::{self, Inner, Scales};
 use crate::ml::dropout::Dropout;
 
 /// Rows of one arm among those that go through the model.
@@ -34,13 +34,14 @@ pub struct Pack {
     dropouts: RefCell<Vec<Option<Dropout>>>,
     /// True if what arms add is computed for all at once where it can be.
     batched: Cell<bool>,
+    scales: Scales,
 }
 
 impl Pack {
     pub(super) fn new(arms: Vec<Arm>) -> Self {
         let sites = arms.iter().flat_map(Arm::seats).map(|seat| seat.site).collect();
         let dropouts = RefCell::new(arms.iter().map(|_| None).collect());
-        Self { arms, sites, parts: RefCell::default(), dropouts, batched: Cell::new(false) }
+        Self { arms, sites, parts: RefCell::default(), dropouts, batched: Cell::new(false), scales: Scales::default() }
     }
 
     /// The arms.
@@ -128,7 +129,7 @@ impl Pack {
             dropout.within(part.width);
             Some(dropout)
         };
-        Some(batched::added(&all, x, &parts.iter().map(mask).collect()))
+        Some(batched::added(&all, x, &parts.iter().map(mask).collect(), &self.scales))
     }
 
     /// What each arm makes of its own rows of these tensors.

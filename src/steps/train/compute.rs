@@ -42,7 +42,9 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
 
 /// See [`crate::step::Kind::run_together`].
 pub fn run_together(members: &mut [(&Params, &mut Context)], exact: bool) -> Vec<Result<()>> {
-    if exact {
+    // No other order of work on a GPU promises the same bits, one after the other neither.
+    let on_gpu = members.first().is_some_and(|(_, cx)| cx.machine().device.starts_with("cuda"));
+    if exact && !on_gpu {
         return members.iter_mut().map(|(params, cx)| run(params, cx)).collect();
     }
     let count = members.len();

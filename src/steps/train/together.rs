@@ -20,12 +20,15 @@ use serde_json::json;
 
 use super::{Params, Train};
 use crate::ml::config::ModelConfig;
+use crate::ml::tokens::TokensInfo;
 use crate::ml::train::memory::Memory;
 use crate::step::{Artifact, Kind, Machine, Together};
 use crate::steps::precision::choose;
 
 /// Arms that were measured together.
 const MOST: usize = 8;
+/// Ids that go through the model at once on a GPU, so that arms together take no more memory than one on as many.
+const IDS: u64 = 2048;
 
 /// See [`crate::step::Kind::together`].
 pub fn together(params: &Params, inputs: &BTreeMap<String, Vec<Artifact>>, machine: &Machine) -> Option<Together> {
@@ -46,5 +49,13 @@ pub fn together(params: &Params, inputs: &BTreeMap<String, Vec<Artifact>>, machi
         params.batch_tokens,
         params.accumulation,
     ]);
-    Some(Together { with: with.to_string(), most: MOST, pays: false })
+    let with = with.to_string();
+    if !machine.device.starts_with("cuda") {
+        return Some(Together { with, most: MOST, pays: false });
+    }
+    let info = TokensInfo::read(&data.path).ok()?;
+    let row = (info.tokens / info.rows.max(1)).max(1);
+    let ids = params.batch_tokens.map_or(row * u64::from(params.batch_size), u64::from).max(row);
+    let most = usize::try_from(IDS / ids).unwrap_or(MOST).min(MOST);
+    Some(Together { with, most: most.max(1), pays: most > 1 })
 }

@@ -62,7 +62,7 @@ pub(super) fn plan(config: &Fields, name: &str, model: &dyn Model) -> Result<Pla
                 None => None,
             };
             let scale = alpha / rank as f64;
-            updates.insert(place.site, Update { place, a, b, alpha, scale, magnitude });
+            updates.insert(place.site, Update::new(place, [a, b], alpha, scale, magnitude));
         }
         Ok(Box::new(Lora::new(common, &place::borrowed(&all), updates)) as Attached)
     };

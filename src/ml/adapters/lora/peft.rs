@@ -161,7 +161,7 @@ pub(super) fn plan(fields: &Fields, _name: &str, model: &dyn Model) -> Result<Pl
                 Some(frozen) => Some(Magnitude { m: take("lora_magnitude_vector")?, frozen, norm: RefCell::default() }),
                 None => None,
             };
-            updates.insert(place.site, Update { place, a, b, alpha, scale, magnitude });
+            updates.insert(place.site, Update::new(place, [a, b], alpha, scale, magnitude));
         }
         Ok(Box::new(Lora::new(common, &place::borrowed(&all), updates)) as Attached)
     };
