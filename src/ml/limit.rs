@@ -14,7 +14,7 @@ const SMALLEST: f64 = 0.02;
 /// At most so many shapes are tried.
 const MOST: usize = 6;
 /// A shape is tried for so long, in seconds.
-const EACH: f64 = 0.04;
+const EACH: f64 = 0.03;
 
 /// Operations a second of these products in the proportion in which they occur, with the threads that libtorch has from
 /// this thread on; `None` if there are none.

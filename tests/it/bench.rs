@@ -155,7 +155,13 @@ mod torch {
             holds(&bench(root.path(), &[step]));
         }
         assert_eq!(cache(root.path()), before, "something is left of it");
-        // A training may be stopped; what is measured is what was asked for.
+    }
+
+    #[test]
+    fn a_training_is_stopped_when_it_is_enough() {
+        let root = speed();
+        run(root.path(), &["lora"]);
+        let before = cache(root.path());
         let told = bench(root.path(), &["lora", "--steps", "7", "--warm-up", "2"]);
         assert_eq!((told["pieces"].as_u64(), told["warm_up"].as_u64()), (Some(7), Some(2)));
         let output = pipe(root.path(), &["bench", "p.yaml", "lora", "--steps", "3"]);

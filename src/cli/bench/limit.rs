@@ -29,7 +29,7 @@ impl Limit {
         use crate::ml::{limit, tally};
 
         /// Each time that it is measured.
-        const ROUNDS: usize = 3;
+        const ROUNDS: usize = 2;
         let products = products();
         self.dtype = products.first().map(|product| product.dtype());
         let rates = (0..ROUNDS).filter_map(|_| limit::rate(&products, torch_device(device)));

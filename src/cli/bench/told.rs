@@ -55,8 +55,8 @@ pub fn lines(decider: &Decider, step: &Step, outcome: &Outcome) -> Vec<String> {
             line("padding", percent(rates.padding), "beside those ids, of all that went through".to_owned());
             line("FLOP/s", prefixed(rates.flop), "of products and attention; padding left out".to_owned());
             if let (Some(share), Some((_, low, high))) = (rates.share, outcome.limit.spread()) {
-                let reach = format!("{}-{}", prefixed(low), prefixed(high));
-                line("of the limit", percent(share), format!("libtorch's own products of these shapes: {reach}FLOP/s"));
+                let reach = format!("{} to {}", prefixed(low), prefixed(high));
+                line("of the limit", percent(share), format!("libtorch's own products of these shapes: {reach}"));
             }
         }
     }

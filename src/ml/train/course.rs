@@ -122,6 +122,10 @@ impl<'a> Course<'a> {
 
 /// Fetches the figures of all pending steps in one go; the first that is not a number ends the run.
 fn read_back(pending: &mut Vec<Pending>) -> Result<Vec<Point>> {
+    // Whoever is stopped may have told everything just before, and libtorch stacks no empty list.
+    if pending.is_empty() {
+        return Ok(Vec::new());
+    }
     let scalars: Vec<&Tensor> = pending.iter().flat_map(|pending| [&pending.loss, &pending.norm]).collect();
     let values = Vec::<f64>::try_from(Tensor::stack(&scalars, 0).to_kind(Kind::Double))
         .map_err(|error| Problem::new(format!("cannot read the losses back: {error}")))?;
