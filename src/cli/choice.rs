@@ -30,7 +30,7 @@ pub struct ChoiceArgs {
     pub until: Vec<String>,
     /// Lets up to N steps that can do so work together, such as adapters that are trained on the same base and rows;
     /// their figures may then differ from those of steps that ran alone by rounding. 1: never [default: where it was
-    /// measured to pay and changes no byte].
+    /// measured to pay and changes no byte, or where a GPU promises none].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     together: Option<u16>,
 }

@@ -55,13 +55,21 @@ impl Machine {
     /// What a step that computes with libtorch puts into its manifest.
     pub fn torch_environment(&self) -> BTreeMap<String, String> {
         let device = self.device.split(':').next().unwrap_or("cpu");
-        BTreeMap::from([
+        let mut environment = BTreeMap::from([
             ("device".to_owned(), device.to_owned()),
             ("bf16".to_owned(), if self.bf16 { "native" } else { "emulated" }.to_owned()),
             ("libtorch".to_owned(), LIBTORCH.to_owned()),
-        ])
+        ]);
+        if device == "cuda" {
+            environment.insert("gpu_arithmetic".to_owned(), GPU_ARITHMETIC.to_owned());
+        }
+        environment
     }
 }
+
+/// Raised when what is computed on a GPU changes, and on a processor nothing does, so that no kind's version need be.
+/// 2: adapters compute in the model's dtype, norms round once.
+const GPU_ARITHMETIC: &str = "2";
 
 /// The libtorch that tch is pinned to.
 pub const LIBTORCH: &str = "2.11.0";

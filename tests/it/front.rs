@@ -69,21 +69,35 @@ fn what_computes_is_handed_over_whole() {
     assert!(stdout(&output).contains("base"), "{}", stderr(&output));
 }
 
+/// What libraries read before any code of ours.
+const SETTINGS: [&str; 5] = [
+    "GOMP_SPINCOUNT",
+    "OMP_WAIT_POLICY",
+    "TORCH_CUDNN_SDPA_DEPRIORITIZED",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTORCH_ALLOC_CONF",
+];
+
 #[test]
-fn threads_that_wait_soon_sleep_unless_somebody_chose_otherwise() {
+fn settings_of_libraries_are_made_unless_somebody_chose_otherwise() {
     let installed = Installed::new();
-    let told = "#!/bin/sh\nprintf '%s,%s' \"${GOMP_SPINCOUNT-none}\" \"${OMP_WAIT_POLICY-none}\"\n";
+    let names = SETTINGS.map(|name| format!("\"${{{name}-none}}\"")).join(" ");
+    let told = format!("#!/bin/sh\nprintf '%s|' {names}\n");
     fs::write(installed.0.path().join("pipe"), told).expect("a script");
     let root = project(&[("p.yaml", COMPUTES.as_bytes())]);
     let run = |variables: &[(&str, &str)]| {
         let mut command = Command::new(installed.front());
         command.args(["run", "p.yaml", "base", "--device", "cpu"]).current_dir(root.path());
-        command.env_remove("PIPE_CACHE").env_remove("GOMP_SPINCOUNT").env_remove("OMP_WAIT_POLICY");
+        for name in ["PIPE_CACHE"].iter().chain(&SETTINGS) {
+            command.env_remove(name);
+        }
         stdout(&command.envs(variables.iter().copied()).output().expect("the front starts"))
     };
-    assert_eq!(run(&[]), "1000,none");
-    assert_eq!(run(&[("GOMP_SPINCOUNT", "5")]), "5,none");
-    assert_eq!(run(&[("OMP_WAIT_POLICY", "PASSIVE")]), "none,PASSIVE");
+    assert_eq!(run(&[]), "1000|none|1|expandable_segments:True|none|");
+    assert_eq!(run(&[("GOMP_SPINCOUNT", "5")]), "5|none|1|expandable_segments:True|none|");
+    assert_eq!(run(&[("OMP_WAIT_POLICY", "PASSIVE")]), "none|PASSIVE|1|expandable_segments:True|none|");
+    assert_eq!(run(&[("TORCH_CUDNN_SDPA_DEPRIORITIZED", "0")]), "1000|none|0|expandable_segments:True|none|");
+    assert_eq!(run(&[("PYTORCH_ALLOC_CONF", "a:1")]), "1000|none|1|none|a:1|");
 }
 
 #[test]

@@ -110,6 +110,10 @@ pub trait Adapter: Send {
     fn inner(&self, _site: usize) -> Option<Inner<'_>> {
         None
     }
+    /// True if all it does with its tensors is done in the dtype of [`computes_in`], so that they may be seen in it.
+    fn rounds(&self) -> bool {
+        false
+    }
     /// Where it sits, in the order of the forward pass.
     fn seats(&self) -> Vec<Seat>;
     /// What the frozen projection at a site is with this adapter in it, in f32; an error says why it cannot be.
@@ -317,6 +321,12 @@ impl Arm {
     /// All trainable tensors, f32, by names that differ.
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
         self.adapters.iter().flat_map(|adapter| adapter.parameters()).collect()
+    }
+
+    /// The dtype in which its tensors may be seen while they are trained.
+    pub fn seen_in(&self, model: &dyn Model) -> Kind {
+        let rounded = model.device() != Device::Cpu && self.adapters.iter().all(|adapter| adapter.rounds());
+        if rounded { model.kind() } else { Kind::Float }
     }
 
     /// How many trainable parameters there are.

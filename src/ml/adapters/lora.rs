@@ -167,6 +167,10 @@ impl Adapter for Lora {
         Some(Inner { down: (&update.a, None), up: (&update.b, None), non_linearity: None, scale, dropout })
     }
 
+    fn rounds(&self) -> bool {
+        self.common.dora.is_none()
+    }
+
     fn seats(&self) -> Vec<Seat> {
         let seat = |(site, update): (&usize, &Update)| {
             let as_it_was = |magnitude: &Magnitude| {

@@ -145,6 +145,10 @@ impl Adapter for Mlp {
         })
     }
 
+    fn rounds(&self) -> bool {
+        true
+    }
+
     fn seats(&self) -> Vec<Seat> {
         let seat = |(site, bottleneck): (&usize, &Bottleneck)| {
             let zero = |name: &str| bottleneck.tensors.get(name).is_none_or(|tensor| all_are(tensor, 0.0));

@@ -24,7 +24,9 @@ pub struct AdamW {
     /// The tensors, decayed ones first; each shares its memory with `flat`.
     parameters: Vec<Tensor>,
     names: Vec<String>,
-    flat: Tensor,     // [N]
+    flat: Tensor, // [N]
+    /// `flat` in the dtype that the tensors are seen in, if that is another one, `[N]`.
+    rounded: Option<Tensor>,
     gradient: Tensor, // [N]
     mean: Tensor,     // [N]
     square: Tensor,   // [N]
@@ -55,18 +57,28 @@ impl AdamW {
         let values: Vec<Tensor> = ordered.iter().map(|(_, tensor)| tensor.detach().reshape([-1])).collect();
         let flat = no_grad(|| Tensor::cat(&values, 0));
         let names = ordered.iter().map(|(name, _)| name.clone()).collect();
-        let mut parameters = Vec::with_capacity(ordered.len());
-        let mut at = 0;
-        for (_, tensor) in ordered {
-            let count = tensor.numel() as i64;
-            let mut tensor = tensor.shallow_clone();
-            tensor.set_data(&flat.narrow(0, at, count).view_(tensor.size()));
-            parameters.push(tensor.set_requires_grad(true));
-            at += count;
-        }
+        let mut parameters: Vec<Tensor> = ordered.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        show(&mut parameters, &flat);
+        let parameters = parameters.into_iter().map(|tensor| tensor.set_requires_grad(true)).collect();
         let zeros = || flat.zeros_like();
         let (gradient, mean, square) = (zeros(), zeros(), zeros());
-        Ok(Self { options, parameters, names, flat, gradient, mean, square, decayed, updates: 0 })
+        Ok(Self { options, parameters, names, flat, rounded: None, gradient, mean, square, decayed, updates: 0 })
+    }
+
+    /// From here on the tensors are seen rounded to a dtype, and have gradients in it, until this is dropped; what is
+    /// updated and saved stays f32. One rounding of all instead of one wherever a tensor is multiplied by.
+    pub fn round_to(&mut self, kind: Kind) {
+        if kind != Kind::Float {
+            let rounded = no_grad(|| self.flat.to_kind(kind));
+            show(&mut self.parameters, &rounded);
+            self.rounded = Some(rounded);
+        }
+    }
+
+    fn round(&mut self) {
+        if let Some(rounded) = &mut self.rounded {
+            no_grad(|| rounded.copy_(&self.flat));
+        }
     }
 
     /// Number of trainable values.
@@ -95,6 +107,7 @@ impl AdamW {
             pairs.push((tensor, saved));
         }
         no_grad(|| pairs.into_iter().for_each(|(mut tensor, saved)| tensor.copy_(saved)));
+        self.round();
         self.updates = updates;
         Ok(())
     }
@@ -176,6 +189,25 @@ impl AdamW {
             let _ = self.flat.addcdiv_(&(&self.mean * (-lr / correction1)), &root);
             let _ = self.gradient.zero_();
         });
+        self.round();
+    }
+}
+
+impl Drop for AdamW {
+    fn drop(&mut self) {
+        if self.rounded.is_some() {
+            show(&mut self.parameters, &self.flat);
+        }
+    }
+}
+
+/// Makes these tensors views of a buffer that holds the values of all, one after the other.
+fn show(tensors: &mut [Tensor], buffer: &Tensor) {
+    let mut at = 0;
+    for tensor in tensors {
+        let count = tensor.numel() as i64;
+        tensor.set_data(&buffer.narrow(0, at, count).view_(tensor.size()));
+        at += count;
     }
 }
 
@@ -220,6 +252,34 @@ mod tests {
         for (ours, expected) in ours.iter().zip(expected) {
             assert!((ours - expected).abs() < 1e-6, "{ours} {expected}");
         }
+    }
+
+    #[test]
+    fn rounded_tensors_are_updated_in_f32() {
+        let options = AdamWOptions { betas: (0.9, 0.99), eps: 1e-3, weight_decay: 0.1 };
+        let slopes = Tensor::from_slice(&[0.25f32, -2.0, 0.5]);
+        let trained = |kind: Kind| {
+            let named = [
+                ("a".to_owned(), Tensor::from_slice(&[1.003f32])),
+                ("b".to_owned(), Tensor::from_slice(&[-3f32, 0.3])),
+            ];
+            let mut adamw = AdamW::new(&named, options, |_, _| true).unwrap();
+            adamw.round_to(kind);
+            for _ in 0..3 {
+                assert!(named.iter().all(|(_, tensor)| tensor.kind() == kind));
+                let both = Tensor::cat(&[&named[0].1, &named[1].1], 0).to_kind(Kind::Float);
+                adamw.backward(&(both * &slopes).sum(Kind::Float), None);
+                adamw.step(1e-3);
+            }
+            let seen = Tensor::cat(&[&named[0].1, &named[1].1], 0);
+            let [(_, flat), ..] = adamw.state();
+            assert!(seen.equal(&flat.to_kind(kind)));
+            drop(adamw);
+            assert!(named.iter().all(|(_, tensor)| tensor.kind() == Kind::Float && tensor.requires_grad()));
+            Tensor::cat(&[&named[0].1, &named[1].1], 0)
+        };
+        // The slopes are numbers of bf16, so that nothing but the rounding of what is seen could make a difference.
+        assert!(trained(Kind::Float).equal(&trained(Kind::BFloat16)));
     }
 
     #[test]

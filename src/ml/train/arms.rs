@@ -69,6 +69,7 @@ pub fn train_arm(
     check_ids(model, tokens.ids.iter().map(|&id| i64::from(id)))?;
     check_length(model, (0..tokens.rows()).map(|row| tokens.row(row).len()).max().unwrap_or(0))?;
     let mut adamw = AdamW::new(&arm.parameters(), recipe.adamw, |_, _| true)?;
+    adamw.round_to(arm.seen_in(model));
     let adapted = Adapted { model, arm, dropout: RefCell::default() };
     let recomputed = match recipe.memory {
         Memory::Normal => None,

@@ -133,6 +133,7 @@ fn begin<'m, 'a>(model: &dyn Model, arm: &Arm, member: &'m mut Member<'a>) -> Re
     check_ids(model, tokens.ids.iter().map(|&id| i64::from(id)))?;
     check_length(model, (0..tokens.rows()).map(|row| tokens.row(row).len()).max().unwrap_or(0))?;
     let mut adamw = AdamW::new(&arm.parameters(), member.recipe.adamw, |_, _| true)?;
+    adamw.round_to(arm.seen_in(model));
     let course = Course::begin(&member.recipe.fit, &mut adamw, member.watch)?;
     Ok(Running { member, adamw, course, micros: Vec::new(), targets: 0, losses: Vec::new(), read: 0 })
 }
