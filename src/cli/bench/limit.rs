@@ -23,14 +23,12 @@ impl Limit {
     /// Measures it once more, in several rounds.
     #[cfg(feature = "torch")]
     pub fn measure(&mut self, device: &str) {
-        use tally::products;
-
         use crate::ml::device::torch_device;
         use crate::ml::{limit, tally};
 
         /// Each time that it is measured.
         const ROUNDS: usize = 2;
-        let products = products();
+        let products = tally::products();
         self.dtype = products.first().map(|product| product.dtype());
         let rates = (0..ROUNDS).filter_map(|_| limit::rate(&products, torch_device(device)));
         self.rates.extend(rates);
