@@ -22,7 +22,7 @@ pub use checkpoints::{Checkpoints, Restored};
 pub use context::{Artifact, Context, Frame, Outside, Traces, stream};
 pub use machine::{LIBTORCH, Machine, Share};
 pub use named::Named;
-pub use together::Together;
+pub use together::{End, Ended, Together};
 pub use work::Work;
 
 use crate::error::{Path, Problem, Result, Segment};
@@ -240,10 +240,15 @@ pub trait Kind: Send + Sync + 'static {
         None
     }
 
-    /// Does the work of several steps that [`Kind::together`] has told to belong together; one result for each. With
-    /// `exact`, the results must be those of [`Kind::run`] to the byte.
-    fn run_together(members: &mut [(&Self::Params, &mut Context)], _exact: bool) -> Vec<Result<()>> {
-        members.iter_mut().map(|(params, cx)| Self::run(params, cx)).collect()
+    /// Does the work of several steps that [`Kind::together`] has told to belong together, and tells `ended` of each as
+    /// soon as it has; an error is that of all that have not. With `exact`, the results must be those of [`Kind::run`]
+    /// to the byte.
+    fn run_together(members: &mut [(&Self::Params, &mut Context)], _exact: bool, ended: &mut Ended<'_>) -> Result<()> {
+        for (at, (params, cx)) in members.iter_mut().enumerate() {
+            let result = Self::run(params, cx);
+            ended(vec![(at, cx, result)]);
+        }
+        Ok(())
     }
 
     /// True if its work needs libtorch.
@@ -317,7 +322,12 @@ pub trait AnyStep: Send + Sync {
     /// See [`Kind::run`]; afterwards every declared output is there.
     fn run(&self, cx: &mut Context) -> Result<()>;
     /// See [`Kind::run_together`]; all steps are of its own kind, itself among them.
-    fn run_together(&self, members: &mut [(&dyn AnyStep, &mut Context)], exact: bool) -> Result<Vec<Result<()>>>;
+    fn run_together(
+        &self,
+        members: &mut [(&dyn AnyStep, &mut Context)],
+        exact: bool,
+        ended: &mut Ended<'_>,
+    ) -> Result<()>;
     /// Itself, for those of its kind.
     fn any(&self) -> &dyn Any;
 }
@@ -423,19 +433,26 @@ impl<K: Kind> AnyStep for Typed<K> {
         K::run(&self.0, cx)?;
         all_there::<K>(&self.0, cx)
     }
-    fn run_together(&self, members: &mut [(&dyn AnyStep, &mut Context)], exact: bool) -> Result<Vec<Result<()>>> {
+    fn run_together(
+        &self,
+        members: &mut [(&dyn AnyStep, &mut Context)],
+        exact: bool,
+        ended: &mut Ended<'_>,
+    ) -> Result<()> {
         let mut typed = Vec::with_capacity(members.len());
         for (step, cx) in members {
             let own = step.any().downcast_ref::<Self>();
             let own = own.ok_or_else(|| Problem::new(format!("a step is not of the kind `{}`", K::NAME)))?;
             typed.push((&own.0, &mut **cx));
         }
-        let results = K::run_together(&mut typed, exact);
-        let there = results.into_iter().zip(typed).map(|(result, (params, cx))| {
-            result?;
-            all_there::<K>(params, cx)
-        });
-        Ok(there.collect())
+        let params: Vec<&K::Params> = typed.iter().map(|(params, _)| *params).collect();
+        K::run_together(&mut typed, exact, &mut |ends| {
+            let there = ends.into_iter().map(|(at, cx, result)| {
+                let result = result.and_then(|()| all_there::<K>(params[at], cx));
+                (at, cx, result)
+            });
+            ended(there.collect());
+        })
     }
     fn any(&self) -> &dyn Any {
         self

@@ -4,10 +4,11 @@
 use std::sync::mpsc::Sender;
 
 use super::Message;
-use super::work::{Ended, Job, Made, Said, caught, pass, send};
-use crate::error::Result;
+use super::costs::Meter;
+use super::work::{Ended, Job, Made, caught, pass, send};
+use crate::error::{Problem, Result};
 use crate::event::{Costs, Say};
-use crate::step::{AnyStep, Context};
+use crate::step::{AnyStep, Context, End};
 use crate::store::Stage;
 
 /// Steps of one kind, at least one.
@@ -17,11 +18,10 @@ pub(super) struct Team<'a> {
     pub exact: bool,
 }
 
-/// A step of a team, ready to run.
-struct Opened {
-    stage: Stage,
-    cx: Context,
-    said: Said,
+/// Those of a team that have not ended, by their place, and those that are to be tried alone.
+struct Members<'a> {
+    jobs: Vec<Option<Job<'a>>>,
+    again: Vec<(Job<'a>, Problem)>,
 }
 
 impl Team<'_> {
@@ -32,70 +32,102 @@ impl Team<'_> {
         {
             return job.work(to);
         }
-        let results = match self.attempt(to) {
-            Ok(results) => results,
-            Err(problem) => self.jobs.iter().map(|_| Err(problem.clone())).collect(),
+        let mut members = Members { jobs: self.jobs.into_iter().map(Some).collect(), again: Vec::new() };
+        let left = match members.attempt(self.exact, to) {
+            Ok(()) => Problem::new("nothing was said of how it ended"),
+            Err(problem) => problem,
         };
-        let mut again = Vec::new();
-        for (job, result) in self.jobs.into_iter().zip(results) {
-            match result {
-                Ok(made) => {
-                    let position = job.position;
-                    let kept = job.keep(made, to);
-                    send(
-                        position,
-                        kept.map(|(record, stage)| (Ended { record: Box::new(record), retries: 0 }, stage)),
-                        to,
-                    );
-                }
-                Err(problem) if problem.gate || job.stop.cancelled() => send(job.position, Err(problem), to),
-                Err(problem) => again.push((job, problem)),
-            }
+        for at in 0..members.jobs.len() {
+            members.failed(at, left.clone(), None, to);
         }
         // The others may have been the reason, or its time was up because of them.
-        for (job, problem) in again {
+        for (job, problem) in members.again {
             let text = format!("it failed beside the others ({}) and is tried alone", problem.what);
             pass(job.position, to.clone())(Say::Remark { text });
             job.work(to);
         }
     }
+}
 
-    fn attempt(&self, to: &Sender<Message>) -> Result<Vec<Result<Made>>> {
-        let [first, ..] = self.jobs.as_slice() else { return Ok(Vec::new()) };
-        let meter = first.crowd.enter(!first.step.kind.works_outside());
-        let mut opened = Vec::new();
-        for job in &self.jobs {
+impl Members<'_> {
+    fn attempt(&mut self, exact: bool, to: &Sender<Message>) -> Result<()> {
+        let jobs: Vec<&Job> = self.jobs.iter().flatten().collect();
+        let [first, ..] = jobs.as_slice() else { return Ok(()) };
+        let (step, crowd) = (first.step, first.crowd.clone());
+        let mut meter = Some(crowd.enter(!step.kind.works_outside()));
+        let (mut contexts, mut folders) = (Vec::new(), Vec::new());
+        for job in &jobs {
             let stage = job.store.stage()?;
             let (cx, said) = job.open(&stage, to)?;
-            opened.push(Opened { stage, cx, said });
+            contexts.push(cx);
+            folders.push(Some((stage, said)));
         }
-        let members = self.jobs.iter().zip(&mut opened);
-        let mut members: Vec<(&dyn AnyStep, &mut Context)> =
-            members.map(|(job, opened)| (&*job.step.action, &mut opened.cx)).collect();
-        let ran = caught(first.step.kind.name(), || first.step.action.run_together(&mut members, self.exact))?;
-        let (costs, whole) = (meter.read(), opened.iter().map(|one| u128::from(one.cx.weight())).sum::<u128>());
-        let closed = self.jobs.iter().zip(opened).zip(ran).map(|((job, opened), ran)| {
-            let Opened { stage, mut cx, said } = opened;
-            let share = share(costs, cx.weight(), whole);
-            match job.close(&mut cx, &said, ran, &stage, || share, to) {
-                Ok((draft, replaces)) => Ok(Made { stage, draft, replaces }),
-                Err(problem) => {
-                    // Who fails alone afterwards leaves its own in its place; what was expected fails once and for all.
-                    if problem.gate
-                        && let Err(kept) = job.store.keep_failed(&job.decision.key, &stage)
-                    {
-                        let text = format!("its folder is not kept: {}", kept.what);
-                        pass(job.position, to.clone())(Say::Warning { text });
-                    }
-                    Err(problem)
+        let actions: Vec<&dyn AnyStep> = jobs.iter().map(|job| &*job.step.action).collect();
+        let mut members: Vec<(&dyn AnyStep, &mut Context)> = actions.into_iter().zip(&mut contexts).collect();
+        let mut before = Costs::default();
+        let mut ended = |ends: Vec<End<'_>>| {
+            let Some(now) = meter.as_ref().map(Meter::read) else { return };
+            let spent = since(before, now);
+            let whole = ends.iter().map(|(_, cx, _)| u128::from(cx.weight())).sum::<u128>();
+            let mut closed = Vec::new();
+            for (at, cx, ran) in ends {
+                let Some((stage, said)) = folders.get_mut(at).and_then(Option::take) else { continue };
+                let Some(job) = &self.jobs[at] else { continue };
+                let share = share(spent, cx.weight(), whole);
+                let result = job.close(cx, &said, ran, &stage, || share, to);
+                closed.push((at, stage, result));
+            }
+            // Whoever begins once the last has ended is measured alone.
+            if folders.iter().all(Option::is_none) {
+                meter = None;
+            }
+            for (at, stage, result) in closed {
+                match result {
+                    Ok((draft, replaces)) => self.made(at, Made { stage, draft, replaces }, to),
+                    Err(problem) => self.failed(at, problem, Some(&stage), to),
                 }
             }
-        });
-        Ok(closed.collect())
+            // What it took to keep results is nobody's work.
+            before = meter.as_ref().map(Meter::read).unwrap_or_default();
+        };
+        caught(step.kind.name(), || step.action.run_together(&mut members, exact, &mut ended))
+    }
+
+    /// Keeps the result of one and tells that it has ended.
+    fn made(&mut self, at: usize, made: Made, to: &Sender<Message>) {
+        if let Some(job) = self.jobs[at].take() {
+            let position = job.position;
+            let kept = job.keep(made, to);
+            let ended = |(record, stage)| (Ended { record: Box::new(record), retries: 0 }, stage);
+            send(position, kept.map(ended), to);
+        }
+    }
+
+    /// It has failed, for good or beside the others.
+    fn failed(&mut self, at: usize, problem: Problem, stage: Option<&Stage>, to: &Sender<Message>) {
+        let Some(job) = self.jobs[at].take() else { return };
+        // Who fails alone afterwards leaves its own in its place; what was expected fails once and for all.
+        if let Some(stage) = stage.filter(|_| problem.gate)
+            && let Err(kept) = job.store.keep_failed(&job.decision.key, stage)
+        {
+            let text = format!("its folder is not kept: {}", kept.what);
+            pass(job.position, to.clone())(Say::Warning { text });
+        }
+        if problem.gate || job.stop.cancelled() {
+            send(job.position, Err(problem), to);
+        } else {
+            self.again.push((job, problem));
+        }
     }
 }
 
-/// What one of them cost: its part of the time. The memory is that of the process.
+/// What was spent between two readings. The memory is that of the process.
+fn since(before: Costs, now: Costs) -> Costs {
+    let cpu_ms = now.cpu_ms.map(|cpu| cpu.saturating_sub(before.cpu_ms.unwrap_or_default()));
+    Costs { took_ms: now.took_ms.saturating_sub(before.took_ms), cpu_ms, peak_bytes: now.peak_bytes }
+}
+
+/// What one of them cost: its part of the time.
 fn share(costs: Costs, weight: u64, whole: u128) -> Costs {
     let part = |ms: u64| (u128::from(ms) * u128::from(weight) / whole.max(1)) as u64;
     Costs { took_ms: part(costs.took_ms), cpu_ms: costs.cpu_ms.map(part), peak_bytes: costs.peak_bytes }

@@ -2,6 +2,7 @@
 //! as many as leave no slot without work. It does not know what they do, nor what they share.
 
 use super::decide::Decision;
+use super::slots::Slots;
 use super::team::Team;
 use super::work::Job;
 use super::{Run, State};
@@ -42,7 +43,9 @@ impl<'a> Run<'a> {
             return Vec::new();
         }
         let Some(own) = job.step.action.together(&job.inputs, machine) else { return Vec::new() };
-        if asked.is_none() && !own.pays {
+        // Beside others its time would also be theirs.
+        let in_time = |step: usize| asked.is_some() || self.pipeline.steps[step].policy.timeout.is_none();
+        if asked.is_none() && !own.pays || !in_time(job.position) {
             return Vec::new();
         }
         let need = self.need(job.position);
@@ -51,11 +54,17 @@ impl<'a> Run<'a> {
             // What a pack takes of the machine is what one of its steps takes.
             other.kind.name() == job.step.kind.name()
                 && self.need(*step) == need
+                && in_time(*step)
                 && other.action.together(&self.decider.artifacts(*step, &self.records), machine).as_ref() == Some(&own)
         };
         let mut mates: Vec<usize> = self.ready.values().take(LOOK).copied().filter(fits).collect();
-        // Some beside each other where there is room: a slot without work helps nobody.
-        let each = (mates.len() + 1).div_ceil(1 + self.slots.room(need));
+        // Some beside each other where there is room: a slot without work helps nobody. What nobody asked for also
+        // leaves some to those slots in which others still work.
+        let beside = match asked {
+            Some(_) => 1 + self.slots.room(need),
+            None => Slots::of(&self.options.capacity).room(need).max(1),
+        };
+        let each = (mates.len() + 1).div_ceil(beside);
         mates.truncate(each.min(asked.unwrap_or(own.most)) - 1);
         mates
     }

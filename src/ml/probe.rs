@@ -19,28 +19,48 @@ pub struct Shift {
     pub rounding: f64,
 }
 
-/// Logits at the end of each prompt with and without the adapters. Each prompt goes through alone, so that neither
-/// padding nor neighbours have a part in it.
-pub fn probe(model: &dyn Model, arm: &Arm, prompts: &[Vec<i64>]) -> Shift {
-    let none = Arm::none();
-    let mut shift = Shift { most: 0.0, mean: 0.0, flips: 0, rounding: 0.0 };
-    let mut largest = 0.0_f64;
-    for prompt in prompts {
-        let ids = Tensor::from_slice(prompt).unsqueeze(0).to_device(model.device());
-        let last = Tensor::from(prompt.len() as i64 - 1).view([1]).to_device(model.device());
-        let logits = |arm: &Arm| {
-            let wanted = Some(&last);
-            model.logits(&model.hidden(&Input { wanted, ..Input::of(&ids) }, arm, None)).to_kind(Kind::Double)
-        };
-        let (base, adapted) = tch::no_grad(|| (logits(&none), logits(arm)));
-        let change = (&adapted - &base).abs();
-        shift.most = shift.most.max(change.max().double_value(&[]));
-        shift.mean += change.mean(Kind::Double).double_value(&[]) / prompts.len() as f64;
-        let best = |logits: &Tensor| logits.argmax(-1, false).int64_value(&[0]);
-        shift.flips += u64::from(best(&base) != best(&adapted));
-        largest = largest.max(base.abs().max().double_value(&[]));
+/// Prompts, and the logits of the base at their ends.
+pub struct Probe {
+    prompts: Vec<Vec<i64>>,
+    base: Vec<Tensor>, // [1, V]
+}
+
+impl Probe {
+    /// Asks the base.
+    pub fn of(model: &dyn Model, prompts: &[Vec<i64>]) -> Self {
+        let base = prompts.iter().map(|prompt| logits(model, &Arm::none(), prompt)).collect();
+        Self { prompts: prompts.to_vec(), base }
     }
-    let epsilon = if model.kind() == Kind::BFloat16 { 0.5_f64.powi(7) } else { f64::from(f32::EPSILON) };
-    shift.rounding = epsilon * largest;
-    shift
+
+    /// How many prompts there are.
+    pub fn inputs(&self) -> usize {
+        self.prompts.len()
+    }
+
+    /// How far the adapters move the logits.
+    pub fn shift(&self, model: &dyn Model, arm: &Arm) -> Shift {
+        let mut shift = Shift { most: 0.0, mean: 0.0, flips: 0, rounding: 0.0 };
+        let mut largest = 0.0_f64;
+        for (prompt, base) in self.prompts.iter().zip(&self.base) {
+            let (base, adapted) = (base.to_kind(Kind::Double), logits(model, arm, prompt).to_kind(Kind::Double));
+            let change = (&adapted - &base).abs();
+            shift.most = shift.most.max(change.max().double_value(&[]));
+            shift.mean += change.mean(Kind::Double).double_value(&[]) / self.prompts.len() as f64;
+            let best = |logits: &Tensor| logits.argmax(-1, false).int64_value(&[0]);
+            shift.flips += u64::from(best(&base) != best(&adapted));
+            largest = largest.max(base.abs().max().double_value(&[]));
+        }
+        let epsilon = if model.kind() == Kind::BFloat16 { 0.5_f64.powi(7) } else { f64::from(f32::EPSILON) };
+        shift.rounding = epsilon * largest;
+        shift
+    }
+}
+
+/// Logits at the end of a prompt. Each prompt goes through alone, so that neither padding nor neighbours have a part in
+/// it.
+fn logits(model: &dyn Model, arm: &Arm, prompt: &[i64]) -> Tensor {
+    let ids = Tensor::from_slice(prompt).unsqueeze(0).to_device(model.device());
+    let last = Tensor::from(prompt.len() as i64 - 1).view([1]).to_device(model.device());
+    let input = Input { wanted: Some(&last), ..Input::of(&ids) };
+    tch::no_grad(|| model.logits(&model.hidden(&input, arm, None)))
 }

@@ -42,18 +42,19 @@ pub fn log_likelihoods(
     batch_tokens: usize,
     on_progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Vec<Score>> {
-    let mut scores = log_likelihoods_of(model, &[arm], items, batch_tokens, on_progress)?;
-    Ok(scores.pop().unwrap_or_default())
+    let mut scores = log_likelihoods_of(model, &[arm], items, batch_tokens, &mut |_, finished| on_progress(finished))?;
+    scores.pop().unwrap_or_else(|| Ok(Vec::new()))
 }
 
-/// The same for several arms, in their order: the blocks below the lowest adapter of all run once.
+/// The same for several arms, in their order: the blocks below the lowest adapter of all run once. What goes wrong with
+/// an arm, an error of `on_progress` for it included, is the end of that arm alone.
 pub fn log_likelihoods_of(
     model: &dyn Model,
     arms: &[&Arm],
     items: &[Item],
     batch_tokens: usize,
-    on_progress: &mut dyn FnMut(usize) -> Result<()>,
-) -> Result<Vec<Vec<Score>>> {
+    on_progress: &mut dyn FnMut(usize, usize) -> Result<()>,
+) -> Result<Vec<Result<Vec<Score>>>> {
     if let Some(at) = items.iter().position(|item| item.0.is_empty() || item.1.is_empty()) {
         return Err(Problem::new(format!("item {} has an empty context or continuation", at + 1)));
     }
@@ -65,14 +66,15 @@ pub fn log_likelihoods_of(
     let own = |(context, continuation): &Item| (context[header..].to_vec(), continuation.clone());
     let items: Vec<Item> = items.iter().map(own).collect();
     let rows = Row::of(&items);
-    let mut scores = vec![vec![Score { sum: 0.0, tokens: Vec::new(), is_greedy: true }; items.len()]; arms.len()];
+    let none = || Ok(vec![Score { sum: 0.0, tokens: Vec::new(), is_greedy: true }; items.len()]);
+    let mut scores: Vec<Result<Vec<Score>>> = arms.iter().map(|_| none()).collect();
     let steady = Steady::of(model, header);
     let shared = shared_blocks(model, arms);
     let read = |arm: &Arm| tch::no_grad(|| header::read(model, arm, beginning));
     let below = shared.and_then(|_| read(&Arm::none()));
     let headers: Vec<_> = arms.iter().map(|arm| read(arm)).collect();
     let (mut from, mut finished) = (0, 0);
-    while from < rows.len() {
+    while from < rows.len() && scores.iter().any(Result::is_ok) {
         let mut to = from + 1;
         while to < rows.len()
             && rows[from].forks() == rows[to].forks()
@@ -81,6 +83,7 @@ pub fn log_likelihoods_of(
         {
             to += 1;
         }
+        finished += rows[from..to].iter().map(Row::items).sum::<usize>();
         tch::no_grad(|| {
             let batch = Batch::new(model, &items, &rows[from..to], steady);
             let below = shared.map(|block| {
@@ -88,16 +91,25 @@ pub fn log_likelihoods_of(
                 tally::padding(batch.padding);
                 (block, model.hidden(&input, &Arm::none(), None))
             });
-            arms.iter().zip(&headers).zip(&mut scores).try_for_each(|((arm, after), scores)| {
+            for (at, ((arm, after), scores)) in arms.iter().zip(&headers).zip(&mut scores).enumerate() {
+                let Ok(of_it) = scores else { continue };
                 let from = below.as_ref().map(|(block, x)| (*block, x));
-                batch.score(model, arm, &Input { from, after: after.as_ref(), ..batch.input() }, scores)
-            })
-        })?;
-        finished += rows[from..to].iter().map(Row::items).sum::<usize>();
-        on_progress(finished)?;
+                let input = Input { from, after: after.as_ref(), ..batch.input() };
+                let scored = batch.score(model, arm, &input, of_it).and_then(|()| on_progress(at, finished));
+                if let Err(problem) = scored {
+                    *scores = Err(problem);
+                }
+            }
+        });
         from = to;
     }
     Ok(scores)
+}
+
+/// True if an arm has blocks below its adapters that may run once for it and for others, and every bit is known to stay
+/// what it is alone: on the CPU, where the same shapes give the same bits in any precision. Of GPUs that was not measured.
+pub fn shares_blocks(model: &dyn Model, arm: &Arm) -> bool {
+    model.device() == Device::Cpu && arm.lowest_layer(model) != Some(0)
 }
 
 /// The lowest block that one of several arms changes, if what is below it is worth running once for all.

@@ -16,7 +16,7 @@ use super::{load, policy};
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::lockfile::Locked;
-use crate::step::{AnyKind, AnyStep, Artifact, Context, Machine, Outlook, Product, Share, Source, Together};
+use crate::step::{AnyKind, AnyStep, Artifact, Context, Ended, Machine, Outlook, Product, Share, Source, Together};
 
 /// First field of the text.
 const FORMAT: &str = "pipe/pipeline@1";
@@ -215,8 +215,13 @@ impl AnyStep for Deferred {
     fn run(&self, cx: &mut Context) -> Result<()> {
         self.sound()?.run(cx)
     }
-    fn run_together(&self, members: &mut [(&dyn AnyStep, &mut Context)], exact: bool) -> Result<Vec<Result<()>>> {
-        self.sound()?.run_together(members, exact)
+    fn run_together(
+        &self,
+        members: &mut [(&dyn AnyStep, &mut Context)],
+        exact: bool,
+        ended: &mut Ended<'_>,
+    ) -> Result<()> {
+        self.sound()?.run_together(members, exact, ended)
     }
     fn any(&self) -> &dyn Any {
         self.get().map_or(&(), AnyStep::any)

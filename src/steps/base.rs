@@ -9,16 +9,15 @@ use crate::ml::tally;
 use crate::step::{Artifact, Context, Work};
 use crate::steps::precision::choose;
 
-/// Loads a base, and says what `dtype: auto` became and why.
-pub fn load(base: &Artifact, config: &ModelConfig, dtype: Dtype, cx: &Context) -> Result<(Box<dyn Model>, Precision)> {
-    let precision = precision(config, dtype, cx);
-    Ok((load_in(base, precision, cx)?, precision))
+/// What `dtype` is, and why if it is `auto`.
+pub fn chosen(config: &ModelConfig, dtype: Dtype, cx: &Context) -> (Precision, Option<String>) {
+    choose(dtype, config, cx.machine(), cx.threads())
 }
 
 /// Says what `dtype: auto` became and why.
 pub fn precision(config: &ModelConfig, dtype: Dtype, cx: &Context) -> Precision {
     let machine = cx.machine();
-    let (precision, why) = choose(dtype, config, machine, cx.threads());
+    let (precision, why) = chosen(config, dtype, cx);
     if let Some(why) = why {
         cx.note(format!("the base computes in {} on {} (`dtype: auto`: {why})", precision.name(), machine.device));
     }

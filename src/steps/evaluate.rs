@@ -1,6 +1,8 @@
 //! The step kind `evaluate`: answers a task with a model, bare or with an adapter, and scores the answers.
-//! It does not compare arms: one step evaluates one arm.
+//! It does not compare arms: one step evaluates one arm, also where several do their work together.
 
+#[cfg(feature = "torch")]
+pub(super) mod arms;
 #[cfg(feature = "torch")]
 pub mod certificate;
 #[cfg(feature = "torch")]
@@ -11,8 +13,10 @@ pub(super) mod loaded;
 #[cfg(feature = "torch")]
 mod neighbours;
 pub mod nerus;
+mod questions;
 pub mod result;
 pub mod terra;
+pub(super) mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,12 +28,15 @@ use serde_json::{Value, json};
 
 use super::json;
 use super::prompted::prompted;
+#[cfg(not(feature = "torch"))]
+use super::without_torch as compute;
 use crate::error::{Path, Problem, Result};
 use crate::ml::device::Dtype;
 use crate::report::evidence::Finding;
-use crate::step::{Arity, Artifact, Context, Input, Kind, Machine, Output, Share};
+use crate::step::{Arity, Artifact, Context, End, Ended, Input, Kind, Machine, Output, Share, Together};
 use crate::task::Task;
 use crate::task::gate::Code;
+use questions::Questions;
 use result::{Arm, Asked, FORMAT, Metrics};
 
 /// See the module.
@@ -205,27 +212,50 @@ impl Kind for Evaluate {
         Share::Half
     }
 
+    fn together(params: &Params, inputs: &BTreeMap<String, Vec<Artifact>>, machine: &Machine) -> Option<Together> {
+        let pays = params.mode() == Mode::Loglik || machine.device.starts_with("cuda");
+        Some(together::together(&Self::keyed(params), inputs, &["model", "data", "train"], pays))
+    }
+
+    fn run_together(members: &mut [(&Params, &mut Context)], _exact: bool, ended: &mut Ended<'_>) -> Result<()> {
+        answer(members, ended)
+    }
+
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
-        let prompt = params.prompt()?;
-        let data = cx.input("data")?.clone();
-        // The gold is looked at before anything is computed.
-        match params.task {
-            Task::Terra => {
-                let items = terra::items(&data.path, &data.label(), params.limit(), params.label2id, &prompt)?;
-                let about = About {
-                    generated: items.iter().any(|item| item.row.row.generated),
-                    asked: params.asked(),
-                    findings: gold::terra(params, cx, &items)?,
-                };
-                answer_terra(params, cx, &items, about)
-            }
-            Task::Nerus => {
-                let (items, generated) = nerus::items(&data.path, &data.label(), params.limit(), &prompt)?;
-                let about = About { generated, asked: params.asked(), findings: gold::nerus(params, cx, &items)? };
-                answer_nerus(params, cx, &items, about)
+        alone(params, cx, answer)
+    }
+}
+
+/// What does the work of several steps, as [`Kind::run_together`] without a choice.
+pub(super) type Work<P> = fn(&mut [(&P, &mut Context)], &mut Ended<'_>) -> Result<()>;
+
+/// The work of several steps, with one.
+pub(super) fn alone<P>(params: &P, cx: &mut Context, work: Work<P>) -> Result<()> {
+    let mut result = Ok(());
+    let mut ended = |ends: Vec<End<'_>>| ends.into_iter().for_each(|(_, _, how)| result = how);
+    work(&mut [(params, cx)], &mut ended)?;
+    result
+}
+
+/// Asks the same of the arms of several steps.
+fn answer(members: &mut [(&Params, &mut Context)], ended: &mut Ended<'_>) -> Result<()> {
+    let Some((params, cx)) = members.first() else { return Ok(()) };
+    // The gold is looked at before anything is computed.
+    let questions = Questions::read(params, cx)?;
+    let mut about = Vec::new();
+    for (at, (params, cx)) in members.iter_mut().enumerate() {
+        match questions.about(params, cx) {
+            Ok(told) => about.push(Some(told)),
+            Err(problem) => {
+                about.push(None);
+                ended(vec![(at, cx, Err(problem))]);
             }
         }
     }
+    if about.iter().all(Option::is_none) {
+        return Ok(());
+    }
+    compute::answer(members, &questions, about, ended)
 }
 
 /// What is known of the items before they are answered.
@@ -237,56 +267,6 @@ pub struct About {
     pub asked: Asked,
     /// What was found about them.
     pub findings: Vec<Finding>,
-}
-
-#[cfg(feature = "torch")]
-fn answer_terra(params: &Params, cx: &mut Context, items: &[terra::Item], mut about: About) -> Result<()> {
-    let engine = compute::Engine::load(params, cx)?;
-    let prompts: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();
-    let arm = engine.arm(cx, &prompts)?;
-    let records = match params.mode() {
-        Mode::Loglik => {
-            let words = crate::task::terra::Label::ALL.map(|label| params.answers.of(label));
-            let (scores, finding) = engine.score(cx, &prompts, words)?;
-            about.findings.extend(finding);
-            items
-                .iter()
-                .zip(scores)
-                .map(|(item, scores)| terra::Record::scored(item, scores))
-                .collect::<Result<Vec<_>>>()?
-        }
-        Mode::Generate => {
-            let (said, finding) = engine.generate(cx, &prompts)?;
-            about.findings.extend(finding);
-            let read = items.iter().zip(said);
-            read.map(|(item, said)| terra::Record::said(item, said.words, said.stopped, &params.answers)).collect()
-        }
-    };
-    write_terra(cx, &records, arm, about)
-}
-
-#[cfg(feature = "torch")]
-fn answer_nerus(params: &Params, cx: &mut Context, items: &[nerus::Item], mut about: About) -> Result<()> {
-    let engine = compute::Engine::load(params, cx)?;
-    let prompts: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();
-    let arm = engine.arm(cx, &prompts)?;
-    let (said, finding) = engine.generate(cx, &prompts)?;
-    about.findings.extend(finding);
-    let none = &params.answers.none;
-    let read = items.iter().zip(said);
-    let records: Vec<nerus::Record> =
-        read.map(|(item, said)| nerus::Record::read(item, said.words, said.stopped, none)).collect();
-    write_nerus(cx, &records, arm, about)
-}
-
-#[cfg(not(feature = "torch"))]
-fn answer_terra(_: &Params, _: &mut Context, _: &[terra::Item], _: About) -> Result<()> {
-    Err(super::without_torch::problem())
-}
-
-#[cfg(not(feature = "torch"))]
-fn answer_nerus(_: &Params, _: &mut Context, _: &[nerus::Item], _: About) -> Result<()> {
-    Err(super::without_torch::problem())
 }
 
 /// Writes the result of TERRa and records its figures.

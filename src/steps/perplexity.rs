@@ -9,9 +9,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::evaluate::{alone, together};
+#[cfg(not(feature = "torch"))]
+use super::without_torch as compute;
 use crate::error::Result;
 use crate::ml::device::Dtype;
-use crate::step::{Arity, Artifact, Context, Input, Kind, Machine, Output, Share};
+use crate::step::{Arity, Artifact, Context, Ended, Input, Kind, Machine, Output, Share, Together};
 
 /// The step kind.
 pub struct Perplexity;
@@ -104,17 +107,15 @@ impl Kind for Perplexity {
         Share::Half
     }
 
-    fn run(params: &Params, cx: &mut Context) -> Result<()> {
-        run(params, cx)
+    fn together(params: &Params, inputs: &BTreeMap<String, Vec<Artifact>>, _machine: &Machine) -> Option<Together> {
+        Some(together::together(&Self::keyed(params), inputs, &["model", "text"], true))
     }
-}
 
-#[cfg(feature = "torch")]
-fn run(params: &Params, cx: &mut Context) -> Result<()> {
-    compute::run(params, cx)
-}
+    fn run_together(members: &mut [(&Params, &mut Context)], _exact: bool, ended: &mut Ended<'_>) -> Result<()> {
+        compute::read(members, ended)
+    }
 
-#[cfg(not(feature = "torch"))]
-fn run(_: &Params, _: &mut Context) -> Result<()> {
-    Err(super::without_torch::problem())
+    fn run(params: &Params, cx: &mut Context) -> Result<()> {
+        alone(params, cx, compute::read)
+    }
 }

@@ -21,7 +21,7 @@ use crate::ml::adapters::{AdapterParams, matching, parameter_count};
 use crate::ml::config::ModelConfig;
 use crate::ml::device::Dtype;
 use crate::ml::train::memory::Memory;
-use crate::step::{Arity, Artifact, Context, Input, Kind, Machine, Outlook, Output, Share, Together};
+use crate::step::{Arity, Artifact, Context, Ended, Input, Kind, Machine, Outlook, Output, Share, Together};
 
 /// See the module.
 pub struct Train;
@@ -204,8 +204,8 @@ impl Kind for Train {
         together::together(params, inputs, machine)
     }
 
-    fn run_together(members: &mut [(&Params, &mut Context)], exact: bool) -> Vec<Result<()>> {
-        compute::run_together(members, exact)
+    fn run_together(members: &mut [(&Params, &mut Context)], exact: bool, ended: &mut Ended<'_>) -> Result<()> {
+        compute::run_together(members, exact, ended)
     }
 
     fn run(params: &Params, cx: &mut Context) -> Result<()> {

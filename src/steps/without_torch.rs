@@ -2,7 +2,7 @@
 //! It does not know which kind that is.
 
 use crate::error::{Problem, Result};
-use crate::step::Context;
+use crate::step::{Context, Ended};
 
 /// Why a step that computes cannot run in this binary.
 pub fn problem() -> Problem {
@@ -14,7 +14,22 @@ pub fn run<P>(_params: &P, _cx: &mut Context) -> Result<()> {
     Err(problem())
 }
 
+/// Refuses to answer questions.
+pub fn answer<P, Q, A>(
+    _members: &mut [(&P, &mut Context)],
+    _questions: &Q,
+    _about: A,
+    _ended: &mut Ended<'_>,
+) -> Result<()> {
+    Err(problem())
+}
+
+/// Refuses to read.
+pub fn read<P>(_members: &mut [(&P, &mut Context)], _ended: &mut Ended<'_>) -> Result<()> {
+    Err(problem())
+}
+
 /// The same for several.
-pub fn run_together<P>(members: &mut [(&P, &mut Context)], _exact: bool) -> Vec<Result<()>> {
-    members.iter().map(|_| Err(problem())).collect()
+pub fn run_together<P>(_members: &mut [(&P, &mut Context)], _exact: bool, _ended: &mut Ended<'_>) -> Result<()> {
+    Err(problem())
 }

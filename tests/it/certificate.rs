@@ -6,6 +6,7 @@ use std::path::Path;
 
 use pipe::ml::adapters::Arm;
 use pipe::ml::models::Model;
+use pipe::ml::probe::Probe;
 use pipe::ml::weights::{Tensors, read_file, write_file};
 use pipe::report::evidence::{Certificate, Effect};
 use pipe::steps::evaluate::certificate::certify;
@@ -19,7 +20,7 @@ fn prompts() -> Vec<Vec<i64>> {
 }
 
 fn certificate(model: &dyn Model, arm: &Arm) -> Certificate {
-    certify(model, arm, &prompts()).unwrap_or_else(|e| panic!("{e}"))
+    certify(model, arm, &Probe::of(model, &prompts())).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// What becomes of a good adapter that is changed in its folder: the state of its certificate, or why it is refused.

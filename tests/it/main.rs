@@ -22,6 +22,8 @@ mod evaluate;
 #[cfg(feature = "torch")]
 mod evaluate_torch;
 #[cfg(feature = "torch")]
+mod evaluated_together;
+#[cfg(feature = "torch")]
 mod export;
 #[cfg(all(unix, not(feature = "torch")))]
 mod front;

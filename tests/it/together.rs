@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use pipe::event::{Event, Outcome, Say};
 use pipe::exec::{self, Capacity, Choice, Options};
 use pipe::lockfile::Lockfile;
 use pipe::spec::{self, Pipeline};
-use pipe::step::{AnyKind, Artifact, Context, Input, Kind, Machine, Output, Together, kind};
+use pipe::step::{AnyKind, Artifact, Context, Ended, Input, Kind, Machine, Output, Together, kind};
 use pipe::store::{Record, Store};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,13 +29,13 @@ struct Params {
     /// With whom it flies.
     #[serde(default)]
     flock: String,
-    /// How to go wrong: `beside` others, `always`, `panic` beside others.
+    /// How to go wrong: `beside` others, `always`, `panic` beside others, or be `silent` about its end.
     #[serde(default)]
     wrong: String,
     /// How long to wait for Ctrl-C.
     #[serde(default)]
     slow_ms: u64,
-    /// Its part of the work.
+    /// Its part of the work; those that have one end at the same time.
     #[serde(default)]
     weight: u64,
 }
@@ -69,17 +70,31 @@ impl Kind for Bird {
         (with != "alone").then(|| Together { most: 4, pays: !with.starts_with("slow"), with })
     }
 
-    fn run_together(members: &mut [(&Params, &mut Context)], exact: bool) -> Vec<Result<()>> {
+    fn run_together(members: &mut [(&Params, &mut Context)], exact: bool, ended: &mut Ended<'_>) -> Result<()> {
         let texts: Vec<&str> = members.iter().map(|(params, _)| params.text.as_str()).collect();
         let log = members[0].1.root().join("log");
-        let before = fs::read_to_string(&log).unwrap_or_default();
-        fs::write(&log, format!("{before}{} {exact}\n", texts.join(" "))).unwrap();
+        // Two teams may do so at the same time.
+        let mut log = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        log.write_all(format!("{} {exact}\n", texts.join(" ")).as_bytes()).unwrap();
         let beside = |(params, cx): &mut (&Params, &mut Context)| match params.wrong.as_str() {
             "beside" => Err(Problem::new("there was no room")),
             "panic" => panic!("they collided"),
             _ => write(params, cx),
         };
-        members.iter_mut().map(beside).collect()
+        if members.iter().any(|(params, _)| params.weight > 0) {
+            let results: Vec<Result<()>> = members.iter_mut().map(beside).collect();
+            let ends = members.iter_mut().enumerate().zip(results);
+            ended(ends.map(|((at, member), result)| (at, &mut *member.1, result)).collect());
+            return Ok(());
+        }
+        for (at, member) in members.iter_mut().enumerate() {
+            if member.0.wrong == "silent" {
+                continue;
+            }
+            let result = beside(member);
+            ended(vec![(at, &mut *member.1, result)]);
+        }
+        Ok(())
     }
 
     fn run(params: &Params, cx: &mut Context) -> Result<()> {
@@ -206,6 +221,8 @@ fn what_comes_out_is_the_same_together_and_alone() {
     assert!(log.is_empty() && alone.remarks().is_empty());
     assert_eq!(ran.told(), alone.told());
     assert_eq!(ran.told().len(), 5);
+    // Whoever begins after them is measured, too.
+    assert!(ran.records.values().all(|record| record.costs.cpu_ms.is_some() == cfg!(target_os = "linux")));
     // It is all there now, and one more does not make the others again.
     let (again, log) = project.run("one", &FIVE.replace("5]", "5, 6]"), 1, Choice::default());
     assert!(log.is_empty() && again.remarks().is_empty());
@@ -217,7 +234,10 @@ fn what_comes_out_is_the_same_together_and_alone() {
 fn no_slot_is_left_without_work() {
     let project = Project::new();
     let (_, log) = project.run("two", &FIVE.replace("5]", "5, 6]"), 2, Choice::default());
-    assert_eq!(log, ["t1 t2 t3 true", "t4 t5 t6 true"]);
+    assert_eq!(log, ["t1 t2 t3 true", "t4 t5 true"], "and one for who is done first");
+    let asked = Choice { together: Some(4), ..Choice::default() };
+    let (_, log) = project.run("asked", &FIVE.replace("5]", "5, 6]"), 2, asked);
+    assert_eq!(log, ["t1 t2 t3 false", "t4 t5 t6 false"]);
     let (_, log) = project.run("many", FIVE, 5, Choice::default());
     assert!(log.is_empty(), "{log:?}");
 }
@@ -267,6 +287,41 @@ fn who_fails_beside_others_is_tried_alone() {
 }
 
 #[test]
+fn who_ends_first_is_kept_at_once() {
+    let project = Project::new();
+    let steps = "  a: { uses: bird, with: { text: a, slow_ms: 100 } }\n  b: { uses: bird, with: { text: b, slow_ms: 300 } }\n  c: { uses: bird, with: { text: c, slow_ms: 60000 } }\n";
+    let stop = |event: &Event, cancel: &AtomicBool| {
+        if matches!(event, Event::StepFinished { step, .. } if step == "b") {
+            cancel.store(true, Ordering::SeqCst);
+        }
+    };
+    let (ran, log) = project.run_until("cache", steps, 1, Choice::default(), &stop);
+    assert_eq!((ran.outcome, log.len()), (Outcome::Interrupted, 1));
+    assert_eq!(ran.records.keys().collect::<Vec<_>>(), ["a", "b"]);
+    // Its time is from the end of the one before it.
+    let took = |step: &str| ran.records[step].costs.took_ms;
+    assert!(took("a") >= 100 && took("b") >= 300, "{} {}", took("a"), took("b"));
+    let times = |step: &str| {
+        let finished =
+            ran.events.iter().position(|event| matches!(event, Event::StepFinished { step: it, .. } if it == step));
+        finished.unwrap()
+    };
+    assert!(times("a") < times("b"));
+    let (again, _) = project.run("cache", &steps.replace("60000", "0"), 1, Choice::default());
+    assert_eq!((again.outcome, again.records.len()), (Outcome::Done, 3));
+}
+
+#[test]
+fn who_says_nothing_of_its_end_is_tried_alone() {
+    let project = Project::new();
+    let steps = "  a: { uses: bird, with: { text: a } }\n  b: { uses: bird, with: { text: b, wrong: silent } }\n";
+    let (ran, log) = project.run("cache", steps, 1, Choice::default());
+    assert_eq!((ran.outcome, ran.records.len(), log.len()), (Outcome::Done, 2, 1));
+    let remark = ran.remarks().into_iter().find(|(step, _)| step == "b").unwrap().1;
+    assert!(remark.contains("nothing was said of how it ended"), "{remark}");
+}
+
+#[test]
 fn a_panic_beside_others_is_nobodys_end() {
     let project = Project::new();
     let steps = "  a: { uses: bird, with: { text: a } }\n  b: { uses: bird, with: { text: b, wrong: panic } }\n";
@@ -279,11 +334,15 @@ fn a_panic_beside_others_is_nobodys_end() {
 fn a_time_limit_ends_its_own_step_alone() {
     let project = Project::new();
     let steps = "  a: { uses: bird, with: { text: a } }\n  b: { uses: bird, timeout: 100ms, with: { text: b, slow_ms: 60000 } }\n  c: { uses: bird, with: { text: c } }\n";
-    let (ran, log) = project.run("cache", steps, 1, on());
-    assert_eq!(log, ["a b c true"]);
-    assert_eq!(ran.records.keys().collect::<Vec<_>>(), ["a", "c"]);
-    let failed = ran.failed();
-    assert!(failed.len() == 1 && failed[0].1.contains("timeout"), "{failed:?}");
+    // Nobody puts it among others of whose time it would also have to wait for the end, unless that is asked for.
+    let asked = Choice { together: Some(4), ..on() };
+    for (cache, choice, right) in [("one", on(), "a c true"), ("other", asked, "a b c false")] {
+        let (ran, log) = project.run(cache, steps, 1, choice);
+        assert_eq!(log, [right]);
+        assert_eq!(ran.records.keys().collect::<Vec<_>>(), ["a", "c"]);
+        let failed = ran.failed();
+        assert!(failed.len() == 1 && failed[0].1.contains("timeout"), "{failed:?}");
+    }
 }
 
 #[test]
@@ -306,6 +365,7 @@ fn who_is_forced_runs_together_too() {
     project.run("cache", FIVE, 1, Choice::default());
     let forced = Choice { forced: BTreeSet::from([1, 3]), ..Choice::default() };
     let (ran, log) = project.run("cache", FIVE, 1, forced);
-    assert_eq!(log, ["t2 t4 true"]);
+    // Whoever took longer before goes first.
+    assert!(["t2 t4 true", "t4 t2 true"].contains(&log.join("|").as_str()), "{log:?}");
     assert_eq!(ran.events.iter().filter(|event| matches!(event, Event::StepFinished { .. })).count(), 2);
 }

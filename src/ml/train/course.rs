@@ -122,7 +122,7 @@ impl<'a> Course<'a> {
 
 /// Fetches the figures of all pending steps in one go; the first that is not a number ends the run.
 fn read_back(pending: &mut Vec<Pending>) -> Result<Vec<Point>> {
-    // Whoever is stopped may have told everything just before, and libtorch stacks no empty list.
+    // The last step may have been read back already when the run is to end.
     if pending.is_empty() {
         return Ok(Vec::new());
     }
@@ -142,4 +142,12 @@ fn read_back(pending: &mut Vec<Pending>) -> Result<Vec<Point>> {
         points.push(point);
     }
     Ok(points)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn nothing_pending_is_nothing_to_read_back() {
+        assert!(super::read_back(&mut Vec::new()).unwrap().is_empty());
+    }
 }

@@ -4,13 +4,13 @@
 use crate::error::Result;
 use crate::ml::adapters::{Arm, Change};
 use crate::ml::models::Model;
-use crate::ml::probe::probe;
-use crate::report::evidence::{Certificate, Effect, Probe, Site, Tensors};
+use crate::ml::probe::Probe;
+use crate::report::evidence::{self, Certificate, Effect, Site, Tensors};
 
 /// How many prompts are tried: the first of the task.
 pub const INPUTS: usize = 16;
 
-/// Tries an adapter on prompts. By these rules, the first that holds:
+/// Tries an adapter on the prompts of a probe. By these rules, the first that holds:
 /// - untrained: its weights change nothing at any site, whatever their scale (LoRA's B is 0, IA3's vectors are 1);
 /// - disabled: they would, but are scaled by 0 everywhere;
 /// - no effect: no logit at the end of any prompt changes by more than the rounding of the base's numbers,
@@ -18,9 +18,9 @@ pub const INPUTS: usize = 16;
 /// - active.
 ///
 /// That an adapter is not loaded is no state here: a tensor without a place, or a place without a tensor, is an error.
-pub fn certify(model: &dyn Model, arm: &Arm, prompts: &[Vec<i64>]) -> Result<Certificate> {
+pub fn certify(model: &dyn Model, arm: &Arm, probe: &Probe) -> Result<Certificate> {
     let changes = arm.changes(model)?;
-    let shift = probe(model, arm, prompts);
+    let shift = probe.shift(model, arm);
     let all = |test: fn(&Change) -> bool| changes.iter().all(test);
     let (state, reason) = if all(|change| change.seat.idle) {
         (
@@ -51,8 +51,8 @@ pub fn certify(model: &dyn Model, arm: &Arm, prompts: &[Vec<i64>]) -> Result<Cer
         reason,
         tensors: Tensors { placed, expected: placed },
         sites: changes.iter().map(site).collect(),
-        probe: Some(Probe {
-            inputs: prompts.len() as u64,
+        probe: Some(evidence::Probe {
+            inputs: probe.inputs() as u64,
             max_logit_change: shift.most,
             mean_logit_change: shift.mean,
             argmax_flips: shift.flips,

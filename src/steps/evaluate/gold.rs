@@ -8,18 +8,18 @@ use crate::step::Context;
 use crate::task::gate::{self, Flaw};
 use crate::task::terra::labelled;
 
-/// Looks at rows of TERRa, and at the training data of the input `train`.
-pub fn terra(params: &Params, cx: &Context, items: &[terra::Item]) -> Result<Vec<Finding>> {
+/// What is wrong with rows of TERRa, and what they share with the training data of the input `train`.
+pub fn terra(params: &Params, cx: &Context, items: &[terra::Item]) -> Result<Vec<Flaw>> {
     let mut train = Vec::new();
     for artifact in cx.inputs("train") {
         train.extend(labelled(&artifact.path, &artifact.label(), None, params.label2id)?);
     }
     let rows: Vec<_> = items.iter().map(|item| item.row.clone()).collect();
-    judge(params, cx, items.len(), gate::terra::flaws(&rows, &train))
+    Ok(gate::terra::flaws(&rows, &train))
 }
 
-/// Looks at sentences of Nerus, and at the training data of the input `train`.
-pub fn nerus<'a>(params: &Params, cx: &Context, items: &'a [nerus::Item]) -> Result<Vec<Finding>> {
+/// The same of sentences of Nerus.
+pub fn nerus<'a>(cx: &Context, items: &'a [nerus::Item]) -> Result<Vec<Flaw>> {
     let mut train = gate::nerus::Train::default();
     for artifact in cx.inputs("train") {
         train.read(&artifact.path, &artifact.label())?;
@@ -31,11 +31,11 @@ pub fn nerus<'a>(params: &Params, cx: &Context, items: &'a [nerus::Item]) -> Res
         entities: &item.sentence.entities,
     };
     let items: Vec<gate::nerus::Item> = items.iter().map(item).collect();
-    judge(params, cx, items.len(), gate::nerus::flaws(&items, &train))
+    Ok(gate::nerus::flaws(&items, &train))
 }
 
 /// The first flaw that misleads and is not allowed is an error; all others are told and kept.
-fn judge(params: &Params, cx: &Context, n: usize, flaws: Vec<Flaw>) -> Result<Vec<Finding>> {
+pub fn judge(params: &Params, cx: &Context, n: usize, flaws: &[Flaw]) -> Result<Vec<Finding>> {
     let data = cx.input("data")?.label();
     if let Some(wanted) = params.items.filter(|wanted| *wanted != n as u64) {
         return Err(Problem::new(format!("{data} has {n} items, and `items` says {wanted}"))
@@ -49,15 +49,15 @@ fn judge(params: &Params, cx: &Context, n: usize, flaws: Vec<Flaw>) -> Result<Ve
             flaw.code.name()
         )));
     }
-    let finding = |flaw: Flaw| {
+    let finding = |flaw: &Flaw| {
         cx.warn(format!("{data}: {}", flaw.what));
         Finding {
             code: flaw.code.name().to_owned(),
             severity: "warning".to_owned(),
             count: flaw.count,
-            text: flaw.text,
-            examples: flaw.examples,
+            text: flaw.text.clone(),
+            examples: flaw.examples.clone(),
         }
     };
-    Ok(flaws.into_iter().map(finding).collect())
+    Ok(flaws.iter().map(finding).collect())
 }

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use super::{FOLDER, Params};
 use crate::digest::{Digest, files_below};
 use crate::error::{Problem, Result};
-use crate::ml::score;
-use crate::step::{Artifact, Context};
+use crate::ml::adapters::Arm as Adapters;
+use crate::ml::score::{self, Score};
+use crate::step::{Artifact, Context, Ended};
 use crate::steps::base::worked;
-use crate::steps::evaluate::loaded::Loaded;
-use crate::steps::evaluate::result::{Asked, FORMAT, Metric, Metrics, Parse, write_records};
-use crate::steps::evaluate::{finish, fresh, inputs};
+use crate::steps::evaluate::loaded::{Loaded, Trial};
+use crate::steps::evaluate::result::{Arm, Asked, FORMAT, Metric, Metrics, Parse, write_records};
+use crate::steps::evaluate::{arms, certificate, finish, fresh, inputs};
 use crate::task::encode::Encoder;
 use crate::task::text;
 
@@ -22,14 +23,15 @@ struct Block {
     ids: Vec<i64>,
 }
 
-/// See [`super::Perplexity`].
-pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
-    let loaded = Loaded::load(params.dtype, None, cx)?;
+/// Lets the arms of several steps read the same text.
+pub fn read(members: &mut [(&Params, &mut Context)], ended: &mut Ended<'_>) -> Result<()> {
+    let Some((params, first)) = members.first() else { return Ok(()) };
+    let params = *params;
+    let loaded = Loaded::load(params.dtype, None, first)?;
     let size = (params.block as usize).min(loaded.longest);
-    let artifact = cx.input("text")?.clone();
-    let blocks = blocks(params, cx, &artifact, &loaded.encoder, size)?;
-    let read: Vec<Vec<i64>> = blocks.iter().map(|block| block.ids[..block.ids.len() - 1].to_vec()).collect();
-    let arm = loaded.arm(cx, &read)?;
+    let blocks = blocks(params, first, first.input("text")?, &loaded.encoder, size)?;
+    let tried = blocks.iter().take(certificate::INPUTS).map(|block| block.ids[..block.ids.len() - 1].to_vec());
+    let trial = Trial::on(&tried.collect::<Vec<_>>());
     let items: Vec<(Vec<i64>, Vec<i64>)> = blocks
         .iter()
         .map(|block| {
@@ -38,24 +40,31 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
         })
         .collect();
     let total = Some(items.len() as u64);
-    let mut progress = |done: usize| {
-        cx.check_cancelled()?;
-        worked(cx);
-        cx.progress(done as u64, total, "blocks", "");
-        Ok(())
-    };
-    let scores = score::log_likelihoods(
-        loaded.model.as_ref(),
-        &loaded.adapters,
-        &items,
-        params.batch_tokens as usize,
-        &mut progress,
-    )?;
+    let open = vec![true; members.len()];
+    arms::each(&loaded, (params.dtype, &trial), members, &open, true, ended, &mut |members, arms| {
+        let cx = |arm: usize| &*members[arms[arm].at].1;
+        let mut progress = |arm: usize, done: usize| {
+            cx(arm).check_cancelled()?;
+            worked(cx(arm));
+            cx(arm).progress(done as u64, total, "blocks", "");
+            Ok(())
+        };
+        let adapters: Vec<&Adapters> = arms.iter().map(|ready| &ready.adapters).collect();
+        let (model, batch) = (loaded.model.as_ref(), params.batch_tokens as usize);
+        let scores = score::log_likelihoods_of(model, &adapters, &items, batch, &mut progress);
+        let scores = scores.unwrap_or_else(|problem| arms.iter().map(|_| Err(problem.clone())).collect());
+        let each = arms.into_iter().zip(scores);
+        each.map(|(ready, scores)| write(&mut *members[ready.at].1, ready.arm, &blocks, &scores?)).collect()
+    });
+    Ok(())
+}
 
+/// Writes the losses that an arm has on the blocks.
+fn write(cx: &mut Context, arm: Arm, blocks: &[Block], scores: &[Score]) -> Result<()> {
     let folder = fresh(cx, FOLDER)?;
     // What is read stands there by its content, as a prompt does: losses on another text are no losses on this one.
     let header = ["id", "document", "prompt", "gold", "answer", "tokens", "loss"];
-    let lines = blocks.iter().zip(&scores).map(|(block, score)| {
+    let lines = blocks.iter().zip(scores).map(|(block, score)| {
         let (tokens, loss) = (score.tokens.len().to_string(), (-score.sum).to_string());
         let read: Vec<u8> = block.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         let read = Digest::of(&read).as_str().to_owned();

@@ -19,7 +19,7 @@ use crate::ml::train::curve::Curve;
 use crate::ml::train::pack::{Joining, Member, train_pack};
 use crate::ml::{device, weights};
 use crate::report::evidence::{CurvePoint, Training};
-use crate::step::{Artifact, Context};
+use crate::step::{Artifact, Context, Ended};
 use crate::steps::{self, facts, json};
 use crate::task::encode::Encoder;
 
@@ -41,14 +41,20 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
 }
 
 /// See [`crate::step::Kind::run_together`].
-pub fn run_together(members: &mut [(&Params, &mut Context)], exact: bool) -> Vec<Result<()>> {
+pub fn run_together(members: &mut [(&Params, &mut Context)], exact: bool, ended: &mut Ended<'_>) -> Result<()> {
     // No other order of work on a GPU promises the same bits, one after the other neither.
     let on_gpu = members.first().is_some_and(|(_, cx)| cx.machine().device.starts_with("cuda"));
     if exact && !on_gpu {
-        return members.iter_mut().map(|(params, cx)| run(params, cx)).collect();
+        for (at, (params, cx)) in members.iter_mut().enumerate() {
+            let result = run(params, cx);
+            ended(vec![(at, cx, result)]);
+        }
+        return Ok(());
     }
-    let count = members.len();
-    all(members).unwrap_or_else(|problem| (0..count).map(|_| Err(problem.clone())).collect())
+    let results = all(members)?;
+    let ends = members.iter_mut().enumerate().zip(results).map(|((at, (_, cx)), result)| (at, &mut **cx, result));
+    ended(ends.collect());
+    Ok(())
 }
 
 /// One result for each, or what kept all of them from beginning.

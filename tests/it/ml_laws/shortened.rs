@@ -1,6 +1,7 @@
 //! What is not computed, or computed once for several: it changes nothing of what is left.
 //! It does not know how much time that saves.
 
+use pipe::error::Problem;
 use pipe::ml::adapters::Arm;
 use pipe::ml::generate::greedy;
 use pipe::ml::models::{Branches, Input, Model};
@@ -99,11 +100,40 @@ fn arms_scored_together_score_as_each_alone() {
         let some = [Arm::none(), trained(LORA, model), trained("mlp: { hidden_size: 4, layers: [2] }", model)];
         let some: Vec<&Arm> = some.iter().collect();
         for arms in [&some[..], &some[1..], &some[..1]] {
-            let together = log_likelihoods_of(model, arms, &items, 40, &mut |_| Ok(())).unwrap();
+            let together = log_likelihoods_of(model, arms, &items, 40, &mut |_, _| Ok(())).unwrap();
             for (arm, together) in arms.iter().zip(together) {
-                assert_eq!(log_likelihoods(model, arm, &items, 40, &mut |_| Ok(())).unwrap(), together);
+                assert_eq!(log_likelihoods(model, arm, &items, 40, &mut |_| Ok(())), together);
             }
         }
+    });
+}
+
+#[test]
+fn an_arm_that_ends_early_leaves_the_others_to_themselves() {
+    on_every_model(|model, _| {
+        let items: Vec<(Vec<i64>, Vec<i64>)> = (0..7).map(|i| (vec![i + 1, 3], vec![i + 2, 2 * i])).collect();
+        let arms = [trained("mlp: { hidden_size: 4, layers: [2] }", model), Arm::none(), trained(LORA, model)];
+        let arms: Vec<&Arm> = arms.iter().collect();
+        let mut told = [0; 3];
+        let mut tell = |arm: usize, finished: usize| {
+            told[arm] = finished;
+            if arm == 1 { Err(Problem::cancelled()) } else { Ok(()) }
+        };
+        let together = log_likelihoods_of(model, &arms, &items, 20, &mut tell).unwrap();
+        assert!(together[1].as_ref().is_err_and(|problem| problem.cancelled));
+        assert!(told[0] == 7 && told[1] < 7 && told[2] == 7, "{told:?}");
+        for at in [0, 2] {
+            assert_eq!(log_likelihoods(model, arms[at], &items, 20, &mut |_| Ok(())), together[at]);
+        }
+        // With all of them ended, nothing more is computed.
+        let mut calls = 0;
+        let mut end = |_: usize, _: usize| {
+            calls += 1;
+            Err(Problem::cancelled())
+        };
+        let none = log_likelihoods_of(model, &arms, &items, 1, &mut end).unwrap();
+        assert!(none.iter().all(Result::is_err));
+        assert_eq!(calls, 3);
     });
 }
 
@@ -165,9 +195,9 @@ fn a_beginning_that_all_share_changes_nothing_of_what_follows() {
             assert_eq!(again.into_iter().rev().collect::<Vec<_>>(), scores);
         }
         let both: Vec<&Arm> = arms.iter().collect();
-        let together = log_likelihoods_of(model, &both, &items, 100, &mut |_| Ok(())).unwrap();
+        let together = log_likelihoods_of(model, &both, &items, 100, &mut |_, _| Ok(())).unwrap();
         for (arm, together) in both.iter().zip(together) {
-            assert_eq!(log_likelihoods(model, arm, &items, 100, &mut |_| Ok(())).unwrap(), together);
+            assert_eq!(log_likelihoods(model, arm, &items, 100, &mut |_| Ok(())), together);
         }
     });
 }
