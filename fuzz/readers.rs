@@ -44,6 +44,7 @@ pub const READERS: &[(&str, Reader)] = &[
     ("checkpoint", checkpoint),
     ("compiled", compiled),
     ("config", config),
+    ("dtypes", dtypes),
     ("expression", expression),
     ("journal", journal),
     ("lock", lock),
@@ -58,6 +59,26 @@ pub const READERS: &[(&str, Reader)] = &[
     ("tokenizer", tokenizer),
     ("tokens", tokens),
 ];
+
+/// `dtypes.json`: what is read is written back the same, and what cannot be read is not written over.
+pub fn dtypes(data: &[u8]) {
+    let folder = Folder::new();
+    fs::write(folder.path("dtypes.json"), data).expect("written");
+    let store = Store::at(folder.path(""));
+    match store.dtypes() {
+        Ok(choices) => {
+            for choice in choices {
+                store.keep_dtype(choice.clone()).expect("kept");
+                assert!(store.dtypes().expect("what was written is read").contains(&choice));
+                let question = pipe::step::Machine::question(choice.threads, &choice.shape);
+                let known = store.precisions(&choice.processor).expect("read");
+                assert_eq!(known.get(&question).map(String::as_str), Some(choice.dtype.name()));
+            }
+        }
+        Err(problem) => assert!(!problem.what.is_empty()),
+    }
+    assert!(folder.path("dtypes.json").is_file());
+}
 
 /// A finished report, whoever made it: every defect has a line of it, and line ends change nothing.
 pub fn audit(data: &[u8]) {

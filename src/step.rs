@@ -6,6 +6,7 @@ mod context;
 mod machine;
 mod named;
 mod together;
+mod work;
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -22,6 +23,7 @@ pub use context::{Artifact, Context, Frame, Outside, Traces, stream};
 pub use machine::{LIBTORCH, Machine, Share};
 pub use named::Named;
 pub use together::{End, Ended, Together};
+pub use work::Work;
 
 use crate::error::{Path, Problem, Result, Segment};
 use crate::lockfile::Locked;
@@ -193,6 +195,16 @@ pub trait Kind: Send + Sync + 'static {
         BTreeMap::new()
     }
 
+    /// What of the machine may change its answer where that depends on its inputs, too, by port; only small files of
+    /// theirs are read. It enters the manifest beside [`Kind::environment`].
+    fn decided(
+        _params: &Self::Params,
+        _inputs: &BTreeMap<String, Vec<Artifact>>,
+        _machine: &Machine,
+    ) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
     /// The environment variables that [`Kind::environment`] asks for, set or not.
     fn variables(_params: &Self::Params) -> Vec<String> {
         Vec::new()
@@ -295,6 +307,8 @@ pub trait AnyStep: Send + Sync {
     fn outlook(&self, inputs: &BTreeMap<String, Vec<Outlook>>, made: Option<&FilePath>) -> Outlook;
     /// See [`Kind::environment`].
     fn environment(&self, machine: &Machine) -> BTreeMap<String, String>;
+    /// See [`Kind::decided`].
+    fn decided(&self, inputs: &BTreeMap<String, Vec<Artifact>>, machine: &Machine) -> BTreeMap<String, String>;
     /// See [`Kind::variables`].
     fn variables(&self) -> Vec<String>;
     /// See [`Kind::looked_at`].
@@ -396,6 +410,9 @@ impl<K: Kind> AnyStep for Typed<K> {
     }
     fn environment(&self, machine: &Machine) -> BTreeMap<String, String> {
         K::environment(&self.0, machine)
+    }
+    fn decided(&self, inputs: &BTreeMap<String, Vec<Artifact>>, machine: &Machine) -> BTreeMap<String, String> {
+        K::decided(&self.0, inputs, machine)
     }
     fn variables(&self) -> Vec<String> {
         K::variables(&self.0)

@@ -39,7 +39,13 @@ pub fn make(folder: &Path) -> Result<()> {
         path,
         digest: Digest::of(text.as_bytes()),
     };
-    let machine = Machine { device: "cpu".to_owned(), cores: 1, bf16: false, variables: Arc::default() };
+    let machine = Machine {
+        device: "cpu".to_owned(),
+        cores: 1,
+        bf16: false,
+        variables: Arc::default(),
+        precisions: Default::default(),
+    };
     let mut cx = Context::new(Frame {
         step: "tokenizer".to_owned(),
         inputs: BTreeMap::from([("text".to_owned(), vec![artifact])]),

@@ -43,11 +43,7 @@ pub fn main(args: &Args) -> Exit {
 
 fn logs(args: &Args) -> Result<Exit, Exit> {
     let pipeline = args.pipeline.load(std::slice::from_ref(&args.step), &[])?;
-    let &[step] = pipeline.targets.as_slice() else {
-        let ids: Vec<&str> = pipeline.targets.iter().map(|&step| pipeline.steps[step].id.as_str()).collect();
-        let problem = Problem::new(format!("`{}` is {} steps", args.step, ids.len()));
-        return Err(fail(&problem.help(format!("name one of them, such as `{}`", ids[0])), Exit::Usage));
-    };
+    let step = super::only(&pipeline, &args.step)?;
     let mut found = None;
     plan::with(&pipeline, &args.cache, |decider, _, planned| {
         let plan = &planned[&step];

@@ -2,6 +2,7 @@
 //! It does not know how any verb does its work.
 
 pub mod audit;
+pub mod bench;
 pub mod cache;
 pub mod check;
 mod choice;
@@ -85,6 +86,7 @@ enum Verb {
     Explain(explain::Args),
     Check(check::Args),
     Graph(graph::Args),
+    Bench(bench::Args),
     Logs(logs::Args),
     Help(help::Args),
     Schema(schema::Args),
@@ -181,12 +183,26 @@ impl CacheArgs {
         Store::at(self.cache.as_deref().unwrap_or(beside)).paranoid(self.paranoid)
     }
 
-    fn machine(&self) -> Result<Machine, Problem> {
+    /// What computes, with what the cache knows of it.
+    fn machine(&self, store: &Store) -> Result<Machine, Problem> {
         front::device(&self.device)?;
         let device = crate::ml::device::device(&self.device)?;
         let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
         let variables = std::sync::Arc::new(variables.collect());
-        Ok(Machine { device: device.name, cores: device.cores, bf16: device.bf16, variables })
+        let mut machine = Machine {
+            device: device.name,
+            cores: device.cores,
+            bf16: device.bf16,
+            variables,
+            precisions: std::sync::Arc::default(),
+        };
+        // Most caches know nothing, and then nobody has to ask what this processor is.
+        if !store.dtypes()?.is_empty()
+            && let Some(processor) = crate::exec::processor(&machine)
+        {
+            machine.precisions = std::sync::Arc::new(store.precisions(&processor)?);
+        }
+        Ok(machine)
     }
 }
 
@@ -197,6 +213,16 @@ fn existing(folder: &Path) -> Result<Store, Exit> {
     }
     let problem = Problem::new(format!("there is no cache at {}", folder.display()));
     Err(fail(&problem.help("name its folder with --cache DIR"), Exit::Usage))
+}
+
+/// The only step that a name on the command line means: of a matrix one cell.
+fn only(pipeline: &Pipeline, name: &str) -> Result<usize, Exit> {
+    let &[step] = pipeline.targets.as_slice() else {
+        let ids: Vec<&str> = pipeline.targets.iter().map(|&step| pipeline.steps[step].id.as_str()).collect();
+        let problem = Problem::new(format!("`{name}` is {} steps", ids.len()));
+        return Err(fail(&problem.help(format!("name one of them, such as `{}`", ids[0])), Exit::Usage));
+    };
+    Ok(step)
 }
 
 /// Shows the problems of a pipeline file with its text.
@@ -220,6 +246,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(args) => explain::main(&args),
         Verb::Check(args) => check::main(&args),
         Verb::Graph(args) => graph::main(&args),
+        Verb::Bench(args) => bench::main(&args),
         Verb::Logs(args) => logs::main(&args),
         Verb::Help(args) => help::main(&args),
         Verb::Schema(args) => schema::main(&args),

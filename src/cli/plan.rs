@@ -75,8 +75,8 @@ pub(super) fn with(
     cache: &CacheArgs,
     show: impl FnOnce(&Decider, &[usize], &BTreeMap<usize, Planned>),
 ) -> Result<Exit, Exit> {
-    let machine = cache.machine().map_err(|problem| fail(&problem, Exit::Usage))?;
     let store: Store = cache.store(&pipeline.root);
+    let machine = cache.machine(&store).map_err(|problem| fail(&problem, Exit::Usage))?;
     let lock = remote::lockfile(std::slice::from_ref(pipeline)).map_err(|problem| fail(&problem, Exit::Pipeline))?;
     let decider = Decider { pipeline, store: &store, machine: &machine, lock: &lock };
     let (ui, begun) = (RefCell::new(Ui::new(Mode::Human)), Instant::now());

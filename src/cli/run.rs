@@ -88,11 +88,11 @@ fn refused(ui: &mut Ui, problems: Vec<Problem>, exit: Exit) -> Exit {
 
 fn run(args: &Args, mode: Mode, ui: &mut Ui) -> Result<Exit, Refusal> {
     let axes = grid::axes(&args.grid).map_err(Refusal::Command)?;
-    let machine = args.what.cache.machine().map_err(Refusal::Command)?;
     // All combinations are read before the first one runs: a mistake in the last must not cost hours.
     let combinations = grid::combinations(&axes);
     let targets = args.choice.targets().unwrap_or(&args.what.targets);
     let store = args.what.cache.store(&spec::root_of(&args.what.pipeline.pipeline));
+    let machine = args.what.cache.machine(&store).map_err(Refusal::Command)?;
     let is_plain = axes.is_empty() && !args.update && args.choice.is_plain();
     let mut recall = if is_plain { recall::asked(&args.what, targets, &store) } else { None }.map(|asked| Recall {
         found: exec::recall::check(&store, &machine, &asked),

@@ -51,37 +51,42 @@ impl Drop for Meter<'_> {
     }
 }
 
+/// Time of all processors that this process has used, where the system tells.
 #[cfg(target_os = "linux")]
-fn cpu_ms() -> Option<u64> {
+pub fn cpu_ms() -> Option<u64> {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Some(u64::try_from(used.tv_sec).ok()? * 1000 + u64::try_from(used.tv_nsec).ok()? / 1_000_000)
 }
 
 /// Lets the kernel count the peak from now on; false where it cannot.
 #[cfg(target_os = "linux")]
-fn forget_peak() -> bool {
+pub fn forget_peak() -> bool {
     std::fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 
+/// The most memory that this process has held since then.
 #[cfg(target_os = "linux")]
-fn peak() -> Option<u64> {
+pub fn peak() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
+/// See above: this system does not tell.
 #[cfg(not(target_os = "linux"))]
-fn cpu_ms() -> Option<u64> {
+pub fn cpu_ms() -> Option<u64> {
     None
 }
 
+/// See above: this system does not tell.
 #[cfg(not(target_os = "linux"))]
-fn forget_peak() -> bool {
+pub fn forget_peak() -> bool {
     false
 }
 
+/// See above: this system does not tell.
 #[cfg(not(target_os = "linux"))]
-fn peak() -> Option<u64> {
+pub fn peak() -> Option<u64> {
     None
 }
 

@@ -69,13 +69,17 @@ impl Decider<'_> {
             let locked = locked.ok_or_else(|| Problem::new(format!("{address} has not been fetched yet")))?;
             digests.insert("source".to_owned(), locked.digest);
         }
+        let mut environment = step.action.environment(self.machine);
+        if !self.machine.precisions.is_empty() {
+            environment.extend(step.action.decided(&self.artifacts(position, records), self.machine));
+        }
         let manifest = Manifest {
             kind: step.kind.name().to_owned(),
             version: step.kind.version(),
             params: step.action.keyed(),
             inputs: self.ports(step, records)?,
             sources: digests,
-            environment: step.action.environment(self.machine),
+            environment,
         };
         let manifest = manifest.document();
         let key = key::key_of(&manifest);

@@ -5,12 +5,28 @@ use std::fs;
 
 use crate::step::Machine;
 
+/// What computes, as answers of measurements are kept for it: the processor and whether it multiplies bf16 natively, or
+/// the graphics cards. `None` where the system does not tell.
+pub fn processor(machine: &Machine) -> Option<String> {
+    if machine.device.starts_with("cuda") {
+        let mut cards = cards();
+        cards.sort();
+        cards.dedup();
+        return (!cards.is_empty()).then(|| cards.join(" and "));
+    }
+    let name = field(&fs::read_to_string("/proc/cpuinfo").ok()?, "model name")?;
+    Some(format!("{name}, bf16 {}", if machine.bf16 { "native" } else { "emulated" }))
+}
+
+fn cards() -> Vec<String> {
+    let cards = fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
+    cards.filter_map(|card| field(&fs::read_to_string(card.path().join("information")).ok()?, "Model")).collect()
+}
+
 /// `cpu; 16 cores of AMD EPYC 7763, 125.8 GiB; 1 of NVIDIA H100`. What the system does not tell is left out.
 pub fn told(machine: &Machine) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let cards = fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
-    let cards = cards.filter_map(|card| field(&fs::read_to_string(card.path().join("information")).ok()?, "Model"));
-    describe(machine, &read("/proc/cpuinfo"), &read("/proc/meminfo"), &cards.collect::<Vec<_>>())
+    describe(machine, &read("/proc/cpuinfo"), &read("/proc/meminfo"), &cards())
 }
 
 fn describe(machine: &Machine, processors: &str, memory: &str, cards: &[String]) -> String {
@@ -40,8 +56,13 @@ mod tests {
 
     #[test]
     fn what_is_known_is_told_and_the_rest_left_out() {
-        let machine =
-            |cores| Machine { device: "cuda:0".to_owned(), cores, bf16: false, variables: std::sync::Arc::default() };
+        let machine = |cores| Machine {
+            device: "cuda:0".to_owned(),
+            cores,
+            bf16: false,
+            variables: std::sync::Arc::default(),
+            precisions: Default::default(),
+        };
         let processors = "processor\t: 0\nmodel name\t: AMD  EPYC\u{1b} 7763\nprocessor\t: 1\n";
         let cards = ["NVIDIA H100".to_owned(), "NVIDIA H100".to_owned()];
         assert_eq!(

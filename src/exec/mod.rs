@@ -33,6 +33,7 @@
 //! The loop never walks over all steps: an event is worth the steps that it concerns, however many there are.
 
 mod ahead;
+pub mod bench;
 mod costs;
 mod decide;
 mod end;
@@ -64,8 +65,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant, SystemTime};
 
+pub use costs::{cpu_ms, forget_peak, peak};
 pub use decide::{Decider, Decision};
 pub use forecast::Forecast;
+pub use hardware::processor;
 pub use plan::{Planned, Verdict, plan};
 pub use slots::Capacity;
 pub use why::{Cause, Nearest, causes, downstream};

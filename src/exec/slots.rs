@@ -139,7 +139,13 @@ mod tests {
     }
 
     fn machine(cores: usize) -> Machine {
-        Machine { device: "cpu".to_owned(), cores, bf16: false, variables: Arc::default() }
+        Machine {
+            device: "cpu".to_owned(),
+            cores,
+            bf16: false,
+            variables: Arc::default(),
+            precisions: Default::default(),
+        }
     }
 
     /// Two trainings beside each other, each on half of the cores, were measured to be faster than one after the other

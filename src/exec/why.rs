@@ -129,6 +129,9 @@ impl Decider<'_> {
         if let Some(id) = self.unnamed_producer(position, difference) {
             return format!("{difference} (from step {id})");
         }
+        if difference.path == "environment.dtype" {
+            return format!("{difference} (what `dtype: auto` is, as measured on this machine)");
+        }
         match self.source(position, difference) {
             Some(file) => format!("{difference} ({file})"),
             None => difference.to_string(),

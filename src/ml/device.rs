@@ -70,6 +70,14 @@ pub fn torch_device(name: &str) -> tch::Device {
     }
 }
 
+/// Waits until a device has done what it was given; a processor has when it says so.
+#[cfg(feature = "torch")]
+pub fn wait(device: tch::Device) {
+    if let tch::Device::Cuda(index) = device {
+        tch::Cuda::synchronize(index as i64);
+    }
+}
+
 /// Makes ready for work that begins here: what earlier work left in the allocator goes back, and libtorch uses so many
 /// threads from this thread on.
 #[cfg(feature = "torch")]
@@ -98,7 +106,8 @@ const BF16_FROM: i64 = 512;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Dtype {
-    /// bf16 where it is faster on this machine for a base of this size, else f32.
+    /// What `pipe bench --dtype --keep` measured to be faster for a base of this shape on this machine; where nothing
+    /// was measured, bf16 if a rule expects it to be faster, else f32.
     #[default]
     Auto,
     /// 32 bits.

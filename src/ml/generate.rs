@@ -9,6 +9,7 @@ use super::adapters::Arm;
 use super::header;
 use super::models::{Input, KvCache, Model, check_ids, check_length};
 use super::steady::Steady;
+use super::tally;
 use crate::error::{Problem, Result};
 
 /// What came after a prompt.
@@ -187,6 +188,7 @@ impl Writer<'_> {
         let input = Input { mask, after: self.before.as_ref(), wanted: Some(&ends), ..Input::of(&ids) };
         let mut new =
             Batch { cache: KvCache::with_room(self.header + width + self.max_new_tokens - 1), ..Batch::default() };
+        tally::padding(count * width - group.iter().map(|&row| self.own(row).len()).sum::<usize>());
         let hidden = self.model.hidden(&input, self.arm, Some(&mut new.cache)); // [N, H]
         new.cache.remove(&(group.len()..count).collect::<Vec<_>>());
         new.rows = group;
@@ -201,6 +203,7 @@ impl Writer<'_> {
     fn step(&self, batch: &mut Batch, answers: &mut [Generated]) -> Result<()> {
         let mut ids = batch.next.clone();
         ids.resize(self.steady.rows(ids.len()), ids[0]);
+        tally::padding(ids.len() - batch.rows.len());
         let ids = Tensor::from_slice(&ids).unsqueeze(1).to_device(self.model.device());
         let hidden = self.model.hidden(&Input::of(&ids), self.arm, Some(&mut batch.cache)); // [B, 1, H]
         self.choose(&hidden.squeeze_dim(1), batch, answers)

@@ -5,6 +5,7 @@ use tch::Tensor;
 
 use super::adapters::Arm;
 use super::dropout::Dropout;
+use super::tally;
 
 /// A projection. Its weight keeps the memory layout of the checkpoint: nothing is copied.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ impl Linear {
 
     /// W x + b alone.
     pub fn base(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight(), self.bias.as_ref())
+        tally::product(x, &self.weight(), self.bias.as_ref())
     }
 
     /// W as [outputs, inputs], whatever the layout of the checkpoint: a view, not a copy.

@@ -17,6 +17,8 @@ pub mod generate;
 #[cfg(feature = "torch")]
 mod header;
 #[cfg(feature = "torch")]
+pub mod limit;
+#[cfg(feature = "torch")]
 pub mod linear;
 #[cfg(feature = "torch")]
 mod malloc;
@@ -30,5 +32,7 @@ pub mod random;
 pub mod score;
 #[cfg(feature = "torch")]
 pub mod steady;
+#[cfg(feature = "torch")]
+pub mod tally;
 #[cfg(feature = "torch")]
 pub mod weights;

@@ -11,6 +11,7 @@ use super::adapters::Arm;
 use super::header;
 use super::models::{Branches, Input, Model, check_ids, check_length};
 use super::steady::Steady;
+use super::tally;
 use crate::error::{Problem, Result};
 
 /// How likely a continuation is.
@@ -87,6 +88,7 @@ pub fn log_likelihoods_of(
             let batch = Batch::new(model, &items, &rows[from..to], steady);
             let below = shared.map(|block| {
                 let input = Input { to: Some(block), after: below.as_ref(), ..batch.input() };
+                tally::padding(batch.padding);
                 (block, model.hidden(&input, &Arm::none(), None))
             });
             for (at, ((arm, after), scores)) in arms.iter().zip(&headers).zip(&mut scores).enumerate() {
@@ -125,6 +127,8 @@ struct Batch {
     wanted: Tensor,
     /// Everything that is predicted, and at which of the positions.
     targets: Vec<(usize, Target)>,
+    /// How many of the ids fill it up.
+    padding: usize,
 }
 
 impl Batch {
@@ -154,6 +158,7 @@ impl Batch {
             branches: rows[0].forks().then(|| branches(rows, count, width, device)),
             wanted: Tensor::from_slice(&positions).to_device(device),
             targets,
+            padding: count * width - rows.iter().map(|row| row.ids.len()).sum::<usize>(),
         }
     }
 
@@ -163,6 +168,7 @@ impl Batch {
 
     /// Adds what an arm says of the batch to its scores.
     fn score(&self, model: &dyn Model, arm: &Arm, input: &Input, scores: &mut [Score]) -> Result<()> {
+        tally::padding(self.padding);
         let ends = model.hidden(input, arm, None); // [N, H]
         let count = ends.size()[0] as usize;
         let vocabulary = model.config().vocab_size.max(1);

@@ -194,6 +194,9 @@ impl AnyStep for Deferred {
     fn environment(&self, machine: &Machine) -> BTreeMap<String, String> {
         self.get().map(|action| action.environment(machine)).unwrap_or_default()
     }
+    fn decided(&self, inputs: &BTreeMap<String, Vec<Artifact>>, machine: &Machine) -> BTreeMap<String, String> {
+        self.get().map(|action| action.decided(inputs, machine)).unwrap_or_default()
+    }
     fn variables(&self) -> Vec<String> {
         self.get().map(AnyStep::variables).unwrap_or_default()
     }

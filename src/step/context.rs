@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde_json::Value;
 
-use super::{Checkpoints, Machine};
+use super::{Checkpoints, Machine, Work};
 use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::event::Say;
@@ -92,6 +92,7 @@ pub struct Context {
     gpus: Vec<usize>,
     checkpoints: Option<Box<dyn Checkpoints>>,
     weight: u64,
+    meter: Option<Box<dyn Fn(Work) + Send>>,
 }
 
 impl Context {
@@ -107,6 +108,7 @@ impl Context {
             gpus: Vec::new(),
             checkpoints: None,
             weight: 1,
+            meter: None,
         }
     }
 
@@ -132,6 +134,12 @@ impl Context {
     #[must_use]
     pub fn with_checkpoints(self, checkpoints: Option<Box<dyn Checkpoints>>) -> Self {
         Self { checkpoints, ..self }
+    }
+
+    /// The same with somebody who hears what work it does; without, nobody does.
+    #[must_use]
+    pub fn with_meter(self, meter: Box<dyn Fn(Work) + Send>) -> Self {
+        Self { meter: Some(meter), ..self }
     }
 
     /// The id of this step.
@@ -263,6 +271,14 @@ impl Context {
     /// The figures recorded so far.
     pub fn figures(&self) -> &BTreeMap<String, f64> {
         &self.figures
+    }
+
+    /// Says what was computed since this was last said; once, with nothing, when all is ready and the work begins. `work`
+    /// is asked only if somebody measures the step, and waits for a device that is still at it.
+    pub fn work(&self, work: impl FnOnce() -> Work) {
+        if let Some(meter) = &self.meter {
+            meter(work());
+        }
     }
 
     /// True once the user wants to stop.

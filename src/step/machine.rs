@@ -28,6 +28,8 @@ pub struct Machine {
     pub bf16: bool,
     /// The environment variables of the process, for steps that start others. Names that are not UTF-8 are left out.
     pub variables: Arc<BTreeMap<String, OsString>>,
+    /// The faster precision of a base, `f32` or `bf16`, where it was measured here; by [`Machine::question`].
+    pub precisions: Arc<BTreeMap<String, String>>,
 }
 
 impl Machine {
@@ -38,6 +40,16 @@ impl Machine {
             Share::Half => (self.cores / 2).max(1),
             Share::All => self.cores.max(1),
         }
+    }
+
+    /// The precision that was measured to be the faster one for a base of this shape, in steps with so many threads.
+    pub fn precision(&self, threads: usize, shape: &str) -> Option<&str> {
+        self.precisions.get(&Self::question(threads, shape)).map(String::as_str)
+    }
+
+    /// What such an answer is found by.
+    pub fn question(threads: usize, shape: &str) -> String {
+        format!("{threads} {shape}")
     }
 
     /// What a step that computes with libtorch puts into its manifest.

@@ -5,12 +5,13 @@ use crate::error::Result;
 use crate::ml::config::ModelConfig;
 use crate::ml::device::{self, Dtype, Precision};
 use crate::ml::models::{self, Model};
-use crate::step::{Artifact, Context};
+use crate::ml::tally;
+use crate::step::{Artifact, Context, Work};
+use crate::steps::precision::choose;
 
 /// What `dtype` is, and why if it is `auto`.
 pub fn chosen(config: &ModelConfig, dtype: Dtype, cx: &Context) -> (Precision, Option<String>) {
-    let machine = cx.machine();
-    dtype.choose(&machine.device, machine.bf16, config.hidden_size)
+    choose(dtype, config, cx.machine(), cx.threads())
 }
 
 /// Says what `dtype: auto` became and why.
@@ -25,5 +26,16 @@ pub fn precision(config: &ModelConfig, dtype: Dtype, cx: &Context) -> Precision 
 
 /// Loads a base in this precision.
 pub fn load_in(base: &Artifact, precision: Precision, cx: &Context) -> Result<Box<dyn Model>> {
-    models::load(&base.path, device::torch_device(&cx.machine().device), precision.kind())
+    let model = models::load(&base.path, device::torch_device(&cx.machine().device), precision.kind())?;
+    worked(cx);
+    Ok(model)
+}
+
+/// Says what models have computed on this thread since it was last said.
+pub fn worked(cx: &Context) {
+    cx.work(|| {
+        device::wait(device::torch_device(&cx.machine().device));
+        let tally::Work { ids, padding, flop } = tally::take();
+        Work { ids, padding, flop }
+    });
 }

@@ -21,6 +21,7 @@ mod base;
 pub mod facts;
 mod json;
 mod optimiser;
+mod precision;
 mod prompted;
 #[cfg(not(feature = "torch"))]
 mod without_torch;

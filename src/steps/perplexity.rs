@@ -94,6 +94,15 @@ impl Kind for Perplexity {
         machine.torch_environment()
     }
 
+    /// What was measured of the precision of the base, where `dtype: auto` goes by that.
+    fn decided(
+        params: &Params,
+        inputs: &BTreeMap<String, Vec<Artifact>>,
+        machine: &Machine,
+    ) -> BTreeMap<String, String> {
+        super::precision::decided(params.dtype, inputs, machine, machine.threads(Self::share(params)))
+    }
+
     fn share(_params: &Params) -> Share {
         Share::Half
     }

@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::error::{Problem, Result};
 use crate::ml::tokens::write::Writer;
 use crate::ml::tokens::{FORMAT, TokensInfo};
-use crate::step::{Arity, Artifact, Context, Input, Kind, Output, Share};
+use crate::step::{self, Arity, Artifact, Context, Input, Kind, Output, Share};
 use crate::task::Task;
 use crate::task::encode::{Encoder, Fitted};
 use crate::task::nerus::parallel;
@@ -88,6 +88,7 @@ impl Kind for Tokenize {
         let work =
             Work { prompt: &prompt, encoder: &encoder, longest: params.max_length as usize, label2id: params.label2id };
         let limit = params.limit().unwrap_or(usize::MAX);
+        cx.work(step::Work::default);
         match params.task {
             Task::Terra => terra_rows(cx, &data, &work, limit, &mut rows)?,
             Task::Nerus => nerus_rows(cx, &data, &work, limit, &mut rows)?,
@@ -131,6 +132,7 @@ fn terra_rows(cx: &Context, data: &Artifact, work: &Work<'_>, limit: usize, rows
         };
         let fitted: Vec<Option<Fitted>> = batch.par_iter().map(fit).collect::<Result<_>>()?;
         fitted.into_iter().try_for_each(|row| rows.push(row))?;
+        rows.worked(cx);
         cx.progress(rows.seen, Some(all.len() as u64), "rows", "");
     }
     Ok(())
@@ -155,6 +157,7 @@ fn nerus_rows(cx: &Context, data: &Artifact, work: &Work<'_>, limit: usize, rows
             }
             rows.push(row?)?;
         }
+        rows.worked(cx);
         cx.progress(position.bytes, Some(position.total), "B", "");
         Ok(rows.seen < limit as u64)
     })
@@ -174,11 +177,13 @@ struct Rows {
     truncated: u64,
     target_tokens: u64,
     longest: u64,
+    /// Ids that were told as work.
+    told: u64,
 }
 
 impl Rows {
     fn new(writer: Writer) -> Self {
-        Self { writer, seen: 0, kept: 0, tokens: 0, truncated: 0, target_tokens: 0, longest: 0 }
+        Self { writer, seen: 0, kept: 0, tokens: 0, truncated: 0, target_tokens: 0, longest: 0, told: 0 }
     }
 
     fn push(&mut self, row: Option<Fitted>) -> Result<()> {
@@ -192,6 +197,12 @@ impl Rows {
         // No vocabulary comes near the limit of 31 bits.
         let ids: Vec<i32> = row.ids.iter().map(|id| *id as i32).collect();
         self.writer.push(&ids, row.target)
+    }
+
+    fn worked(&mut self, cx: &Context) {
+        let ids = self.tokens - self.told;
+        self.told = self.tokens;
+        cx.work(|| step::Work { ids, ..step::Work::default() });
     }
 
     fn dropped(&self) -> u64 {

@@ -178,6 +178,15 @@ impl Kind for Train {
         machine.torch_environment()
     }
 
+    /// What was measured of the precision of the base, where `dtype: auto` goes by that.
+    fn decided(
+        params: &Params,
+        inputs: &BTreeMap<String, Vec<Artifact>>,
+        machine: &Machine,
+    ) -> BTreeMap<String, String> {
+        super::precision::decided(params.dtype, inputs, machine, machine.threads(Self::share(params)))
+    }
+
     /// Half, so that two arms train side by side.
     fn share(_params: &Params) -> Share {
         Share::Half

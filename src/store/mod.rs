@@ -8,6 +8,7 @@
 //! leases/lock                  locks: whoever makes the result of a key holds one          (lease)
 //! results/PIPELINE/STEP/FILE   links for people into objects/                              (results)
 //! runs/RUN.jsonl               one log per run                                             (crate::run)
+//! dtypes.json                  which precision was measured to be faster on which machine   (dtypes)
 //! stat.log                     digests of files outside that have not changed since        (stat)
 //! receipts/NAME                what a run relied on, for the next one of its kind          (receipt)
 //! logs/ab/abcd…/               what the programs of a `command` step said                  (logs)
@@ -26,6 +27,7 @@
 
 mod checkpoint;
 mod commit;
+mod dtypes;
 mod gc;
 mod history;
 mod journal;
@@ -48,6 +50,7 @@ use std::sync::{Arc, Mutex};
 
 pub use checkpoint::{Series, Work};
 pub use commit::Lost;
+pub use dtypes::{Choice, Precision};
 pub use gc::Keep;
 pub use history::Keys;
 pub use lease::Lease;

@@ -70,7 +70,13 @@ pub fn within(
         inputs: inputs.into_iter().map(|(port, artifacts)| (port.to_owned(), artifacts)).collect(),
         out: out.path().to_owned(),
         root: root.to_owned(),
-        machine: Machine { device: "cpu".to_owned(), cores: 2, bf16: false, variables: Default::default() },
+        machine: Machine {
+            device: "cpu".to_owned(),
+            cores: 2,
+            bf16: false,
+            variables: Default::default(),
+            precisions: Default::default(),
+        },
         threads: 1,
         cancel: Arc::new(AtomicBool::new(false)),
         sink: Box::new(move |say| {

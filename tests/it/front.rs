@@ -61,6 +61,9 @@ fn what_computes_is_handed_over_whole() {
     // What its targets do not need does not matter.
     let output = installed.run(root.path(), &["run", "мой файл.yaml", "raw"]);
     assert!(output.status.success() && !stdout(&output).contains("behind"), "{}", stderr(&output));
+    // What is measured there is what runs there.
+    let output = installed.run(root.path(), &["bench", "мой файл.yaml", "base"]);
+    assert_eq!(stdout(&output), "behind<bench><мой файл.yaml><base><--device><cpu>", "{}", stderr(&output));
     // It is planned here: that needs nothing of libtorch where there is no GPU.
     let output = installed.run(root.path(), &["plan", "мой файл.yaml"]);
     assert!(stdout(&output).contains("base"), "{}", stderr(&output));

@@ -5,6 +5,7 @@
 mod architecture;
 mod audit;
 mod bad_input;
+mod bench;
 #[cfg(unix)]
 mod cache;
 #[cfg(feature = "torch")]
@@ -15,6 +16,7 @@ mod compare;
 mod corpus;
 mod data_steps;
 mod docs;
+mod dtypes;
 mod engine;
 mod evaluate;
 #[cfg(feature = "torch")]

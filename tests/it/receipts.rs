@@ -513,6 +513,7 @@ fn kinds_ask_for_the_variables_that_they_name_alone() {
             cores: 2,
             bf16: false,
             variables: Arc::new(names.map(|name| ((*name).to_owned(), OsString::from("value"))).collect()),
+            precisions: Arc::default(),
         };
         let (full, less) = (
             machine(&mut all.iter()),

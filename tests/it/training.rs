@@ -218,6 +218,11 @@ fn whoever_is_stopped_leaves_a_state_once() {
     assert!(kept(&options, &mut stopped).unwrap_err().cancelled);
     assert_eq!(stopped.saved, [11]);
     assert!(kept(&options, &mut Keeper { from: Some(11), ..keeper(folder.path(), false) }).unwrap() == whole);
+    // The figures of the tenth step are read back at once, and those of no other are left then.
+    let mut told = Keeper { stop: 10, ..keeper(folder.path(), false) };
+    assert!(kept(&options, &mut told).unwrap_err().cancelled);
+    assert_eq!(told.saved, [10]);
+    assert!(kept(&options, &mut Keeper { from: Some(10), ..keeper(folder.path(), false) }).unwrap() == whole);
     // Nothing was done since.
     let mut again = Keeper { from: Some(11), stop: 0, ..keeper(folder.path(), false) };
     assert!(kept(&options, &mut again).unwrap_err().cancelled);

@@ -12,8 +12,8 @@ use crate::step::Machine;
 pub(super) fn basis(text: &Digest, machine: &Machine, variables: &[String], lock: Option<&Digest>) -> Digest {
     let value = |name: &String| machine.variables.get(name).map(|value| of_value(value).to_string());
     let variables: Vec<(&String, Option<String>)> = variables.iter().map(|name| (name, value(name))).collect();
-    let Machine { device, cores, bf16, variables: _ } = machine;
-    let all = serde_json::json!([BUILD, text, device, cores, bf16, variables, lock]);
+    let Machine { device, cores, bf16, variables: _, precisions } = machine;
+    let all = serde_json::json!([BUILD, text, device, cores, bf16, variables, precisions.as_ref(), lock]);
     Digest::of(all.to_string().as_bytes())
 }
 

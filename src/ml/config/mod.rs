@@ -264,6 +264,16 @@ impl ModelConfig {
         self.source.clone()
     }
 
+    /// All that the speed of a model depends on, in a line: models of one shape are as fast as each other.
+    pub fn shape(&self) -> String {
+        let Self { model_type, hidden_size, intermediate_size, num_hidden_layers, vocab_size, .. } = self;
+        let (heads, shared, width) = (self.num_attention_heads, self.num_key_value_heads, self.head_dim);
+        format!(
+            "{model_type}: {num_hidden_layers} blocks, {hidden_size} wide, {intermediate_size} inside, \
+             {heads}/{shared} heads of {width}, {vocab_size} ids"
+        )
+    }
+
     /// Name, width in and width out of a block's projections, in the order of the forward pass.
     pub fn projections(&self) -> Vec<(&'static str, i64, i64)> {
         self.block.iter().map(|p| (p.module, p.inputs, p.outputs)).collect()

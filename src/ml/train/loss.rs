@@ -5,6 +5,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 use super::adamw::AdamW;
 use crate::error::{Problem, Result};
+use crate::ml::tally;
 use crate::ml::tokens::Tokens;
 
 /// Logits that are held at once, 64 MiB of f32; a micro-batch with more targets goes through the head in pieces.
@@ -143,6 +144,7 @@ impl Micro {
 
 /// Adds the gradient of `Σ NLL / total` to that of the step, and gives this loss as a scalar that is not read back.
 pub fn backward(learner: &dyn Learner, micro: &Micro, total: u64, adamw: &mut AdamW) -> Result<Tensor> {
+    tally::padding(micro.ids.numel().saturating_sub(micro.tokens as usize));
     let head = learner.frozen_head();
     let at_once = at_once(learner, head.as_ref());
     match head {
@@ -196,6 +198,7 @@ fn below(
             // ∂ NLL / ∂ logits = p - 1 at the label.
             let minus = Tensor::full([length, 1], -1.0, (Kind::Float, log_p.device()));
             let slope = log_p.exp_().scatter_add_(1, &labels, &minus).to_kind(head.kind());
+            tally::gradient(length, head);
             at_rows.push(slope.matmul(head).to_kind(Kind::Float) * (1.0 / total as f64)); // [n, H]
         }
     });

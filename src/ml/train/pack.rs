@@ -21,6 +21,7 @@ use crate::error::{Problem, Result};
 use crate::ml::adapters::{Arm, Part};
 use crate::ml::dropout::Dropout;
 use crate::ml::models::{Model, check_ids, check_length};
+use crate::ml::tally;
 use crate::ml::tokens::Tokens;
 
 /// What one arm of a pack is trained on, and how.
@@ -212,6 +213,7 @@ fn together(
     let parts: Vec<Part> = runs.iter().zip(&micros).map(part).collect();
     let counts: Vec<i64> = parts.iter().map(|part| part.targets).collect();
     let joined = Micro::joined(&micros);
+    tally::padding(joined.ids.numel().saturating_sub(joined.tokens as usize));
     packed.seat(parts);
     let rows = learner.hidden(&joined.ids, &joined.positions); // [N, H]
     let own_rows = rows.detach().split_with_sizes(&counts[..], 0);

@@ -206,8 +206,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("stdout");
         let variables = BTreeMap::from([("KEY".to_owned(), "sesame-open".into())]);
-        let machine =
-            crate::step::Machine { device: "cpu".into(), cores: 1, bf16: false, variables: Arc::new(variables) };
+        let machine = crate::step::Machine {
+            device: "cpu".into(),
+            cores: 1,
+            bf16: false,
+            variables: Arc::new(variables),
+            precisions: Default::default(),
+        };
         let secrets = Secrets::read(&["KEY".to_owned()], &machine).unwrap();
         // One stands across each edge of the cut.
         let mut text = vec![b'x'; (HEAD + TAIL + 1000) as usize];

@@ -85,7 +85,13 @@ mod tests {
         let variables = values.iter().map(|(name, value)| ((*name).to_owned(), (*value).into()));
         let variables: BTreeMap<_, _> = variables.collect();
         let names: Vec<String> = variables.keys().cloned().collect();
-        let machine = Machine { device: "cpu".into(), cores: 1, bf16: false, variables: Arc::new(variables) };
+        let machine = Machine {
+            device: "cpu".into(),
+            cores: 1,
+            bf16: false,
+            variables: Arc::new(variables),
+            precisions: Default::default(),
+        };
         Secrets::read(&names, &machine).unwrap_or_else(|problem| panic!("{problem}"))
     }
 
@@ -103,7 +109,13 @@ mod tests {
 
     #[test]
     fn a_secret_must_be_set() {
-        let machine = Machine { device: "cpu".into(), cores: 1, bf16: false, variables: Arc::default() };
+        let machine = Machine {
+            device: "cpu".into(),
+            cores: 1,
+            bf16: false,
+            variables: Arc::default(),
+            precisions: Default::default(),
+        };
         let told = Secrets::read(&["KEY".to_owned()], &machine).err().map(|problem| problem.to_string());
         assert_eq!(
             told.as_deref(),

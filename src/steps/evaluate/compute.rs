@@ -13,6 +13,7 @@ use crate::ml::generate::{self, Generated, Stop};
 use crate::ml::score::{self, Score};
 use crate::report::evidence::Finding;
 use crate::step::{Context, Ended};
+use crate::steps::base::worked;
 use crate::task::answer;
 use crate::task::terra::Label;
 
@@ -161,6 +162,7 @@ impl<'q> Engine<'q> {
         (0..arms.len()).for_each(|arm| self.tell_truncated(cx(arm), encoded.truncated));
         let mut progress = |arm: usize, done: usize| {
             cx(arm).check_cancelled()?;
+            worked(cx(arm));
             cx(arm).progress(done as u64 / 2, total, "rows", "");
             Ok(())
         };
@@ -210,6 +212,7 @@ impl<'q> Engine<'q> {
         let total = Some(items.len() as u64);
         let mut progress = |done: usize| {
             cx.check_cancelled()?;
+            worked(cx);
             cx.progress(done as u64, total, "answers", "");
             Ok(())
         };

@@ -9,6 +9,7 @@ use crate::error::{Problem, Result};
 use crate::ml::adapters::Arm as Adapters;
 use crate::ml::score::{self, Score};
 use crate::step::{Artifact, Context, Ended};
+use crate::steps::base::worked;
 use crate::steps::evaluate::loaded::{Loaded, Trial};
 use crate::steps::evaluate::result::{Arm, Asked, FORMAT, Metric, Metrics, Parse, write_records};
 use crate::steps::evaluate::{arms, certificate, finish, fresh, inputs};
@@ -44,6 +45,7 @@ pub fn read(members: &mut [(&Params, &mut Context)], ended: &mut Ended<'_>) -> R
         let cx = |arm: usize| &*members[arms[arm].at].1;
         let mut progress = |arm: usize, done: usize| {
             cx(arm).check_cancelled()?;
+            worked(cx(arm));
             cx(arm).progress(done as u64, total, "blocks", "");
             Ok(())
         };

@@ -13,6 +13,7 @@ use crate::ml::train::base::{BYTES_PER_WEIGHT, Diet, train_base};
 use crate::ml::train::batch::{Length, Limits, Plan};
 use crate::ml::{device, memory, models, shapes, weights};
 use crate::step::{Artifact, Context};
+use crate::steps::base::worked;
 use crate::steps::json;
 use crate::steps::train::compute::say;
 use crate::steps::train::listener::Listener;
@@ -30,6 +31,7 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
 
     let target = device::torch_device(&cx.machine().device);
     let model = models::fresh(&config, params.start, &mut cx.rng(params.seed, "weights"), target)?;
+    worked(cx);
     let curve = train_base(model.as_ref(), &diet, &params.fit(params.steps, None), params.adamw(), &mut Listener(cx))?;
 
     let folder = cx.output("model");

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::ml::train::Watch;
 use crate::ml::train::fit::{Progress, Write};
 use crate::step::Context;
+use crate::steps::base::worked;
 
 /// Follows a run for a step.
 pub struct Listener<'a>(pub &'a Context);
@@ -14,6 +15,10 @@ pub struct Listener<'a>(pub &'a Context);
 impl Watch for Listener<'_> {
     fn check(&mut self) -> Result<()> {
         self.0.check_cancelled()
+    }
+
+    fn updated(&mut self, _step: u64) {
+        worked(self.0);
     }
 
     fn progress(&mut self, progress: &Progress) {

@@ -22,12 +22,13 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::Params;
+use super::{Params, Train};
 use crate::ml::config::ModelConfig;
 use crate::ml::device::Precision;
 use crate::ml::tokens::TokensInfo;
 use crate::ml::train::memory::Memory;
-use crate::step::{Artifact, Machine, Together};
+use crate::step::{Artifact, Kind, Machine, Together};
+use crate::steps::precision::choose;
 
 /// Arms that were measured together.
 const MOST: usize = 8;
@@ -42,7 +43,7 @@ pub fn together(params: &Params, inputs: &BTreeMap<String, Vec<Artifact>>, machi
     let one = |port: &str| inputs.get(port).and_then(|all| all.first());
     let (base, data) = (one("model")?, one("data")?);
     let config = ModelConfig::read(&base.path).ok()?;
-    let (precision, _) = params.dtype.choose(&machine.device, machine.bf16, config.hidden_size);
+    let (precision, _) = choose(params.dtype, &config, machine, machine.threads(Train::share(params)));
     // The same rows in the same batches, so that nothing is padded for the sake of others.
     let with = json!([
         base.digest.as_str(),

@@ -11,6 +11,7 @@ use super::sight::Sight;
 use crate::ml::config::Role;
 use crate::ml::linear::Linear;
 use crate::ml::models::KvCache;
+use crate::ml::tally;
 
 /// Attention of one block.
 pub struct Attention {
@@ -85,13 +86,15 @@ impl Attention {
             && k.device() == Device::Cpu
             && !(k.requires_grad() || v.requires_grad());
         let (k, v) = if shared { (k, v) } else { (repeat(&k, groups), repeat(&v, groups)) };
-        match self.softcap {
+        let out = match self.softcap {
             None => {
                 let (mask, causal) = (sight.mask.as_ref(), sight.causal);
                 Tensor::scaled_dot_product_attention(q, &k, &v, mask, 0.0, causal, self.scale, shared)
             }
             Some(cap) => self.bent(q, &k, &v, sight, cap),
-        }
+        };
+        tally::attention(q, k.size()[2], sight.causal, out.requires_grad());
+        out
     }
 
     fn linear(&self, role: Role, x: &Tensor, pass: &Pass) -> Tensor {

@@ -21,6 +21,7 @@ use super::{Input, Model, Site};
 use crate::ml::adapters::Arm;
 use crate::ml::config::{ModelConfig, Positions};
 use crate::ml::dropout::Dropout;
+use crate::ml::tally;
 use crate::ml::weights::Tensors;
 
 /// What all blocks of one forward pass share.
@@ -190,6 +191,7 @@ impl Model for Decoder {
         mut cache: Option<&mut KvCache>,
         see: &mut dyn FnMut(&Tensor),
     ) -> Tensor {
+        tally::pass(input.ids, input.from.is_some());
         let (positions, highest, sight) = self.places(input, cache.as_deref_mut());
         let rotary = self.tables.each_ref().map(|table| Some(table.as_ref()?.at(&positions, highest, self.kind())));
         let mut pass = Pass { arm, dropout: input.dropout, rotary, sight, wanted: None, after: input.after, layer: 0 };
@@ -215,7 +217,7 @@ impl Model for Decoder {
     }
 
     fn logits(&self, hidden: &Tensor) -> Tensor {
-        let logits = hidden.linear(&self.head, None::<&Tensor>).to_kind(Kind::Float);
+        let logits = tally::product(hidden, &self.head, None).to_kind(Kind::Float);
         match self.config.logit_softcap {
             Some(cap) => (logits / cap).tanh() * cap,
             None => logits,
