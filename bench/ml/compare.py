@@ -28,6 +28,7 @@ WORK = [
     ("LoRA, every id a target, bf16, torch.compile", "train arm=lora dtype=bf16", "train arm=lora dtype=bf16 compile=1"),
     ("LoRA, real prompts, Trainer", "train arm=lora rows=ragged steps=33", "trainer arm=lora rows=ragged steps=33"),
     ("MLP, real prompts, by hand", "train arm=mlp rows=ragged steps=33", "train arm=mlp rows=ragged steps=33"),
+    ("grid of 8 LoRA, real prompts, by hand", "pack rows=ragged batch=8 arms=8 steps=13 rounds=1 together=0", "grid rows=ragged steps=13"),
     ("two labels of 300 prompts, 3 arms, HFLM", "score", "lm_eval"),
     ("start to one step of 64 ids", "train arm=lora rows=few batch=1 steps=2 warm=1", "train arm=lora rows=few batch=1 steps=2 warm=1"),
     ("tokenizing, all cores", "tokenize", "tokenize"),

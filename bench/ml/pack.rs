@@ -53,7 +53,7 @@ fn values(arm: &Arm) -> Vec<f32> {
     Vec::try_from(Tensor::cat(&flat, 0)).unwrap_or_default()
 }
 
-/// Does it; `seeds=1` gives each arm an order of rows of its own.
+/// Does it; `seeds=1` gives each arm an order of rows of its own, with `together=0` they are only trained one by one.
 pub fn run(folder: &Path, options: &Options) -> Result<Value> {
     let model = base(folder, options)?;
     let tokens = Tokens::read(&folder.join(options.text("rows", "full")))?;
@@ -82,16 +82,20 @@ pub fn run(folder: &Path, options: &Options) -> Result<Value> {
         Ok((begun.elapsed().as_secs_f64(), usage::cpu_seconds() - cpu))
     };
     let rounds = options.number("rounds", 3);
-    let (mut alone, mut together) = (Vec::new(), Vec::new());
+    let (mut alone, mut together, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     let (mut apart, mut equal) = (0.0f32, true);
     for _ in 0..rounds {
         let singles = arms(options, model.as_ref(), count)?;
         alone.push(timed(&mut || {
             for ((arm, plan), recipe) in singles.iter().zip(&plans).zip(&recipes) {
-                train_arm(model.as_ref(), arm, &tokens, plan, recipe, &mut Silent)?;
+                let curve = train_arm(model.as_ref(), arm, &tokens, plan, recipe, &mut Silent)?;
+                losses.push(curve.points.last().map_or(f64::NAN, |point| point.loss));
             }
             Ok(())
         })?);
+        if options.number("together", 1) == 0 {
+            continue;
+        }
         let pack = Arm::pack(arms(options, model.as_ref(), count)?);
         let waste = options.number("waste", 0) as f64 / 100.0;
         together.push(timed(&mut || {
@@ -119,6 +123,13 @@ pub fn run(folder: &Path, options: &Options) -> Result<Value> {
     }
     let least = |of: &dyn Fn(&(f64, f64)) -> f64, all: &[(f64, f64)]| all.iter().map(of).fold(f64::INFINITY, f64::min);
     let (wall, cpu) = (|all: &[(f64, f64)]| least(&|one| one.0, all), |all: &[(f64, f64)]| least(&|one| one.1, all));
+    let ids: usize = plans.iter().flat_map(|plan| plan.steps.iter().flatten().flatten()).map(|&row| lengths[row]).sum();
+    if together.is_empty() {
+        return Ok(json!({
+            "tokens_per_second": ids as f64 / wall(&alone), "seconds": wall(&alone), "cpu_seconds": cpu(&alone),
+            "peak_mib": usage::peak_mib(), "losses": losses,
+        }));
+    }
     Ok(json!({
         "alone": {"seconds": wall(&alone), "cpu": cpu(&alone)},
         "together": {"seconds": wall(&together), "cpu": cpu(&together)},

@@ -154,6 +154,46 @@ def train():
     }
 
 
+def grid():
+    """Eight LoRA of rank 2 to 16, one after the other over one base, in a hand-written loop."""
+    from peft import LoraConfig, get_peft_model
+
+    data, model = rows(options.get("rows", "full")), base()
+    steps, size = int(options.get("steps", 13)), int(options.get("batch", 8))
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(1)).tolist()
+    plan = [order[i * size : (i + 1) * size] for i in range(steps)]
+
+    def one(rank, plan):
+        config = LoraConfig(r=rank, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        run = get_peft_model(model, config)
+        run.train()
+        parameters = [p for p in run.parameters() if p.requires_grad]
+        optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0)
+        for chosen in plan:
+            ids, mask, labels = collate([data[i] for i in chosen])
+            loss = run(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        run.unload()
+        return float(loss.detach())
+
+    one(2, plan[:2])
+    synchronize()
+    began, cpu = time.perf_counter(), time.process_time()
+    losses = [one(2 << (at % 4), plan) for at in range(8)]
+    synchronize()
+    seconds = time.perf_counter() - began
+    return {
+        "tokens_per_second": 8 * sum(len(data[i][0]) for chosen in plan for i in chosen) / seconds,
+        "seconds": seconds,
+        "cpu_seconds": time.process_time() - cpu,
+        "peak_mib": peak_mib(),
+        "losses": losses,
+    }
+
+
 def trainer():
     """transformers' Trainer with its padding collator."""
     import transformers
@@ -260,5 +300,5 @@ def generate():
             "losses": first}
 
 
-WORK = {"train": train, "trainer": trainer, "lm_eval": lm_eval, "generate": generate}
+WORK = {"train": train, "grid": grid, "trainer": trainer, "lm_eval": lm_eval, "generate": generate}
 print(json.dumps(WORK[what]()))

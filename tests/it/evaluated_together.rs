@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use pipe::event::{Event, Say, Stamped};
 use serde_json::Value;
@@ -241,6 +242,10 @@ fn what_was_answered_before_a_kill_stays() {
         match serde_json::from_str::<Stamped>(&line.unwrap()).unwrap().event {
             Event::StepSaid { say: Say::Remark { text }, .. } => group |= text.starts_with("works together"),
             Event::StepFinished { step, .. } if step.starts_with("nerus") => {
+                // Records of quick steps wait for each other for a moment.
+                while !project.kept("cache").contains_key(&step) {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
                 first = Some(step);
                 child.kill().unwrap();
                 break;
