@@ -29,7 +29,7 @@ impl Limit {
         /// Each time that it is measured.
         const ROUNDS: usize = 2;
         let products = tally::products();
-        self.dtype = products.first().map(|product| product.dtype());
+        self.dtype = products.first().map(tally::Product::dtype);
         let rates = (0..ROUNDS).filter_map(|_| limit::rate(&products, torch_device(device)));
         self.rates.extend(rates);
     }
