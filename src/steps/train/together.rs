@@ -15,8 +15,8 @@
 //! done only when it is asked for.
 //!
 //! A GPU promises no bits, and waits for its processor in small steps. An H200, Llama-2 7B's shape, bf16, eight LoRA of
-//! rank 2 to 16 at all projections, seconds one by one over together: 4.7 for 20 ids, 3.7 for 190, 2.2 for 760, 2.0 for
-//! 1024. There it is done wherever the activations of all fit into [`ACTIVATIONS`].
+//! rank 2 to 16 at all projections, seconds one by one over together: 4.7 for 20 ids, 3.7 for 190; a version before, 2.2
+//! for 760 and 2.0 for 1024. There it is done wherever the activations of all fit into [`ACTIVATIONS`].
 
 use std::collections::BTreeMap;
 
