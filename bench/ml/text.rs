@@ -39,13 +39,7 @@ pub fn make(folder: &Path) -> Result<()> {
         path,
         digest: Digest::of(text.as_bytes()),
     };
-    let machine = Machine {
-        device: "cpu".to_owned(),
-        cores: 1,
-        bf16: false,
-        variables: Arc::default(),
-        precisions: Default::default(),
-    };
+    let machine = Machine::plain("cpu", 1);
     let mut cx = Context::new(Frame {
         step: "tokenizer".to_owned(),
         inputs: BTreeMap::from([("text".to_owned(), vec![artifact])]),

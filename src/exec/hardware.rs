@@ -56,13 +56,7 @@ mod tests {
 
     #[test]
     fn what_is_known_is_told_and_the_rest_left_out() {
-        let machine = |cores| Machine {
-            device: "cuda:0".to_owned(),
-            cores,
-            bf16: false,
-            variables: std::sync::Arc::default(),
-            precisions: Default::default(),
-        };
+        let machine = |cores| Machine::plain("cuda:0", cores);
         let processors = "processor\t: 0\nmodel name\t: AMD  EPYC\u{1b} 7763\nprocessor\t: 1\n";
         let cards = ["NVIDIA H100".to_owned(), "NVIDIA H100".to_owned()];
         assert_eq!(

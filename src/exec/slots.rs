@@ -122,7 +122,6 @@ mod tests {
     use proptest::prelude::*;
     use std::cmp::Reverse;
     use std::collections::BTreeSet;
-    use std::sync::Arc;
 
     use crate::step::Machine;
 
@@ -139,13 +138,7 @@ mod tests {
     }
 
     fn machine(cores: usize) -> Machine {
-        Machine {
-            device: "cpu".to_owned(),
-            cores,
-            bf16: false,
-            variables: Arc::default(),
-            precisions: Default::default(),
-        }
+        Machine::plain("cpu", cores)
     }
 
     /// Two trainings beside each other, each on half of the cores, were measured to be faster than one after the other

@@ -42,6 +42,12 @@ impl Machine {
         }
     }
 
+    /// One of which nothing else is known: no native bf16, no variables, nothing measured.
+    pub fn plain(device: &str, cores: usize) -> Self {
+        let (variables, precisions) = (Arc::default(), Arc::default());
+        Self { device: device.to_owned(), cores, bf16: false, variables, precisions }
+    }
+
     /// The precision that was measured to be the faster one for a base of this shape, in steps with so many threads.
     pub fn precision(&self, threads: usize, shape: &str) -> Option<&str> {
         self.precisions.get(&Self::question(threads, shape)).map(String::as_str)

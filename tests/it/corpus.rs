@@ -13,13 +13,7 @@ use serde_json::{Value, json};
 
 fn generate(out: &Path, with: Value) {
     let step = pipe::steps::find("generate").expect("a step kind").parse(&with).map_err(|p| format!("{p:?}")).unwrap();
-    let machine = Machine {
-        device: "cpu".into(),
-        cores: 1,
-        bf16: false,
-        variables: Default::default(),
-        precisions: Default::default(),
-    };
+    let machine = Machine::plain("cpu", 1);
     let mut cx = Context::new(Frame {
         step: "data".into(),
         inputs: BTreeMap::new(),

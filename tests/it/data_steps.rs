@@ -70,13 +70,7 @@ pub fn within(
         inputs: inputs.into_iter().map(|(port, artifacts)| (port.to_owned(), artifacts)).collect(),
         out: out.path().to_owned(),
         root: root.to_owned(),
-        machine: Machine {
-            device: "cpu".to_owned(),
-            cores: 2,
-            bf16: false,
-            variables: Default::default(),
-            precisions: Default::default(),
-        },
+        machine: Machine::plain("cpu", 2),
         threads: 1,
         cancel: Arc::new(AtomicBool::new(false)),
         sink: Box::new(move |say| {

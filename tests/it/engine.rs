@@ -243,13 +243,7 @@ fn execute_chosen(
     choice: Choice,
     hear: &mut dyn FnMut(&Event),
 ) -> Ran {
-    let machine = Machine {
-        device: "cpu".into(),
-        cores: 2,
-        bf16: false,
-        variables: Default::default(),
-        precisions: Default::default(),
-    };
+    let machine = Machine::plain("cpu", 2);
     let (settings, lock) = (Arc::default(), Arc::new(Lockfile::none()));
     let (run, sets) = (run::name(), Vec::new());
     let capacity = Capacity::slots(slots);
@@ -632,13 +626,7 @@ fn the_plan_tells_what_a_run_then_does_and_writes_nothing() {
     let project = Project::new();
     let plan = |sets: &[&str]| -> BTreeMap<String, String> {
         let pipeline = project.pipeline(DIAMOND, sets);
-        let machine = Machine {
-            device: "cpu".into(),
-            cores: 2,
-            bf16: false,
-            variables: Default::default(),
-            precisions: Default::default(),
-        };
+        let machine = Machine::plain("cpu", 2);
         let store = project.store();
         let lock = Lockfile::none();
         let decider = Decider { pipeline: &pipeline, store: &store, machine: &machine, lock: &lock };
@@ -670,13 +658,7 @@ fn an_explanation_names_the_step_that_changed() {
     project.run(DIAMOND);
     project.run_with(DIAMOND, &["b=три", "glue=+"], 2);
     let pipeline = project.pipeline(DIAMOND, &["b=четыре", "glue=+"]);
-    let machine = Machine {
-        device: "cpu".into(),
-        cores: 2,
-        bf16: false,
-        variables: Default::default(),
-        precisions: Default::default(),
-    };
+    let machine = Machine::plain("cpu", 2);
     let store = project.store();
     let lock = Lockfile::none();
     let decider = Decider { pipeline: &pipeline, store: &store, machine: &machine, lock: &lock };

@@ -109,13 +109,7 @@ mod tests {
 
     #[test]
     fn a_secret_must_be_set() {
-        let machine = Machine {
-            device: "cpu".into(),
-            cores: 1,
-            bf16: false,
-            variables: Arc::default(),
-            precisions: Default::default(),
-        };
+        let machine = Machine::plain("cpu", 1);
         let told = Secrets::read(&["KEY".to_owned()], &machine).err().map(|problem| problem.to_string());
         assert_eq!(
             told.as_deref(),
