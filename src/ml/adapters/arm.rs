@@ -110,7 +110,7 @@ pub trait Adapter: Send {
     fn inner(&self, _site: usize) -> Option<Inner<'_>> {
         None
     }
-    /// True if all it does with its tensors is done in the dtype of [`computes_in`], so that they may be seen in it.
+    /// True if all it does with its tensors is done in the dtype of the base (bf16 on a GPU), so that they may be seen in it.
     fn rounds(&self) -> bool {
         false
     }
