@@ -146,7 +146,9 @@ fn run(args: &Args, mode: Mode, ui: &mut Ui) -> Result<Exit, Refusal> {
         }
         let sets = args.what.pipeline.sets.iter().chain(sets).cloned().collect();
         let summary = runner.run(pipeline, choice, sets, recall.take());
-        rows.push(grid::figures(pipeline, &summary.records));
+        if !axes.is_empty() {
+            rows.push(grid::figures(pipeline, &summary.records));
+        }
         match summary.outcome {
             Outcome::Done => {}
             Outcome::Failed if summary.gated && worst != Exit::Failed => worst = Exit::Gate,

@@ -74,7 +74,7 @@ impl<'a> Ahead<'a> {
             return Some(job);
         }
         // The loop waits for the end of the taker's step, so nobody is gone who could receive it.
-        let _ = to.send(Message::Back(job.position, Box::new(job.decision)));
+        let _ = to.send(Message::Back(job.position, job.decision));
         None
     }
 }
@@ -109,14 +109,18 @@ impl<'a> Run<'a> {
             let timed = self.pipeline.steps[step].policy.timeout.is_some();
             let Some(heirs) = self.heirs(step).filter(|_| taken && !timed) else { return };
             let State::Ready(decision) = std::mem::replace(&mut self.states[step], State::Waiting) else { return };
-            let (job, started) = self.prepared(step, decision, Vec::new(), None);
+            let job = self.prepared(step, decision, Vec::new(), None);
             // Steps that may work together are chosen when a slot is free.
             if job.step.action.together(&job.inputs, &self.options.machine).is_some() {
-                self.states[step] = State::Ready(Box::new(job.decision));
+                self.states[step] = State::Ready(job.decision);
                 return;
             }
             self.ready.remove(&rank);
-            self.states[step] = State::Ahead(Box::new(Laid { stop: job.stop.clone(), heirs: Some(heirs), started }));
+            self.states[step] = State::Ahead(Box::new(Laid {
+                stop: job.stop.clone(),
+                heirs: Some(heirs),
+                started: self.started(step, &job.decision),
+            }));
             self.ahead.lock().insert(rank, job);
         }
     }
@@ -128,7 +132,7 @@ impl<'a> Run<'a> {
         let overtaken = self.ready.first_key_value().is_some_and(|(first, _)| *first < last);
         if overtaken || self.stopping() || !self.twins.is_empty() || self.slots.room(ONE) > 0 {
             for (rank, job) in std::mem::take(&mut *waiting) {
-                self.states[job.position] = State::Ready(Box::new(job.decision));
+                self.states[job.position] = State::Ready(job.decision);
                 self.ready.insert(rank, job.position);
             }
         }

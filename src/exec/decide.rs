@@ -28,6 +28,7 @@ pub struct Decider<'a> {
 }
 
 /// A step whose inputs are known.
+#[derive(Clone)]
 pub struct Decision {
     /// The manifest as a readable document.
     pub manifest: Value,

@@ -85,8 +85,10 @@ impl Run<'_> {
     }
 
     fn done(&mut self, step: usize, mut record: Box<Record>) {
-        // Only explanations need it, and a cache that cannot be written is told about where it matters.
-        let _ = self.store.remember(&self.pipeline.name, &self.pipeline.steps[step].id, &record.key);
+        if !self.known.as_ref().is_some_and(|known| known.noted(step)) {
+            // Only explanations need it, and a cache that cannot be written is told about where it matters.
+            let _ = self.store.remember(&self.pipeline.name, &self.pipeline.steps[step].id, &record.key);
+        }
         if let Some(known) = &mut self.known {
             known.done(step, &record);
         }

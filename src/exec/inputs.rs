@@ -1,6 +1,7 @@
 //! From steps whose producers are done to decisions: their sources are fetched and read, their keys looked up.
 //! It does not know slots, nor what becomes of a step that must run.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
@@ -117,7 +118,7 @@ impl<'a> Run<'a> {
             None => {
                 self.keys.insert(decision.key.clone(), step);
                 self.making.insert(step, decision.key.clone());
-                self.is_ready(step, Box::new(decision));
+                self.is_ready(step, Arc::new(decision));
             }
         }
     }

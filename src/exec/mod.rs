@@ -149,9 +149,9 @@ enum State {
     Reading,
     Fetching,
     Twin,
-    Ready(Box<Decision>),
+    Ready(Arc<Decision>),
     Ahead(Box<Laid>),
-    Joined(Box<Decision>),
+    Joined(Arc<Decision>),
     Running {
         grant: Grant,
         stop: Arc<Stop>,
@@ -171,7 +171,7 @@ enum Message {
     Read(Vec<(usize, Result<Sources>)>),
     Fetched(usize, Box<fetch::Fetched>),
     /// A step that waited ahead is not for the thread that took it.
-    Back(usize, Box<Decision>),
+    Back(usize, Arc<Decision>),
     /// With the step that its thread goes on with.
     Ended(usize, Box<Result<work::Ended>>, Option<usize>),
 }
@@ -192,7 +192,7 @@ pub fn run(pipeline: &Pipeline, store: &Store, options: &Options, say: &mut dyn 
     let graph = Graph::of(pipeline);
     let order = graph.order(&pipeline.targets);
     let found = options.recall.as_ref().and_then(|recall| recall.found.as_ref());
-    let known = found.and_then(|found| Known::of(found, pipeline, &order));
+    let known = found.and_then(|found| Known::of(found, store, pipeline, &order));
     say(vec![Event::RunStarted {
         run: options.run.clone(),
         pipeline: pipeline.name.clone(),

@@ -14,7 +14,7 @@ use super::team::Team;
 use super::work::Job;
 use super::{Run, State, Threads, gate, priority};
 use crate::error::Problem;
-use crate::event::Event;
+use crate::event::{Event, Say};
 use crate::spec::Step;
 use crate::step::Machine;
 use crate::store::{Lease, Lookup};
@@ -35,7 +35,7 @@ pub(super) fn need(step: &Step, machine: &Machine, capacity: &Capacity) -> Need 
 
 impl<'a> Run<'a> {
     /// Lets a step run as soon as there are slots for it.
-    pub(super) fn is_ready(&mut self, step: usize, decision: Box<Decision>) {
+    pub(super) fn is_ready(&mut self, step: usize, decision: Arc<Decision>) {
         if let Some(problem) = self.asks_too_much(step) {
             return self.failed(step, problem);
         }
@@ -122,7 +122,7 @@ impl<'a> Run<'a> {
     pub(super) fn job(
         &mut self,
         step: usize,
-        decision: Box<Decision>,
+        decision: Arc<Decision>,
         gpus: Vec<usize>,
         lease: Lease,
     ) -> Option<Job<'a>> {
@@ -132,27 +132,29 @@ impl<'a> Run<'a> {
             self.reused(step, record);
             return None;
         }
-        let (job, started) = self.prepared(step, decision, gpus, Some(lease));
-        self.tell(started);
-        Some(job)
+        Some(self.prepared(step, decision, gpus, Some(lease)))
     }
 
-    /// All that a thread needs to run a step, and what is told when it begins.
+    /// What is told when a step begins.
+    pub(super) fn started(&self, step: usize, decision: &Decision) -> Event {
+        let why = self.decider.why(step, decision);
+        Event::StepStarted { step: self.id(step), key: decision.key.clone(), why }
+    }
+
+    /// All that a thread needs to run a step.
     pub(super) fn prepared(
         &self,
         step: usize,
-        decision: Box<Decision>,
+        decision: Arc<Decision>,
         gpus: Vec<usize>,
         lease: Option<Lease>,
-    ) -> (Job<'a>, Event) {
-        let why = self.decider.why(step, &decision);
-        let started = Event::StepStarted { step: self.id(step), key: decision.key.clone(), why };
-        let job = Job {
+    ) -> Job<'a> {
+        Job {
             step: &self.pipeline.steps[step],
             position: step,
             root: self.pipeline.root.clone(),
             inputs: self.decider.artifacts(step, &self.records),
-            decision: *decision,
+            decision,
             outside: self.outside(step),
             fetched: self.fetched.get(&step).copied().unwrap_or_default(),
             store: self.store,
@@ -163,8 +165,7 @@ impl<'a> Run<'a> {
             others: self.others(step),
             heirs: self.heirs(step),
             lease,
-        };
-        (job, started)
+        }
     }
 
     /// Lets a thread run steps that do their work together: in the slots of the first.
@@ -183,9 +184,25 @@ impl<'a> Run<'a> {
             let (stop, team) = (job.stop.clone(), steps.clone());
             self.states[job.position] = State::Running { grant, stop, begun: Instant::now(), team };
         }
+        let decisions: Vec<Arc<Decision>> = team.jobs.iter().map(|job| job.decision.clone()).collect();
         let ahead = self.ahead.clone();
         let started = self.spawn(threads, steps[0], move |to| team.work(to, &ahead));
         self.busy += steps.len() - usize::from(started.is_ok());
+        // Why they run takes as long to find as a good part of a small step, so they run meanwhile; where nothing else
+        // does, the thread may be waiting for this processor.
+        if self.busy == steps.len() {
+            std::thread::yield_now();
+        }
+        for (&step, decision) in steps.iter().zip(&decisions) {
+            self.tell(self.started(step, decision));
+        }
+        if let [first, others @ ..] = &*steps
+            && !others.is_empty()
+        {
+            let others: Vec<String> = others.iter().map(|&step| format!("`{}`", self.id(step))).collect();
+            let text = format!("works together with {}", others.join(", "));
+            self.tell(Event::StepSaid { step: self.id(*first), say: Say::Remark { text } });
+        }
         if let Err(problem) = started {
             steps.iter().for_each(|&step| self.ended(step, Err(problem.clone()), None));
         }

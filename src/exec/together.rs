@@ -1,12 +1,14 @@
 //! Which of the ready steps do their work together with one that starts: those that their kind says belong together,
 //! as many as leave no slot without work. It does not know what they do, nor what they share.
 
+use std::sync::Arc;
+
 use super::decide::Decision;
 use super::slots::Slots;
 use super::team::Team;
 use super::work::Job;
 use super::{Run, State};
-use crate::event::{Event, Say};
+use crate::event::Event;
 
 /// So many ready steps are looked at.
 const LOOK: usize = 256;
@@ -14,7 +16,6 @@ const LOOK: usize = 256;
 impl<'a> Run<'a> {
     /// A step that is to start, and those that start with it.
     pub(super) fn team(&mut self, job: Job<'a>) -> Team<'a> {
-        let first = job.position;
         let exact = self.options.choice.together.is_none();
         let mut jobs = vec![job];
         for step in self.mates(&jobs[0]) {
@@ -25,13 +26,6 @@ impl<'a> Run<'a> {
                 Ok(None) => self.is_joined(step, decision),
                 Ok(Some(lease)) => jobs.extend(self.job(step, decision, gpus, lease)),
             }
-        }
-        if let [_, others @ ..] = jobs.as_slice()
-            && !others.is_empty()
-        {
-            let others: Vec<String> = others.iter().map(|job| format!("`{}`", job.step.id)).collect();
-            let text = format!("works together with {}", others.join(", "));
-            self.tell(Event::StepSaid { step: self.id(first), say: Say::Remark { text } });
         }
         if jobs.len() > 1 {
             // Their slots are those of all of them.
@@ -74,7 +68,7 @@ impl<'a> Run<'a> {
     }
 
     /// Takes a step from the ready ones.
-    fn take_ready(&mut self, step: usize) -> Option<Box<Decision>> {
+    fn take_ready(&mut self, step: usize) -> Option<Arc<Decision>> {
         let rank = self.ready.iter().find(|(_, ready)| **ready == step).map(|(&rank, _)| rank)?;
         self.ready.remove(&rank);
         match std::mem::replace(&mut self.states[step], State::Waiting) {
@@ -87,7 +81,7 @@ impl<'a> Run<'a> {
     }
 
     /// Another process is making its result.
-    pub(super) fn is_joined(&mut self, step: usize, decision: Box<Decision>) {
+    pub(super) fn is_joined(&mut self, step: usize, decision: Arc<Decision>) {
         self.tell(Event::StepJoined { step: self.id(step), key: decision.key.clone() });
         self.states[step] = State::Joined(decision);
         self.joined.insert(step);

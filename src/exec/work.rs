@@ -31,7 +31,7 @@ pub(super) struct Job<'a> {
     pub position: usize,
     pub root: PathBuf,
     pub inputs: BTreeMap<String, Vec<Artifact>>,
-    pub decision: Decision,
+    pub decision: Arc<Decision>,
     pub outside: Outside,
     /// How long its remote source took to fetch.
     pub fetched: Duration,
@@ -248,8 +248,10 @@ impl<'a> Job<'a> {
         let say = thinned(pass(self.position, to.clone()));
         let work = self.work_of_it();
         let Made { stage, draft, replaces } = made;
-        let draft = Draft { manifest: self.decision.manifest, ..draft };
         let before = if replaces { self.store.forget(&self.decision.key)? } else { None };
+        // The loop may still read it, for the reason why the step ran.
+        let Decision { manifest, .. } = Arc::unwrap_or_clone(self.decision);
+        let draft = Draft { manifest, ..draft };
         let mut done = 0;
         let never = || false;
         let mut tell = sources::told("keeping the result", &say, &never);
@@ -280,7 +282,10 @@ pub(super) fn send(position: usize, result: Result<(Ended, Stage)>, next: Option
     };
     // The loop waits for this message, so nobody is gone who could receive it.
     let _ = to.send(Message::Ended(position, Box::new(result), next));
-    // What the step left is deleted while the loop goes on.
+    // What the step left is deleted while the loop goes on, which may be waiting for this processor.
+    if next.is_none() {
+        std::thread::yield_now();
+    }
     drop(stage);
 }
 

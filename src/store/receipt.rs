@@ -43,8 +43,8 @@ pub struct Receipt {
     pub files: Vec<KnownFile>,
     /// The folders outside the store whose entries were looked at.
     pub folders: Vec<KnownFolder>,
-    /// The steps, in the order of the run.
-    pub steps: Vec<KnownStep>,
+    /// The steps, in the order of the run. Most of them stand in the next receipt as they are.
+    pub steps: Vec<Arc<KnownStep>>,
 }
 
 /// A journal as far as it is known: somebody else who adds makes it longer.
@@ -124,6 +124,13 @@ pub struct KnownOutput {
     pub object: Object,
     /// How the link looks, if a change would show.
     pub link: Option<Stat>,
+}
+
+impl Receipt {
+    /// True if the last key that is written down of each step is the one that stands here.
+    pub fn noted(&self, store: &Store) -> bool {
+        self.history.is_some_and(|extent| store.history_ends(&self.pipeline, &extent))
+    }
 }
 
 impl KnownStep {

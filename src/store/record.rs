@@ -63,7 +63,7 @@ pub struct Draft {
 }
 
 /// What a look into the store found.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Lookup {
     /// The result, with every output in place.
     Hit(Box<Record>),

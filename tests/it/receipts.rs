@@ -417,7 +417,7 @@ fn a_receipt_is_used_as_far_as_it_holds() {
     let forged = |step: &mut KnownStep| {
         step.said = vec![Say::Warning { text: format!("{} is from the receipt", step.id) }];
     };
-    receipt.steps.iter_mut().for_each(forged);
+    receipt.steps.iter_mut().map(Arc::make_mut).for_each(forged);
     let recalled = || {
         store.keep_receipt(&name, &receipt).unwrap();
         let (_, told) = project.run();

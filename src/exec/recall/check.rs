@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rayon::prelude::*;
@@ -32,8 +33,8 @@ pub fn check(store: &Store, machine: &Machine, asked: &Asked) -> Option<Found> {
     let files = files(store, &mut receipt.files, &mut better);
     let folders = receipt.folders.iter().map(|folder| shape(&folder.path).as_ref() == Some(&folder.shape)).collect();
     let pipeline = &receipt.pipeline;
-    let look = |steps: &mut [KnownStep]| -> Vec<Looked> {
-        steps.iter_mut().map(|step| one(store, pipeline, step, begun)).collect()
+    let look = |steps: &mut [Arc<KnownStep>]| -> Vec<Looked> {
+        steps.iter_mut().map(|step| one(store, pipeline, Arc::make_mut(step), begun)).collect()
     };
     let looked: Vec<Looked> = receipt.steps.par_chunks_mut(TOGETHER).map(look).flatten_iter().collect();
     let there = looked.iter().map(|looked| looked.there).collect();

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::check::SMALL;
 use super::{Asked, Found, basis};
@@ -81,12 +82,12 @@ impl Run<'_> {
             let record = self.records.get(&step)?;
             steps.push(match self.taken(step) {
                 Some(known) => self.again(known, step, &mut table)?,
-                None => {
+                None => Arc::new({
                     let action = &self.pipeline.steps[step].action;
                     variables.extend(action.variables());
                     locked |= action.remote().is_some();
                     self.anew(step, level, record, &mut table)?
-                }
+                }),
             });
         }
         let lock = if locked { Some(self.options.lock.agreed()?) } else { None };
@@ -104,41 +105,43 @@ impl Run<'_> {
     }
 
     /// The step as the old receipt has it, if it was taken from there.
-    fn taken(&self, step: usize) -> Option<&KnownStep> {
+    fn taken(&self, step: usize) -> Option<&Arc<KnownStep>> {
         let known = self.known.as_ref()?;
         let at = *known.at.get(&step)?;
         known.hits[at].then(|| &known.found.receipt.steps[at])
     }
 
-    /// A step of the old receipt; the numbers of its files are other ones now.
-    fn again(&self, step: &KnownStep, position: usize, table: &mut Table) -> Option<KnownStep> {
+    /// A step of the old receipt; the numbers of its files may be other ones now.
+    fn again(&self, step: &Arc<KnownStep>, position: usize, table: &mut Table) -> Option<Arc<KnownStep>> {
         let old = &self.known.as_ref()?.found.receipt;
-        let mut new = step.clone();
-        for number in &mut new.files {
-            let file = &old.files[*number];
-            *number = match table.old_files.get(number) {
-                Some(&at) => at,
-                None => {
-                    let at = table.file(&file.path, &file.digest, file.stat)?;
-                    *table.old_files.entry(*number).or_insert(at)
-                }
-            };
+        let file = |number: &usize| match table.old_files.get(number) {
+            Some(&at) => Some(at),
+            None => {
+                let file = &old.files[*number];
+                let at = table.file(&file.path, &file.digest, file.stat)?;
+                Some(*table.old_files.entry(*number).or_insert(at))
+            }
+        };
+        let files = step.files.iter().map(file).collect::<Option<Vec<usize>>>()?;
+        let folder = |number: &usize| match table.old_folders.get(number) {
+            Some(&at) => Some(at),
+            None => {
+                let folder = &old.folders[*number];
+                let at = table.folder(&folder.path, &folder.shape)?;
+                Some(*table.old_folders.entry(*number).or_insert(at))
+            }
+        };
+        let folders = step.folders.iter().map(folder).collect::<Option<Vec<usize>>>()?;
+        let linked = self.known.as_ref()?.linked(position);
+        if linked && files == step.files && folders == step.folders {
+            return Some(step.clone());
         }
-        for number in &mut new.folders {
-            let folder = &old.folders[*number];
-            *number = match table.old_folders.get(number) {
-                Some(&at) => at,
-                None => {
-                    let at = table.folder(&folder.path, &folder.shape)?;
-                    *table.old_folders.entry(*number).or_insert(at)
-                }
-            };
-        }
+        let mut new = KnownStep { files, folders, ..KnownStep::clone(step) };
         // A link that was made anew just now does not look as it did.
-        if !self.known.as_ref()?.linked(position) {
+        if !linked {
             new.outputs.iter_mut().for_each(|output| output.link = None);
         }
-        Some(new)
+        Some(Arc::new(new))
     }
 
     /// A step that was decided in this run.

@@ -27,7 +27,7 @@ use super::Run;
 use crate::digest::Digest;
 use crate::graph::Graph;
 use crate::spec::Pipeline;
-use crate::store::{Receipt, Record};
+use crate::store::{Receipt, Record, Store};
 
 /// What a run asks for: runs that ask for the same have the same receipt.
 #[derive(Debug, Clone)]
@@ -90,11 +90,13 @@ pub(super) struct Known<'a> {
     same: Vec<bool>,
     /// By place in the receipt: whether the step was taken from it.
     hits: Vec<bool>,
+    /// True if the keys of such steps need not be written down.
+    noted: bool,
 }
 
 impl<'a> Known<'a> {
     /// `None` if the receipt is not of these steps.
-    pub fn of(found: &'a Found, pipeline: &Pipeline, order: &[usize]) -> Option<Self> {
+    pub fn of(found: &'a Found, store: &Store, pipeline: &Pipeline, order: &[usize]) -> Option<Self> {
         let steps = &found.receipt.steps;
         let fits = steps.len() == order.len()
             && steps
@@ -102,7 +104,8 @@ impl<'a> Known<'a> {
                 .zip(order)
                 .all(|(known, &step)| known.position == step && known.id == pipeline.steps[step].id);
         let at = order.iter().enumerate().map(|(at, &step)| (step, at)).collect();
-        fits.then(|| Self { found, at, same: vec![false; steps.len()], hits: vec![false; steps.len()] })
+        let none = || vec![false; steps.len()];
+        fits.then(|| Self { found, at, same: none(), hits: none(), noted: found.receipt.noted(store) })
     }
 
     /// The record of a step whose producers are done, if it is certain without looking further.
@@ -123,6 +126,11 @@ impl<'a> Known<'a> {
         let same =
             |output: &crate::store::receipt::KnownOutput| record.outputs.get(&output.name) == Some(&output.object);
         self.same[at] = known.len() == record.outputs.len() && known.iter().all(same);
+    }
+
+    /// True if the key of a step need not be written down, because it was taken from the receipt.
+    pub fn noted(&self, step: usize) -> bool {
+        self.noted && self.at.get(&step).is_some_and(|&at| self.hits[at])
     }
 
     /// True if the links to the results of a step are as they should be, because it was taken from the receipt.

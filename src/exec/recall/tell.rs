@@ -43,7 +43,7 @@ pub fn tell(store: &Store, asked: &Asked, mut found: Found, told: Told, say: &mu
     }
     say(events);
     // Somebody may have run the pipeline with other settings meanwhile.
-    let noted = receipt.history.is_some_and(|extent| store.history_ends(&receipt.pipeline, &extent));
+    let noted = receipt.noted(store);
     if !noted {
         for step in &receipt.steps {
             let _ = store.remember(&receipt.pipeline, &step.id, &step.key);

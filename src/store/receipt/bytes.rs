@@ -64,8 +64,8 @@ impl Receipt {
         let folders =
             from.list(|from| Some(KnownFolder { path: PathBuf::from(from.text()?), shape: from.digest()? }))?;
         let runs: Vec<Arc<str>> = from.list(|from| from.text().map(Arc::from))?;
-        let steps = from.list(|from| take_step(from, &runs))?;
-        let sound = |step: &KnownStep| {
+        let steps = from.list(|from| take_step(from, &runs).map(Arc::new))?;
+        let sound = |step: &Arc<KnownStep>| {
             step.files.iter().all(|&at| at < files.len()) && step.folders.iter().all(|&at| at < folders.len())
         };
         let whole = from.0.is_empty() && steps.iter().all(sound);
@@ -214,7 +214,7 @@ mod tests {
             history: Some(Extent { bytes: 1, inode: 2, device: 3 }),
             files: vec![file.clone(), KnownFile { stat: None, ..file }],
             folders: vec![KnownFolder { path: "code".into(), shape: Digest::of(b"c") }],
-            steps: vec![step, plain],
+            steps: vec![step.into(), plain.into()],
         }
     }
 
