@@ -4,6 +4,8 @@
 //! An expression is untrusted text: it sees only the values it is given, calls only the functions below, and its
 //! work is bounded.
 
+mod cells;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
@@ -11,6 +13,8 @@ use minijinja::value::Value as Jinja;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::Value;
 
+pub use self::cells::of_cell;
+use self::cells::{CELL, without_cells};
 use crate::error::{Problem, Result};
 
 /// Steps of the evaluation at most.
@@ -23,6 +27,10 @@ const LONGEST: usize = 1000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expression {
     text: String,
+    /// The same with a plain name in place of each cell of a matrix, which Jinja has no word for.
+    code: String,
+    /// Those cells, as they are written: `lora[rank=4]`.
+    cells: Vec<String>,
 }
 
 fn environment() -> &'static Environment<'static> {
@@ -52,14 +60,15 @@ impl Expression {
         if text.len() > LONGEST {
             return Err(Problem::new(format!("this expression is longer than {LONGEST} bytes")));
         }
-        let compiled = environment().compile_expression(text).map_err(|error| wrong(text, &error))?;
+        let (code, cells) = without_cells(text);
+        let compiled = environment().compile_expression(&code).map_err(|error| wrong(text, &error))?;
         // A text or a list times a number is that many of them, which no fuel counts.
-        if text.contains('*') && text.contains(['[', '{', '\'', '"']) {
+        if code.contains('*') && code.contains(['[', '{', '\'', '"']) {
             let problem = Problem::new(format!("`{text}` multiplies beside texts or lists"));
             return Err(problem.help("make two expressions of it"));
         }
-        let expression = Self { text: text.to_owned() };
-        let names = expression.names();
+        let expression = Self { text: text.to_owned(), code: code.clone(), cells };
+        let names = expression.plain_names();
         let pairs = names.iter().zip(names.iter().skip(1));
         if let Some((short, long)) =
             pairs.into_iter().find(|(a, b)| b.strip_prefix(*a).is_some_and(|r| r.starts_with('.')))
@@ -68,7 +77,7 @@ impl Expression {
             return Err(problem.help("make two expressions of it"));
         }
         // Which numbers the names stand for seldom changes what sort of answer there is.
-        match compiled.eval(&Values::all(&names, 0.5).0) {
+        match compiled.eval(&expression.values(|_| 0.5).0) {
             Ok(value) if bool::try_from(value.clone()).is_err() => Err(neither(text, &value)),
             Err(error) if is_of_the_text(error.kind()) => Err(wrong(text, &error)),
             _ => Ok(expression),
@@ -77,7 +86,7 @@ impl Expression {
 
     /// True if it multiplies, so that nothing but numbers may come in.
     pub fn multiplies(&self) -> bool {
-        self.text.contains('*')
+        self.code.contains('*')
     }
 
     /// As it was written.
@@ -85,17 +94,35 @@ impl Expression {
         &self.text
     }
 
-    /// The names in it, with what is asked of them: `f1`, `base.f1`. Functions are left out.
+    /// The names in it, with what is asked of them: `f1`, `base.f1`, `lora[rank=4].f1`. Functions are left out.
     pub fn names(&self) -> BTreeSet<String> {
+        self.plain_names().iter().map(|name| self.written(name)).collect()
+    }
+
+    /// The same as the code has them.
+    fn plain_names(&self) -> BTreeSet<String> {
         let names =
-            environment().compile_expression(&self.text).map(|expression| expression.undeclared_variables(true));
+            environment().compile_expression(&self.code).map(|expression| expression.undeclared_variables(true));
         names.unwrap_or_default().into_iter().filter(|name| !FUNCTIONS.contains(&name.as_str())).collect()
+    }
+
+    /// A name of the code as it was written.
+    fn written(&self, name: &str) -> String {
+        let (first, rest) = name.find('.').map_or((name, ""), |at| name.split_at(at));
+        let cell = first.strip_prefix(CELL).and_then(|number| self.cells.get(number.parse::<usize>().ok()?));
+        format!("{}{rest}", cell.map_or(first, String::as_str))
+    }
+
+    /// What the names of it stand for, given the number of each.
+    pub fn values(&self, number: impl Fn(&str) -> f64) -> Values {
+        let names = self.plain_names();
+        Values::tree(names.iter().map(|name| (name.as_str(), number(&self.written(name)))).collect())
     }
 
     /// What it says of these values, a mapping: true or false, and nothing else.
     pub fn holds(&self, values: &Values) -> Result<bool> {
         let value = environment()
-            .compile_expression(&self.text)
+            .compile_expression(&self.code)
             .and_then(|expression| expression.eval(&values.0))
             .map_err(|error| wrong(&self.text, &error))?;
         bool::try_from(value.clone()).map_err(|_| neither(&self.text, &value))
@@ -125,13 +152,8 @@ impl Values {
         Self(Jinja::from(number))
     }
 
-    /// The same number for all names, `base.f1` as an entry of `base`.
-    fn all(names: &BTreeSet<String>, number: f64) -> Self {
-        Self::tree(names.iter().map(|name| (name.as_str(), number)).collect())
-    }
-
     /// Numbers by their names, `base.f1` as an entry of `base`; no name is the beginning of another.
-    pub fn tree(numbers: Vec<(&str, f64)>) -> Self {
+    fn tree(numbers: Vec<(&str, f64)>) -> Self {
         let mut groups: BTreeMap<&str, Vec<(&str, f64)>> = BTreeMap::new();
         let mut entries = Vec::new();
         for (name, number) in numbers {
@@ -243,6 +265,11 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in "[a-z0-9 .()\\[\\]'\"<>=+*/%|~{}-]{0,40}") {
+            let _ = holds(&text);
+        }
+
+        #[test]
+        fn no_cell_panics(text in "[aя\\[\\]=,.\"' *]{0,24}") {
             let _ = holds(&text);
         }
     }

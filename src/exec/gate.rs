@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Problem, Result};
-use crate::expression::{Expression, Values};
+use crate::expression::{Expression, of_cell};
 use crate::spec::suggest;
 
 /// Figures by name.
@@ -23,13 +23,21 @@ pub(super) fn check(expect: &[Expression], own: &Figures, others: &BTreeMap<Stri
     all.extend(own.iter().map(|(name, value)| (name.clone(), *value)));
     for expression in expect {
         let names = expression.names();
+        for name in &names {
+            // All that it names are others, but for the cell that it is itself.
+            if let Some((cell, figure)) = of_cell(name).filter(|(cell, _)| !others.contains_key(*cell))
+                && let Some(value) = own.get(figure)
+            {
+                all.insert(format!("{cell}.{figure}"), *value);
+            }
+        }
         if let Some(name) = names.iter().find(|name| !all.contains_key(*name)) {
             let known = all.keys().map(String::as_str);
             let help = suggest::help(name, known, "there is", "there are no figures at all");
             let what = format!("`{}` asks for the figure `{name}`, which there is not", expression.text());
             return Err(Problem::new(what).help(help).of_gate());
         }
-        let values = Values::tree(names.iter().map(|name| (name.as_str(), all[name])).collect());
+        let values = expression.values(|name| all[name]);
         // Jinja's order has a place for what is not a number; a comparison with it says nothing.
         let finite = names.iter().all(|name| all[name].is_finite());
         if !finite || !expression.holds(&values).map_err(Problem::of_gate)? {
@@ -47,7 +55,10 @@ mod tests {
 
     fn told(expect: &str, own: &[(&str, f64)]) -> Option<String> {
         let figures = |list: &[(&str, f64)]| list.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-        let others = BTreeMap::from([("base".to_owned(), figures(&[("f1", 0.35), ("dev.items", 3.0)]))]);
+        let others = BTreeMap::from([
+            ("base".to_owned(), figures(&[("f1", 0.35), ("dev.items", 3.0)])),
+            ("lora[rank=4,lr=0.5]".to_owned(), figures(&[("f1", 0.3)])),
+        ]);
         check(&[Expression::parse(expect).unwrap()], &figures(own), &others).err().map(|problem| {
             assert!(problem.gate);
             problem.to_string()
@@ -64,6 +75,12 @@ mod tests {
         assert!(told("loss > 0", &[("loss", f64::NAN)]).is_some());
         assert_eq!(told("dev.f1 > 0", &[("dev", 1.0), ("dev.f1", 0.5)]), None);
         assert_eq!(told("isfinite(loss)", &[("loss", 1.5)]), None);
+        assert_eq!(told("f1 > lora[rank=4,lr=0.5].f1 * 1.0", &[("f1", 0.31)]), None);
+        let text = told("f1 > 2 * lora[rank=4,lr=0.5].f1", &[("f1", 0.31)]).unwrap();
+        assert!(text.contains(", and f1 = 0.31, lora[rank=4,lr=0.5].f1 = 0.3"), "{text}");
+        assert_eq!(told("f1 >= lora[rank=8,lr=0.5].f1", &[("f1", 0.31)]), None, "the cell that it is itself");
+        let text = told("f1 >= lora[rank=4,lr=0.5].loss", &[("f1", 0.31), ("loss", 0.0)]).unwrap();
+        assert!(text.contains("the figure `lora[rank=4,lr=0.5].loss`, which there is not"), "{text}");
         let text = told("recall > 0", &[("f1", 0.31)]).unwrap();
         assert!(text.contains("the figure `recall`") && text.contains("`base.f1`, `f1`"), "{text}");
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_json::Value;
 
 use crate::error::{Path, Problem};
-use crate::expression::Expression;
+use crate::expression::{Expression, of_cell};
 use crate::step::{ANY_NAME, AnyKind, Arity, Input};
 
 use super::draft::{Draft, Table};
@@ -69,11 +69,23 @@ pub(super) fn connect(drafts: &mut [Draft], table: &Table) {
     }
 }
 
-/// Finds the steps whose figures expectations name: a step without a matrix, named as it is.
+/// Finds the steps whose figures expectations name: a step without a matrix, or one cell.
 pub(super) fn gates(drafts: &mut [Draft], table: &Table) {
     for at in 0..drafts.len() {
         let names: BTreeSet<String> = drafts[at].policy.expect.iter().flat_map(Expression::names).collect();
         for name in names {
+            if name.contains('[') {
+                let path = drafts[at].path.key("expect");
+                match cell_of(drafts, table, &name) {
+                    // It need not wait for itself.
+                    Ok((cell, step)) if step != at => {
+                        drafts[at].after.insert(cell, step);
+                    }
+                    Ok(_) | Err(None) => {}
+                    Err(Some((focus, problem))) => push(&mut drafts[at].outcome, focus, problem, &path),
+                }
+                continue;
+            }
             let Some((step, _)) = name.split_once('.') else { continue };
             // Anything else is a figure of its own, such as `dev.documents`.
             let Some(range) = table.get(step).filter(|_| step != drafts[at].name) else { continue };
@@ -84,10 +96,33 @@ pub(super) fn gates(drafts: &mut [Draft], table: &Table) {
                 None => {
                     let path = drafts[at].path.key("expect");
                     let problem = Problem::new(format!("`{step}` is a matrix, and `{name}` would be many figures"));
-                    let problem = problem.help(suggest::OF_A_CELL);
+                    let ids: Vec<&str> = drafts[range.clone()].iter().map(|draft| draft.id.as_str()).collect();
+                    let figure = name[step.len()..].to_owned();
+                    let problem = match ids.first() {
+                        Some(id) => problem.help(format!("name one cell: `{id}{figure}`")),
+                        None => problem,
+                    };
                     push(&mut drafts[at].outcome, Focus::Value, problem, &path);
                 }
             }
+        }
+    }
+}
+
+/// The cell in the name of a figure such as `lora[rank=4].f1`: as it is written, and its position. `Err(None)` if its
+/// step is broken itself.
+fn cell_of(drafts: &[Draft], table: &Table, name: &str) -> Result<(String, usize), Option<(Focus, Problem)>> {
+    let Some((cell, _)) = of_cell(name) else {
+        let problem = Problem::new(format!("`{name}` names a cell, and none of its figures"));
+        return Err(Some((Focus::Value, problem.help(format!("write `{name}.f1`, or whichever figure is meant")))));
+    };
+    let reference = reference::parse(cell).map_err(|problem| Some((Focus::Value, problem)))?;
+    match select(drafts, table, &reference)?.as_slice() {
+        [one] => Ok((cell.to_owned(), *one)),
+        many => {
+            let ids: Vec<String> = many.iter().take(3).map(|step| format!("`{}`", drafts[*step].id)).collect();
+            let problem = Problem::new(format!("`{cell}` is {} cells, and `{name}` would be many figures", many.len()));
+            Err(Some((Focus::Value, problem.help(format!("name one of them, such as {}", ids.join(", "))))))
         }
     }
 }

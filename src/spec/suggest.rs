@@ -1,11 +1,6 @@
 //! What a misspelt name was probably meant to be.
 //! It does not know what the names stand for.
 
-/// How an expectation is held against one cell of a matrix, whose name no expression can have in it.
-pub const OF_A_CELL: &str = "name a step without a matrix; for the figures of one cell, make a step that passes them \
-    on: `uses: command`, `in: { m: 'lora[rank=4]' }`, `with: { run: [cp, in/m, m.json], outputs: { m: m.json }, \
-    figures: m.json }`";
-
 /// The nearest of `known`, if it is near enough to be meant.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let fold = |name: &str| name.to_lowercase().replace('-', "_");

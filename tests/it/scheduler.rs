@@ -171,6 +171,36 @@ fn what_is_expected_decides_whether_a_result_is_kept() {
     assert!(stderr(&case.run(&[])).contains("3 reused"));
 }
 
+const CELLS: &str = "steps:
+  base: { uses: command, matrix: { seed: [1, 2] }, with: { shell: 'echo \"{\\\"f1\\\": 0.${matrix.seed}}\" > m.json', outputs: { m: m.json }, figures: m.json } }
+  arm:
+    uses: command
+    matrix: { kind: [none, lora], seed: [1, 2] }
+    expect: ['f1 > base[seed=${matrix.seed}].f1', 'f1 >= arm[kind=none,seed=1].f1']
+    with: { shell: 'case ${matrix.kind}${matrix.seed} in none1) f=A ;; *) f=0.3 ;; esac; echo \"{\\\"f1\\\": $f}\" > m.json', outputs: { m: m.json }, figures: m.json }
+";
+
+/// A cell is held against those of the same seed, and against one of its own matrix, which may be itself.
+#[test]
+fn what_is_expected_may_name_cells() {
+    let case = Case::new(&CELLS.replace("f=A", "f=0.2"));
+    let output = case.run(&[]);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    for (first, told) in
+        [("0.1", "base[seed=1].f1 = 0.1, f1 = 0.1"), ("0.4", "arm[kind=none,seed=1].f1 = 0.4, f1 = 0.3")]
+    {
+        fs::write(case.root().join("p.yaml"), CELLS.replace("f=A", &format!("f={first}"))).expect("written");
+        let output = case.run(&["--keep-going"]);
+        assert!(code(&output) == Some(4) && stderr(&output).contains(told), "{}", stderr(&output));
+    }
+    // From the receipt, too.
+    fs::write(case.root().join("p.yaml"), CELLS.replace("f=A", "f=0.2")).expect("written");
+    for _ in 0..2 {
+        let output = case.run(&[]);
+        assert!(code(&output) == Some(0) && stderr(&output).contains("6 reused"), "{}", stderr(&output));
+    }
+}
+
 /// Another attempt would say the same.
 #[test]
 fn what_is_expected_is_not_tried_again() {
