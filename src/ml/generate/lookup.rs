@@ -4,8 +4,11 @@
 //! Prompt lookup (Saxena 2023). Answers that copy from the prompt go on as it does, and weak models say the same again and
 //! again. A guess follows from the row's own ids alone, so that what is computed of a row does not depend on others.
 
-/// So many last ids are looked for, the longer first.
-const LENGTHS: [usize; 2] = [3, 2];
+/// So many last ids must have stood before; where they did, three tell more. Twice as many after each guess that was
+/// wrong from its first id on: a text in which the same pairs go on otherwise would cost half as much again.
+const NEEDED: usize = 2;
+const THREE: usize = 3;
+const NEEDED_AT_LAST: usize = 8;
 /// So many ids are guessed at first.
 const FIRST: usize = 2;
 /// A guess is not longer: with the id that is read anyway, attention takes so many at once.
@@ -16,11 +19,13 @@ pub struct Lookup {
     text: Vec<i64>,
     /// How many ids the next guess may have.
     trust: usize,
+    /// How many last ids must have stood before.
+    needed: usize,
 }
 
 impl Lookup {
     pub fn new(prompt: &[i64]) -> Self {
-        Self { text: prompt.to_vec(), trust: FIRST }
+        Self { text: prompt.to_vec(), trust: FIRST, needed: NEEDED }
     }
 
     pub fn push(&mut self, id: i64) {
@@ -34,7 +39,8 @@ impl Lookup {
 
     /// At most `most` ids that may come next.
     pub fn guess(&self, most: usize) -> Vec<i64> {
-        let Some(from) = LENGTHS.iter().find_map(|&length| self.before(length)) else { return Vec::new() };
+        let lengths = [self.needed.max(THREE), self.needed];
+        let Some(from) = lengths.into_iter().find_map(|length| self.before(length)) else { return Vec::new() };
         // What repeats itself goes on beyond what was said of it.
         let again = self.text[from..].iter().copied().cycle();
         again.take(most.min(self.trust)).collect()
@@ -49,8 +55,14 @@ impl Lookup {
 
     /// So many of a guess came true.
     pub fn learn(&mut self, guessed: usize, right: usize) {
-        if guessed > 0 {
-            self.trust = if right == guessed { (2 * self.trust).min(MOST) } else { right.max(1) };
+        if guessed == 0 {
+            return;
+        }
+        if right == guessed {
+            (self.trust, self.needed) = ((2 * self.trust).min(MOST), (self.needed / 2).max(NEEDED));
+        } else {
+            self.trust = right.max(1);
+            self.needed = if right == 0 { (2 * self.needed).min(NEEDED_AT_LAST) } else { self.needed };
         }
     }
 }
@@ -60,7 +72,7 @@ mod tests {
     use super::*;
 
     fn guess(text: &[i64], trust: usize, most: usize) -> Vec<i64> {
-        Lookup { text: text.to_vec(), trust }.guess(most)
+        Lookup { text: text.to_vec(), trust, needed: NEEDED }.guess(most)
     }
 
     #[test]
@@ -81,9 +93,17 @@ mod tests {
         let mut lookup = Lookup::new(&[1]);
         let mut after = |guessed, right| {
             lookup.learn(guessed, right);
-            lookup.trust
+            (lookup.trust, lookup.needed)
         };
-        assert_eq!([after(2, 2), after(4, 4), after(7, 7)], [4, 7, 7]);
-        assert_eq!([after(0, 0), after(7, 3), after(3, 0), after(1, 1)], [7, 3, 1, 2]);
+        assert_eq!([after(2, 2), after(4, 4), after(7, 7)], [(4, 2), (7, 2), (7, 2)]);
+        assert_eq!([after(0, 0), after(7, 3), after(3, 0)], [(7, 2), (3, 2), (1, 4)]);
+        assert_eq!([after(1, 0), after(1, 0), after(1, 1)], [(1, 8), (1, 8), (2, 4)]);
+    }
+
+    #[test]
+    fn who_was_wrong_needs_more_that_stood_before() {
+        let text = [1_i64, 2, 3, 4, 9, 1, 2, 3, 4, 8, 3, 4];
+        let guess = |length: usize, needed| Lookup { text: text[..length].to_vec(), trust: 1, needed }.guess(1);
+        assert_eq!([guess(12, 2), guess(12, 4), guess(9, 4), guess(9, 8)], [vec![8], vec![], vec![9], vec![]]);
     }
 }
