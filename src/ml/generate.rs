@@ -1,10 +1,13 @@
 //! Greedy generation with a cache of keys and values; finished rows leave the batch, and others take their room.
 //! It does not know tokenizers or what the ids mean.
 
+mod lookup;
+
 use std::collections::VecDeque;
 
 use tch::{Device, Tensor};
 
+use self::lookup::Lookup;
 use super::adapters::Arm;
 use super::header;
 use super::models::{Input, KvCache, Model, check_ids, check_length};
@@ -21,7 +24,8 @@ pub struct Generated {
     pub stopped: bool,
 }
 
-/// The likeliest next id after each prompt, again and again, until a stop id or the limit. The answers stand in the
+/// The likeliest next id after each prompt, again and again, until a stop id or the limit; ids that are easily guessed
+/// are read several at a time, see `generate::lookup`. The answers stand in the
 /// order of the prompts; an empty one is an error. On the CPU in f32 an answer does not depend on their order nor on
 /// `batch_tokens`, and on the other prompts only by how long a beginning all of them share, which is read once: that may
 /// change the rounding; see `ml::steady`. At most `batch_tokens` ids are in the model at once, those to come
@@ -79,7 +83,9 @@ pub fn greedy_until(
     let header = if shares { header::shared(prompts.iter().map(Vec::as_slice)) } else { 0 };
     let before = tch::no_grad(|| header::read(model, arm, prompts.first().map_or(&[], |prompt| &prompt[..header])));
     let steady = Steady::of(model, header + max_new_tokens);
-    let writer = Writer { model, arm, prompts, header, before, max_new_tokens, stop, steady };
+    // Elsewhere every new shape would cost more than it saves, and a window is a view of the last keys.
+    let guesses = steady.holds() && shares && model.config().attention.softcap.is_none();
+    let writer = Writer { model, arm, prompts, header, before, max_new_tokens, stop, steady, guesses };
     let mut batch = Batch::default();
     let (mut taken, mut finished) = (0, 0);
     while !waiting.is_empty() || !batch.rows.is_empty() {
@@ -100,7 +106,7 @@ pub fn greedy_until(
             }
         })?;
         finished += rows - batch.rows.len();
-        taken = batch.rows.iter().map(|&row| writer.cost(row)).sum();
+        taken = batch.rows.iter().map(|row| writer.cost(row.prompt)).sum();
     }
     on_progress(finished)?;
     Ok(answers)
@@ -109,11 +115,18 @@ pub fn greedy_until(
 /// Rows that are being answered.
 #[derive(Default)]
 struct Batch {
-    /// Their prompts.
-    rows: Vec<usize>,
-    /// The id that each has chosen last and not read yet.
-    next: Vec<i64>,
+    rows: Vec<Row>,
     cache: KvCache,
+}
+
+/// One of them.
+struct Row {
+    /// Which prompt.
+    prompt: usize,
+    /// Its text so far. The last id is chosen and not read yet.
+    text: Lookup,
+    /// What may come behind it, to be read with it.
+    guess: Vec<i64>,
 }
 
 /// What is the same for all rows.
@@ -127,11 +140,15 @@ struct Writer<'a> {
     max_new_tokens: usize,
     stop: &'a Stop<'a>,
     steady: Steady,
+    /// True if ids are guessed.
+    guesses: bool,
 }
 
 /// On the CPU, prompts share a padded width up to the next multiple of it: one more part costs less than the keys of
 /// padding. On a GPU each part is another kernel.
 const WIDTHS: usize = 16;
+/// Rows of logits that are computed at once where ids are guessed.
+const LOGITS: usize = 128;
 
 impl Writer<'_> {
     /// The ids of a prompt behind what all begin with.
@@ -186,49 +203,81 @@ impl Writer<'_> {
         let ends = Tensor::from_slice(&ends).to_device(device);
         let mask = ragged.then_some(&mask);
         let input = Input { mask, after: self.before.as_ref(), wanted: Some(&ends), ..Input::of(&ids) };
-        let mut new =
-            Batch { cache: KvCache::with_room(self.header + width + self.max_new_tokens - 1), ..Batch::default() };
+        let room = self.steady.places(self.header + width + self.max_new_tokens - 1);
+        let mut new = Batch { cache: KvCache::with_room(room), ..Batch::default() };
         tally::padding(count * width - group.iter().map(|&row| self.own(row).len()).sum::<usize>());
         let hidden = self.model.hidden(&input, self.arm, Some(&mut new.cache)); // [N, H]
         new.cache.remove(&(group.len()..count).collect::<Vec<_>>());
-        new.rows = group;
+        let row = |prompt: usize| Row { prompt, text: Lookup::new(&self.prompts[prompt]), guess: Vec::new() };
+        new.rows = group.into_iter().map(row).collect();
         self.choose(&hidden, &mut new, answers)?;
         batch.rows.append(&mut new.rows);
-        batch.next.append(&mut new.next);
         batch.cache.append(new.cache);
         Ok(())
     }
 
-    /// Reads the last id of each row and chooses the next.
+    /// Reads the last id of each row, and what may come behind it, and chooses what does.
     fn step(&self, batch: &mut Batch, answers: &mut [Generated]) -> Result<()> {
-        let mut ids = batch.next.clone();
-        ids.resize(self.steady.rows(ids.len()), ids[0]);
-        tally::padding(ids.len() - batch.rows.len());
+        if self.guesses {
+            for row in &mut batch.rows {
+                // The last id is chosen, not read.
+                row.guess = row.text.guess(self.max_new_tokens - answers[row.prompt].ids.len() - 1);
+            }
+        }
+        let counts: Vec<i64> = batch.rows.iter().map(|row| 1 + row.guess.len() as i64).collect();
+        let each = batch.rows.iter().flat_map(|row| std::iter::once(row.text.last()).chain(row.guess.iter().copied()));
+        let mut ids: Vec<i64> = each.collect();
+        let real = ids.len();
+        ids.resize(self.steady.rows(real), ids[0]);
+        tally::padding(ids.len() - real);
         let ids = Tensor::from_slice(&ids).unsqueeze(1).to_device(self.model.device());
-        let hidden = self.model.hidden(&Input::of(&ids), self.arm, Some(&mut batch.cache)); // [B, 1, H]
+        let input = Input { counts: self.guesses.then_some(&counts), ..Input::of(&ids) };
+        let hidden = self.model.hidden(&input, self.arm, Some(&mut batch.cache)); // [N, 1, H]
         self.choose(&hidden.squeeze_dim(1), batch, answers)
     }
 
-    /// The likeliest id after each row of hidden states, [N, H] with N at least that of the rows; who is done leaves.
+    /// The likeliest id after each id that was read, whose hidden states are [N, H] with N at least their number: those of
+    /// a row count up to the first that was not guessed. Who is done leaves.
     fn choose(&self, hidden: &Tensor, batch: &mut Batch, answers: &mut [Generated]) -> Result<()> {
-        let next = self.model.logits(hidden).argmax(-1, false).to_device(Device::Cpu);
+        // With guesses there may be eight times as many rows, and a vocabulary is wide.
+        let at_once = if self.guesses { self.steady.rows(LOGITS) as i64 } else { hidden.size()[0] };
+        let likeliest = |rows: &Tensor| self.model.logits(rows).argmax(-1, false);
+        let next = Tensor::cat(&hidden.split(at_once, 0).iter().map(likeliest).collect::<Vec<_>>(), 0);
+        let next = next.to_device(Device::Cpu);
         let chosen =
             Vec::<i64>::try_from(next).map_err(|e| Problem::new(format!("cannot read the chosen ids: {e}")))?;
-        let mut done = Vec::new();
-        for (at, (&row, &id)) in batch.rows.iter().zip(&chosen).enumerate() {
-            let answer = &mut answers[row];
-            answer.stopped = self.stop.ids.contains(&id);
-            if !answer.stopped {
-                answer.ids.push(id);
-                answer.stopped = (self.stop.ended)(&answer.ids)?;
+        let mut chosen = chosen.as_slice();
+        let (mut done, mut wrong) = (Vec::new(), Vec::new());
+        for (at, row) in batch.rows.iter_mut().enumerate() {
+            let (own, others) = chosen.split_at(1 + row.guess.len());
+            chosen = others;
+            let answer = &mut answers[row.prompt];
+            let mut right = 0;
+            for (id, guess) in own.iter().zip(row.guess.iter().map(Some).chain([None])) {
+                answer.stopped = self.stop.ids.contains(id);
+                if !answer.stopped {
+                    row.text.push(*id);
+                    answer.ids.push(*id);
+                    answer.stopped = (self.stop.ended)(&answer.ids)?;
+                }
+                if answer.stopped || answer.ids.len() == self.max_new_tokens {
+                    done.push(at);
+                    break;
+                }
+                if guess != Some(id) {
+                    break;
+                }
+                right += 1;
             }
-            if answer.stopped || answer.ids.len() == self.max_new_tokens {
-                done.push(at);
-            }
+            row.text.learn(row.guess.len(), right);
+            wrong.push((row.guess.len() - right) as i64);
         }
-        let left = batch.cache.remove(&done);
-        batch.rows = left.iter().map(|&at| batch.rows[at]).collect();
-        batch.next = left.iter().map(|&at| chosen[at]).collect();
+        if self.guesses {
+            batch.cache.forget(&wrong);
+            tally::in_vain(wrong.iter().sum::<i64>() as usize);
+        }
+        let mut rows: Vec<Option<Row>> = batch.rows.drain(..).map(Some).collect();
+        batch.rows = batch.cache.remove(&done).into_iter().filter_map(|at| rows[at].take()).collect();
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use tch::{Device, Kind};
 use super::models::Model;
 
 /// Keys that are added up together.
-const KEYS: usize = 16;
+pub(super) const KEYS: usize = 16;
 /// Rows of a product that each thread takes at once.
 const ROWS: usize = 8;
 
@@ -46,6 +46,11 @@ impl Steady {
     /// The length up to which a sequence is padded.
     pub fn length(self, length: usize) -> usize {
         length.next_multiple_of(self.keys).min(self.limit).max(length)
+    }
+
+    /// The number of places up to which keys are read.
+    pub fn places(self, places: usize) -> usize {
+        places.next_multiple_of(self.keys)
     }
 
     /// The number of sequences, of so many ids each, up to which a batch is filled.

@@ -16,7 +16,7 @@ use tch::{Kind, Tensor};
 pub struct Work {
     /// Ids that went through a model; one that is read once for several answers counts once.
     pub ids: u64,
-    /// Ids beside them that only fill up a batch.
+    /// Ids beside them that only fill up a batch, or were guessed wrong.
     pub padding: u64,
     /// Floating-point operations.
     pub flop: u64,
@@ -64,6 +64,8 @@ struct Tally {
     next: u64,
     /// Ids of the pass that is under way, and how many of them are padding.
     pass: (u64, u64),
+    /// Operations before it.
+    before: u64,
     /// By width in, width out, and dtype in libtorch's own number.
     shapes: BTreeMap<(i64, i64, i32), (Kind, Shape)>,
 }
@@ -125,10 +127,23 @@ pub(super) fn pass(ids: &Tensor, goes_on: bool) {
         let (ids, padding) = (ids.numel() as u64, std::mem::take(&mut tally.next));
         if !goes_on {
             let padding = padding.min(ids);
-            tally.pass = (ids, padding);
+            (tally.pass, tally.before) = ((ids, padding), tally.work.flop);
             tally.work.ids += ids - padding;
             tally.work.padding += padding;
         }
+    });
+}
+
+/// So many ids of the pass that is over came out wrong: they were padding.
+pub(super) fn in_vain(ids: usize) {
+    with(|tally| {
+        let real = tally.pass.0 - tally.pass.1;
+        let ids = (ids as u64).min(real);
+        let flop = tally.work.flop.saturating_sub(tally.before);
+        tally.work.flop -= (u128::from(flop) * u128::from(ids) / u128::from(real.max(1))) as u64;
+        tally.work.ids -= ids;
+        tally.work.padding += ids;
+        tally.pass.1 += ids;
     });
 }
 
@@ -146,16 +161,15 @@ pub(super) fn gradient(rows: i64, weight: &Tensor) {
     with(|tally| tally.product(rows.unsigned_abs(), weight, 1));
 }
 
-/// Attention of queries [B, heads, T, D] over so many keys.
-pub(super) fn attention(q: &Tensor, keys: i64, causal: bool, back: bool) {
-    let (b, heads, t, width) = q.size4().unwrap_or_default();
-    let [b, heads, t, width, keys] = [b, heads, t, width, keys].map(i64::unsigned_abs);
-    let pairs = if causal { t * (t + 1) / 2 } else { t * keys };
-    let flop = b * heads * pairs * width * if back { 12 } else { 4 };
+/// Attention of queries [B, heads, T, D], of which so many are ids, over so many keys.
+pub(super) fn attention(q: &Tensor, ids: i64, keys: i64, causal: bool, back: bool) {
+    let (_, heads, t, width) = q.size4().unwrap_or_default();
+    let [ids, heads, t, width, keys] = [ids, heads, t, width, keys].map(i64::unsigned_abs);
+    let twice = if causal { t + 1 } else { 2 * keys };
+    let flop = ids * heads * twice * width * if back { 6 } else { 2 };
     with(|tally| {
-        let rows = b * t;
-        let real = tally.real(rows);
-        tally.work.flop += (u128::from(flop) * u128::from(real) / u128::from(rows.max(1))) as u64;
+        let real = tally.real(ids);
+        tally.work.flop += (u128::from(flop) * u128::from(real) / u128::from(ids.max(1))) as u64;
     });
 }
 
@@ -199,12 +213,19 @@ mod tests {
         pass(&ids, false);
         let _ = product(&random(&[2, 4, 5]), &random(&[7, 5]), None);
         let _ = product(&random(&[4, 5]), &random(&[7, 5]), None);
-        attention(&random(&[2, 3, 4, 6]), 4, true, false);
+        attention(&random(&[2, 3, 4, 6]), 8, 4, true, false);
         pass(&ids, true);
         let products = 2 * 5 * 7 * (5 + 4);
         assert_eq!(take(), Work { ids: 5, padding: 3, flop: products + 2 * 3 * 10 * 6 * 4 * 5 / 8 });
         pass(&ids, false);
-        attention(&random(&[2, 3, 4, 6]), 9, false, true);
+        attention(&random(&[2, 3, 4, 6]), 8, 9, false, true);
         assert_eq!(take(), Work { ids: 8, padding: 0, flop: 2 * 3 * 36 * 6 * 12 });
+        padding(2);
+        pass(&ids, false);
+        attention(&random(&[2, 3, 4, 6]), 5, 9, false, false);
+        let _ = product(&random(&[2, 4, 5]), &random(&[7, 5]), None);
+        in_vain(3);
+        let attended = 3 * 5 * 9 * 6 * 4;
+        assert_eq!(take(), Work { ids: 3, padding: 5, flop: (attended + 6 * 2 * 5 * 7) / 2 });
     }
 }

@@ -141,7 +141,8 @@ impl Kind for Evaluate {
     /// 5: findings about tags, types, repeated documents and shared sentences of Nerus; what is repeated may stop a run;
     /// products of f32 with all of the processor's instructions.
     /// 6: a context is read once for all its answers; keys and values in place.
-    const VERSION: u32 = 6;
+    /// 7: ids that repeat what stands before are read several at a time, and keys by sixteens.
+    const VERSION: u32 = 7;
     const SUMMARY: &'static str = "Answers a task with a model, bare or with an adapter, and scores the answers";
     const EXAMPLE: &'static str = "lora_terra:\n  uses: evaluate\n  in: { model: base, adapter: lora, data: terra_val }\n  with: { task: terra }\n";
     const INPUTS: &'static [Input] = &[

@@ -2,6 +2,7 @@
 //! It does not know any library's numbers: the golden cases hold those.
 
 mod fused;
+mod guessed;
 mod merged;
 mod refused;
 mod shortened;

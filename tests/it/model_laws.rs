@@ -239,6 +239,25 @@ fn generation_with_a_cache_is_generation_without() {
     });
 }
 
+/// Ids are guessed where a text repeats itself.
+#[test]
+fn what_repeats_itself_is_generated_as_without_a_cache() {
+    on_every_model(|model, _, value| {
+        let prompts = [vec![1, 5, 9, 1, 5, 9, 1, 5], vec![2; 6], vec![7], (0..18).map(|i| i % 6).collect()];
+        for batch in [1, usize::MAX] {
+            let ours = greedy(model, &Arm::none(), &prompts, 22, &[], batch, &mut |_| Ok(())).unwrap();
+            for (prompt, ours) in prompts.iter().zip(&ours) {
+                let mut whole = prompt.clone();
+                for _ in 0..22 {
+                    let logits = base(model, &Tensor::from_slice(&whole).unsqueeze(0));
+                    whole.push(logits.select(1, -1).argmax(-1, false).int64_value(&[0]));
+                }
+                assert_eq!(whole[prompt.len()..], ours.ids, "{value}");
+            }
+        }
+    });
+}
+
 #[test]
 fn a_score_is_the_sum_of_log_probabilities() {
     on_every_model(|model, _, value| {
@@ -365,6 +384,18 @@ fn texts_that_a_model_has_no_places_for_are_refused() {
             assert!(problem.contains("41 ids") && problem.contains("40") && problem.contains(option), "{problem}");
         }
     }
+    // Nor is a guess read where a model has no places: the same id again and again.
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint(&config("gpt2", json!({})), folder.path());
+    let model = open(folder.path());
+    let mut calls = 0;
+    let mut count = |_| {
+        calls += 1;
+        Ok(())
+    };
+    let answers = greedy(model.as_ref(), &Arm::none(), &[vec![1; 9]], 32, &[], 999, &mut count).unwrap();
+    assert_eq!(answers[0].ids.len(), 32);
+    assert!(calls < 32, "nothing was guessed in {:?}", answers[0].ids);
     // Angles have no end.
     let folder = tempfile::tempdir().unwrap();
     checkpoint(&config("llama", json!({"max_position_embeddings": 40})), folder.path());

@@ -3,8 +3,11 @@
 
 use tch::{Device, Kind, Tensor};
 
-/// Keys and values of a batch. Its rows stand in parts, one after the other: the rows of a part are equally long, those
-/// of another part may have read more or less.
+use super::Input;
+use super::uneven::{Run, Uneven};
+
+/// Keys and values of a batch. Its rows stand in parts, one after the other: the rows of a part began equally long, and
+/// stay so unless they go on by unlike many ids; those of another part may have read more or less.
 #[derive(Default)]
 pub struct KvCache {
     pub(super) parts: Vec<Part>,
@@ -21,12 +24,16 @@ pub(super) struct Layout {
     pub device: Device,
 }
 
-/// Rows that are equally long.
+/// Rows that began equally long.
 pub(super) struct Part {
     pub rows: i64,
-    /// Places that were read before this pass.
-    pub past: i64,
+    /// Places that each row has read before this pass.
+    past: Vec<i64>,
     room: i64,
+    /// So many places hold numbers, be it nought; what is masked must not be none.
+    clean: i64,
+    /// How the ids of this pass lie, if not as many in each row.
+    uneven: Option<Uneven>,
     /// True where a key is a token, bool [rows, room]; `None`: everywhere.
     real: Option<Tensor>,
     /// Tokens that each row has read, i64 [rows, 1], where some places are padding.
@@ -43,14 +50,14 @@ impl KvCache {
 
     /// How many places its first rows have read.
     pub(super) fn places(&self) -> i64 {
-        self.parts.first().map_or(0, |part| part.past)
+        self.parts.first().map_or(0, Part::longest)
     }
 
     /// Keys and values of its only row in a layer, [1, heads, S, head width].
     pub(super) fn only(&self, layer: usize) -> Option<(Tensor, Tensor)> {
         let part = self.parts.first()?;
         let (keys, values) = part.layers.get(layer)?;
-        Some((keys.narrow(2, 0, part.past), values.narrow(2, 0, part.past)))
+        Some((keys.narrow(2, 0, part.longest()), values.narrow(2, 0, part.longest())))
     }
 
     /// The number of its rows.
@@ -89,28 +96,49 @@ impl KvCache {
         places
     }
 
-    /// Makes room for `new` places behind what each row has read; `mask` says which of them are tokens, bool [rows,
-    /// new]. A cache that holds nothing takes all `rows` of the batch, and begins with what stands before them.
-    pub(super) fn open(&mut self, layout: Layout, rows: i64, new: i64, mask: Option<&Tensor>, after: Option<&Self>) {
+    /// Makes room for what goes in behind what each row has read. A cache that holds nothing takes all rows of the batch,
+    /// and begins with what stands before them.
+    pub(super) fn open(&mut self, layout: Layout, input: &Input) {
+        let (rows, new) = input.ids.size2().unwrap_or_default();
         if self.parts.is_empty() {
-            let before = after.map_or(0, Self::places);
+            let before = input.after.map_or(0, Self::places);
             let mut part = Part::new(layout, rows, self.room.max(before + new));
-            if let Some(after) = after {
+            if let Some(after) = input.after {
                 part.begin(after);
             }
             self.parts.push(part);
         }
         let mut first = 0;
         for part in &mut self.parts {
-            part.reserve(part.past + new);
-            part.note(new, mask.map(|mask| mask.narrow(0, first, part.rows)).as_ref());
+            match input.counts {
+                Some(counts) => part.part_ways(&counts[first as usize..(first + part.rows) as usize]),
+                None => {
+                    part.reserve(part.longest() + new);
+                    part.note(new, input.mask.map(|mask| mask.narrow(0, first, part.rows)).as_ref());
+                }
+            }
             first += part.rows;
         }
     }
 
     /// The places that a pass opened are read.
     pub(super) fn close(&mut self, new: i64) {
-        self.parts.iter_mut().for_each(|part| part.past += new);
+        for part in &mut self.parts {
+            let uneven = part.uneven.take();
+            let counts = uneven.map_or_else(|| vec![new; part.past.len()], |uneven| uneven.counts);
+            part.past.iter_mut().zip(counts).for_each(|(past, new)| *past += new);
+        }
+    }
+
+    /// Takes back so many of the last ids of each row; rows must have gone on by counts.
+    pub fn forget(&mut self, ids: &[i64]) {
+        let mut first = 0;
+        for part in &mut self.parts {
+            let ids = &ids[first..first + part.past.len()];
+            first += ids.len();
+            part.past.iter_mut().zip(ids).for_each(|(past, ids)| *past -= ids);
+            part.read_more(&ids.iter().map(|ids| -ids).collect::<Vec<_>>());
+        }
     }
 }
 
@@ -118,16 +146,23 @@ impl Part {
     fn new(layout: Layout, rows: i64, room: i64) -> Self {
         let empty = || Tensor::empty([rows, layout.heads, room, layout.head_dim], (layout.kind, layout.device));
         let layers = (0..layout.layers).map(|_| (empty(), empty())).collect();
-        Self { rows, past: 0, room, real: None, read: None, layers }
+        let past = vec![0; rows as usize];
+        Self { rows, past, room, clean: 0, uneven: None, real: None, read: None, layers }
+    }
+
+    /// Places that its longest row has read before this pass.
+    pub fn longest(&self) -> i64 {
+        self.past.iter().copied().max().unwrap_or(0)
     }
 
     /// Puts what one row has read at the beginning of all.
     fn begin(&mut self, after: &KvCache) {
-        self.past = after.places();
+        let past = after.places();
+        self.past.fill(past);
         for (layer, kept) in self.layers.iter().enumerate() {
             let Some((keys, values)) = after.only(layer) else { continue };
             for (to, from) in [(&kept.0, keys), (&kept.1, values)] {
-                to.narrow(2, 0, self.past).copy_(&from);
+                to.narrow(2, 0, past).copy_(&from);
             }
         }
     }
@@ -136,13 +171,13 @@ impl Part {
         if places <= self.room {
             return;
         }
-        let room = places.max(self.room * 2);
+        let (room, past) = (places.max(self.room * 2), self.longest());
         // Where nothing is noted, a key is a token.
         let wider = |old: &Tensor, dim: i64| {
             let mut size = old.size();
             size[dim as usize] = room;
             let new = Tensor::ones(size, (old.kind(), old.device()));
-            new.narrow(dim, 0, self.past).copy_(&old.narrow(dim, 0, self.past));
+            new.narrow(dim, 0, past).copy_(&old.narrow(dim, 0, past));
             new
         };
         for (keys, values) in &mut self.layers {
@@ -152,17 +187,41 @@ impl Part {
         self.room = room;
     }
 
+    /// Lays out a pass in which each row goes on by its own number of ids.
+    fn part_ways(&mut self, counts: &[i64]) {
+        let uneven = Uneven::new(&self.past, counts, self.layers[0].0.device());
+        let keys = uneven.keys();
+        self.reserve(keys);
+        // A place that nobody has written may hold what is no number, and so may what is made of it under any mask.
+        let from = self.clean.max(self.past.iter().copied().min().unwrap_or(0));
+        if from < keys {
+            for kept in self.layers.iter().flat_map(|(keys, values)| [keys, values]) {
+                let _ = kept.narrow(2, from, keys - from).zero_();
+            }
+            self.clean = keys;
+        }
+        self.read_more(counts);
+        self.uneven = Some(uneven);
+    }
+
+    fn read_more(&mut self, ids: &[i64]) {
+        if let Some(read) = &mut self.read {
+            *read = &*read + Tensor::from_slice(ids).unsqueeze(1).to_device(read.device());
+        }
+    }
+
     /// Remembers which of the next places are tokens.
     fn note(&mut self, new: i64, mask: Option<&Tensor>) {
         let device = self.layers[0].0.device();
         if mask.is_none() && self.real.is_none() {
             return;
         }
+        let past = self.longest();
         let real = self.real.get_or_insert_with(|| Tensor::ones([self.rows, self.room], (Kind::Bool, device)));
-        let read = self.read.get_or_insert_with(|| Tensor::full([self.rows, 1], self.past, (Kind::Int64, device)));
+        let read = self.read.get_or_insert_with(|| Tensor::full([self.rows, 1], past, (Kind::Int64, device)));
         match mask {
             Some(mask) => {
-                real.narrow(1, self.past, new).copy_(mask);
+                real.narrow(1, past, new).copy_(mask);
                 *read = &*read + mask.sum_dim_intlist(1, true, Kind::Int64);
             }
             None => *read = &*read + new,
@@ -170,42 +229,89 @@ impl Part {
     }
 
     /// The places of the tokens that a pass opened, i64 [rows, new], or [new] where all rows have the same: transformers'
-    /// `cumsum(mask) - 1`, so that padding on the left does not count.
+    /// `cumsum(mask) - 1`, so that padding on the left does not count. Where rows go on by counts, [ids, 1].
     pub fn positions(&self, new: i64, mask: Option<&Tensor>) -> Tensor {
-        match (&self.read, mask) {
-            (None, _) => {
+        let past = self.longest();
+        match (&self.uneven, &self.read, mask) {
+            (Some(uneven), read, _) => uneven.positions(read.as_ref()),
+            (None, None, _) => {
                 let device = self.layers[0].0.device();
-                Tensor::arange_start(self.past, self.past + new, (Kind::Int64, device))
+                Tensor::arange_start(past, past + new, (Kind::Int64, device))
             }
-            (Some(read), None) => read - new + Tensor::arange(new, (Kind::Int64, read.device())),
-            (Some(read), Some(mask)) => {
+            (None, Some(read), None) => read - new + Tensor::arange(new, (Kind::Int64, read.device())),
+            (None, Some(read), Some(mask)) => {
                 let before = read - mask.sum_dim_intlist(1, true, Kind::Int64);
                 (before + mask.cumsum(-1, Kind::Int64) - 1).clamp_min(0)
             }
         }
     }
 
-    /// Which keys are tokens, bool [rows, past + new]; `None`: all.
-    pub fn real(&self, new: i64) -> Option<Tensor> {
-        self.real.as_ref().map(|real| real.narrow(1, 0, self.past + new))
+    /// How many rows of the batch are its own in this pass.
+    pub fn in_batch(&self) -> i64 {
+        self.uneven.as_ref().map_or(self.rows, |uneven| uneven.counts.iter().sum())
     }
 
-    /// Keeps keys and values of the new places, [rows, heads, new, head width], and gives all so far.
-    pub fn put(&mut self, layer: usize, keys: &Tensor, values: &Tensor) -> (Tensor, Tensor) {
-        let new = keys.size()[2];
-        let put = |kept: &Tensor, what: &Tensor| {
-            kept.narrow(2, self.past, new).copy_(what);
-            kept.narrow(2, 0, self.past + new)
-        };
+    /// Rows that have equally many queries, [rows, new] of them if all have.
+    pub fn runs(&self, new: i64) -> Vec<Run> {
+        match &self.uneven {
+            Some(uneven) => uneven.runs.clone(),
+            None => vec![Run::whole(self.rows, new, self.longest() + new)],
+        }
+    }
+
+    /// Where each query of a run stands, i64 [rows, queries]; `None`: one behind the other, behind what was read.
+    pub fn stand(&self, run: &Run) -> Option<Tensor> {
+        self.uneven.as_ref().map(|uneven| uneven.stand(run))
+    }
+
+    /// Which keys of a run are tokens, bool [rows, keys]; `None`: all.
+    pub fn real(&self, run: &Run) -> Option<Tensor> {
+        self.real.as_ref().map(|real| real.narrow(0, run.first, run.rows).narrow(1, 0, run.keys))
+    }
+
+    /// Keeps keys and values of the new places, [ids, 1 or new, heads, head width].
+    pub fn put(&self, layer: usize, keys: &Tensor, values: &Tensor) {
         let (kept_keys, kept_values) = &self.layers[layer];
-        (put(kept_keys, keys), put(kept_values, values))
+        for (kept, what) in [(kept_keys, keys), (kept_values, values)] {
+            match &self.uneven {
+                Some(uneven) => uneven.put(kept, what),
+                None => {
+                    let what = what.transpose(1, 2);
+                    kept.narrow(2, self.longest(), what.size()[2]).copy_(&what);
+                }
+            }
+        }
+    }
+
+    /// Keys and values that a run sees, [rows, heads, keys, head width].
+    pub fn kept(&self, layer: usize, run: &Run) -> (Tensor, Tensor) {
+        let seen = |kept: &Tensor| kept.narrow(0, run.first, run.rows).narrow(2, 0, run.keys);
+        let (keys, values) = &self.layers[layer];
+        (seen(keys), seen(values))
+    }
+
+    /// What belongs to the ids, [ids, ..], as the runs' queries need it, [queries of all runs, ..].
+    pub fn to_runs(&self, x: Tensor) -> Tensor {
+        match &self.uneven {
+            Some(uneven) => x.index_select(0, &uneven.to_runs),
+            None => x,
+        }
+    }
+
+    /// The way back.
+    pub fn to_ids(&self, x: Tensor) -> Tensor {
+        match &self.uneven {
+            Some(uneven) => x.index_select(0, &uneven.to_ids),
+            None => x,
+        }
     }
 
     fn copy_row(&mut self, from: i64, to: i64) {
         let copy = |of: &Tensor| of.get(to).copy_(&of.get(from));
         for kept in self.layers.iter().flat_map(|(keys, values)| [keys, values]) {
-            copy(&kept.narrow(2, 0, self.past));
+            copy(&kept.narrow(2, 0, self.past[from as usize]));
         }
+        self.past[to as usize] = self.past[from as usize];
         self.real.iter().chain(&self.read).for_each(copy);
     }
 
@@ -216,6 +322,7 @@ impl Part {
         let first = |of: &Tensor| of.narrow(0, 0, rows);
         self.layers.iter_mut().for_each(|(keys, values)| (*keys, *values) = (first(keys), first(values)));
         (self.real, self.read) = (self.real.as_ref().map(first), self.read.as_ref().map(first));
+        self.past.truncate(rows as usize);
         self.rows = rows;
     }
 }

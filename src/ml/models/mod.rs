@@ -22,6 +22,8 @@ mod load;
 mod model;
 #[cfg(feature = "torch")]
 pub mod start;
+#[cfg(feature = "torch")]
+mod uneven;
 
 use std::fs;
 use std::path::Path;

@@ -57,6 +57,9 @@ pub struct Input<'a> {
     /// A text that stands before every row, read by the same arm into a cache of one row; a cache that holds nothing yet
     /// begins with it. `ids` do not repeat it.
     pub after: Option<&'a KvCache>,
+    /// How many ids each row of the cache goes on by, at least one: `ids` are [N, 1] then, those of a row behind each
+    /// other, and more of them attend to nothing. A cache that was once read so is always read so. `None`: all T.
+    pub counts: Option<&'a [i64]>,
     /// The positions whose hidden states are wanted, i64 `[N]` in B · T: the last block and the final norm compute no
     /// others. `None`: all.
     pub wanted: Option<&'a Tensor>,
@@ -71,7 +74,17 @@ pub struct Input<'a> {
 impl<'a> Input<'a> {
     /// Ids alone.
     pub fn of(ids: &'a Tensor) -> Self {
-        Self { ids, mask: None, branches: None, after: None, wanted: None, dropout: None, from: None, to: None }
+        Self {
+            ids,
+            mask: None,
+            branches: None,
+            after: None,
+            counts: None,
+            wanted: None,
+            dropout: None,
+            from: None,
+            to: None,
+        }
     }
 }
 

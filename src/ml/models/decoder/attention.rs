@@ -42,38 +42,47 @@ impl Attention {
             Some(rotary) => (rotary.rotate(&q), rotary.rotate(&k)),
             None => (q, k),
         };
-        let [q, k, v] = [q, k, v].map(|x| x.transpose(1, 2)); // [B, heads, T, D]
-        let out = match cache {
+        let joined = match cache {
             None => {
+                let [q, k, v] = [q, k, v].map(|x| x.transpose(1, 2)); // [B, heads, T, D]
                 let (k, v) = pass.behind(k, v);
-                self.attend(&q, k, v, pass.sight(self.slides, 0))
+                let out = self.attend(&q, k, v, pass.sight(self.slides, 0), b * t);
+                out.transpose(1, 2).reshape([b, t, self.heads * self.head_dim])
             }
             Some(cache) => self.attend_to_kept(&q, &k, &v, pass, cache),
         };
-        let joined = out.transpose(1, 2).reshape([b, t, self.heads * self.head_dim]);
         self.linear(Role::Output, &pass.picked(joined), pass)
     }
 
-    /// The same over what was read before, part by part: rows of unlike length meet in projections alone.
+    /// The same over what was read before, [B, T, heads, D] → [B, T, heads · D], part by part: rows of unlike length meet
+    /// in projections alone.
     fn attend_to_kept(&self, q: &Tensor, k: &Tensor, v: &Tensor, pass: &Pass, cache: &mut KvCache) -> Tensor {
-        let (b, heads, t, width) = q.size4().unwrap_or_default();
-        let (mut first, mut outs) = (0, Vec::new());
-        for (at, part) in cache.parts.iter_mut().enumerate() {
-            let mine = |x: &Tensor| x.narrow(0, first, part.rows);
-            let q = mine(q);
-            let (k, v) = (mine(k), mine(v));
-            first += part.rows;
-            let (k, v) = part.put(pass.layer, &k, &v);
-            outs.push(self.attend(&q, k, v, pass.sight(self.slides, at)));
+        let (b, t, heads, width) = q.size4().unwrap_or_default();
+        let (mut first, mut run_at, mut outs) = (0, 0, Vec::new());
+        for part in &mut cache.parts {
+            let rows = part.in_batch();
+            let mine = |x: &Tensor| x.narrow(0, first, rows);
+            part.put(pass.layer, &mine(k), &mine(v));
+            let q = part.to_runs(mine(q).flatten(0, 1)); // [queries, heads, D]
+            let attended = part.runs(t).into_iter().map(|run| {
+                let (k, v) = part.kept(pass.layer, &run);
+                let count = run.rows * run.queries;
+                let q = q.narrow(0, run.before, count).view([run.rows, run.queries, heads, width]).transpose(1, 2);
+                let sight = pass.sight(self.slides, run_at);
+                run_at += 1;
+                self.attend(&q, k, v, sight, run.ids).transpose(1, 2).reshape([count, heads * width])
+            });
+            outs.push(part.to_ids(joined(attended.collect())));
+            first += rows;
         }
         if first < b {
-            outs.push(Tensor::zeros([b - first, heads, t, width], (q.kind(), q.device())));
+            outs.push(Tensor::zeros([(b - first) * t, heads * width], (q.kind(), q.device())));
         }
-        if outs.len() == 1 { outs.remove(0) } else { Tensor::cat(&outs, 0) }
+        joined(outs).view([b, t, heads * width])
     }
 
-    /// Queries [B, heads, T, D] over keys and values [B, shared heads, S, D] → [B, heads, T, D].
-    fn attend(&self, q: &Tensor, mut k: Tensor, mut v: Tensor, sight: &Sight) -> Tensor {
+    /// Queries [B, heads, T, D] over keys and values [B, shared heads, S, D] → [B, heads, T, D]; so many of B · T are ids.
+    fn attend(&self, q: &Tensor, mut k: Tensor, mut v: Tensor, sight: &Sight, ids: i64) -> Tensor {
         if let Some(last) = sight.last {
             let from = k.size()[2] - last;
             (k, v) = (k.narrow(2, from, last), v.narrow(2, from, last));
@@ -93,7 +102,7 @@ impl Attention {
             }
             Some(cap) => self.bent(q, &k, &v, sight, cap),
         };
-        tally::attention(q, k.size()[2], sight.causal, out.requires_grad());
+        tally::attention(q, ids, k.size()[2], sight.causal, out.requires_grad());
         out
     }
 
@@ -138,4 +147,9 @@ fn repeat(x: &Tensor, groups: i64) -> Tensor {
     }
     let (b, heads, s, d) = x.size4().unwrap_or_default();
     x.unsqueeze(2).expand([b, heads, groups, s, d], false).reshape([b, heads * groups, s, d])
+}
+
+/// All of them along their first dimension.
+fn joined(mut parts: Vec<Tensor>) -> Tensor {
+    if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(&parts, 0) }
 }

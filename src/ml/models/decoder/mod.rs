@@ -30,7 +30,7 @@ pub struct Pass<'a> {
     dropout: Option<&'a Dropout>,
     /// Of blocks that see everything, and of those with a window.
     rotary: [Option<Rotary>; 2],
-    /// Of each part of the batch.
+    /// Of each run of each part of the batch.
     sight: Vec<[Option<Sight>; 2]>,
     /// The positions that go on from here, i64 [N] in B · T; `None`: all.
     wanted: Option<&'a Tensor>,
@@ -65,9 +65,9 @@ impl Pass<'_> {
         sliding.as_ref().filter(|_| slides).or(all.as_ref())
     }
 
-    /// What the queries of such blocks see in a part of the batch.
-    fn sight(&self, slides: bool, part: usize) -> &Sight {
-        self.sight[part][usize::from(slides)].as_ref().expect("the sight of every kind of block there is")
+    /// What the queries of such blocks see in a run of the batch.
+    fn sight(&self, slides: bool, run: usize) -> &Sight {
+        self.sight[run][usize::from(slides)].as_ref().expect("the sight of every kind of block there is")
     }
 }
 
@@ -140,7 +140,7 @@ impl Decoder {
     fn places(&self, input: &Input, cache: Option<&mut KvCache>) -> (Tensor, i64, Vec<[Option<Sight>; 2]>) {
         let (rows, new) = input.ids.size2().unwrap_or_default();
         let (device, kind) = (self.device(), self.kind());
-        let plain = Queries { past: 0, new, real: None, padded: false, branches: None, device, kind };
+        let plain = Queries { past: 0, new, stand: None, real: None, padded: false, branches: None, device, kind };
         let Some(cache) = cache else {
             let past = input.after.map_or(0, KvCache::places);
             let queries = Queries { past, real: input.mask, padded: true, branches: input.branches, ..plain };
@@ -154,19 +154,23 @@ impl Decoder {
         };
         let (layers, heads) = (self.blocks.len(), self.config.num_key_value_heads);
         let layout = Layout { layers, heads, head_dim: self.config.head_dim, kind, device };
-        cache.open(layout, rows, new, input.mask, input.after);
+        cache.open(layout, input);
         let (mut first, mut highest) = (0, 0);
         let (mut positions, mut sights) = (Vec::new(), Vec::new());
-        let alone = cache.parts.len() == 1 && cache.parts[0].rows == rows;
+        let alone = cache.parts.len() == 1 && cache.parts[0].in_batch() == rows;
         for part in &cache.parts {
-            let mask = input.mask.map(|mask| mask.narrow(0, first, part.rows));
-            let real = part.real(new);
-            let queries = Queries { past: part.past, real: real.as_ref(), padded: mask.is_some(), ..plain };
-            sights.push(self.sights(&queries));
+            let mine = part.in_batch();
+            let mask = input.mask.map(|mask| mask.narrow(0, first, mine));
+            for run in part.runs(new) {
+                let (stand, real) = (part.stand(&run), part.real(&run));
+                let (stand, real) = (stand.as_ref(), real.as_ref());
+                let queries = Queries { past: run.keys - new, stand, real, padded: mask.is_some(), ..plain };
+                sights.push(self.sights(&queries));
+                highest = highest.max(run.keys - 1);
+            }
             let places = part.positions(new, mask.as_ref());
-            positions.push(if alone { places } else { places.expand([part.rows, new], false) });
-            highest = highest.max(part.past + new - 1);
-            first += part.rows;
+            positions.push(if alone { places } else { places.expand([mine, new], false) });
+            first += mine;
         }
         if first < rows {
             positions.push(Tensor::zeros([rows - first, new], (Kind::Int64, device)));

@@ -19,6 +19,8 @@ pub struct Sight {
 pub struct Queries<'a> {
     pub past: i64,
     pub new: i64,
+    /// Where each query stands, i64 [B, T], if not one behind the other; keys may be more than what any of them sees.
+    pub stand: Option<&'a Tensor>,
     /// True where a key is a token, bool [B, S]; `None`: everywhere.
     pub real: Option<&'a Tensor>,
     /// True if some of the new places may be padding.
@@ -47,6 +49,16 @@ impl Queries<'_> {
             let keys = Tensor::cat(&[&before, &queries], 1);
             let near = (queries.unsqueeze(2) - keys.unsqueeze(1)).lt(window);
             return masked(&sees.logical_and(&near).unsqueeze(1));
+        }
+        if let Some(stand) = self.stand {
+            let (stand, keys) = (stand.unsqueeze(2), Tensor::arange(s, (Kind::Int64, self.device)));
+            let seen = keys.le_tensor(&stand); // [B, T, S]
+            let seen = match window {
+                Some(window) => seen.logical_and(&keys.gt_tensor(&(stand - window))),
+                None => seen,
+            };
+            let seen = self.real.map_or(seen.shallow_clone(), |real| seen.logical_and(&real.unsqueeze(1)));
+            return masked(&seen.unsqueeze(1));
         }
         if t == 1 {
             // One query, the last place: all keys, or the last few.
