@@ -205,7 +205,7 @@ impl Part {
     }
 
     fn read_more(&mut self, ids: &[i64]) {
-        if let Some(read) = &mut self.read {
+        if let Some(read) = self.read.as_mut().filter(|_| ids.iter().any(|&ids| ids != 0)) {
             *read = &*read + Tensor::from_slice(ids).unsqueeze(1).to_device(read.device());
         }
     }
@@ -293,7 +293,7 @@ impl Part {
     /// What belongs to the ids, [ids, ..], as the runs' queries need it, [queries of all runs, ..].
     pub fn to_runs(&self, x: Tensor) -> Tensor {
         match &self.uneven {
-            Some(uneven) => x.index_select(0, &uneven.to_runs),
+            Some(uneven) => uneven.to_runs(x),
             None => x,
         }
     }
@@ -301,7 +301,7 @@ impl Part {
     /// The way back.
     pub fn to_ids(&self, x: Tensor) -> Tensor {
         match &self.uneven {
-            Some(uneven) => x.index_select(0, &uneven.to_ids),
+            Some(uneven) => uneven.to_ids(x),
             None => x,
         }
     }

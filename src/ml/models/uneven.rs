@@ -37,15 +37,17 @@ pub struct Uneven {
     /// How many each row has.
     pub counts: Vec<i64>,
     pub runs: Vec<Run>,
-    /// The id of each query, those of all runs; what is left over in a row is its last once more.
-    pub to_runs: Tensor,
+    /// The id of each query, those of all runs; what is left over in a row is its last once more. `None`: each id is one.
+    to_runs: Option<Tensor>,
     /// The query of each id.
-    pub to_ids: Tensor,
+    to_ids: Tensor,
     /// Where each query stands, [queries].
     stand: Tensor,
     /// The row and the place of each id, [ids].
     rows: Tensor,
     places: Tensor,
+    /// The place of all ids, if each row has one and they are the same.
+    place: Option<i64>,
     /// The place behind the last of each row, [rows, 1].
     ends: Tensor,
 }
@@ -75,10 +77,12 @@ impl Uneven {
         }
         let ends: Vec<i64> = past.iter().zip(counts).map(|(past, count)| past + count).collect();
         let tensor = |numbers: &[i64]| Tensor::from_slice(numbers).to_device(device);
+        let single = counts.iter().all(|&count| count == 1);
         Self {
             counts: counts.to_vec(),
             runs,
-            to_runs: tensor(&to_runs),
+            to_runs: (to_runs.len() > rows.len()).then(|| tensor(&to_runs)),
+            place: places.first().copied().filter(|first| single && places.iter().all(|place| place == first)),
             to_ids: tensor(&to_ids),
             stand: tensor(&stand),
             rows: tensor(&rows),
@@ -106,8 +110,22 @@ impl Uneven {
         self.stand.narrow(0, run.before, run.rows * run.queries).view([run.rows, run.queries])
     }
 
+    /// What belongs to the ids, [ids, ..], as the runs' queries need it, [queries of all runs, ..].
+    pub fn to_runs(&self, x: Tensor) -> Tensor {
+        self.to_runs.as_ref().map_or_else(|| x.shallow_clone(), |to_runs| x.index_select(0, to_runs))
+    }
+
+    /// The way back.
+    pub fn to_ids(&self, x: Tensor) -> Tensor {
+        if self.to_runs.is_some() { x.index_select(0, &self.to_ids) } else { x }
+    }
+
     /// Puts what belongs to the ids, [ids, 1, heads, width], to their places, [rows, heads, places, width].
     pub fn put(&self, kept: &Tensor, what: &Tensor) {
+        if let Some(place) = self.place {
+            kept.narrow(2, place, 1).copy_(&what.transpose(1, 2));
+            return;
+        }
         let at = [Some(&self.rows), None, Some(&self.places)];
         let _ = kept.shallow_clone().index_put_(&at, &what.squeeze_dim(1), false);
     }
