@@ -3,6 +3,7 @@
 
 use pipe::error::Result;
 use pipe::ml::adapters::Arm;
+use pipe::ml::device::use_threads;
 use pipe::ml::generate::{Generated, Stop, greedy, greedy_until};
 use pipe::ml::models::{Input, KvCache, Model};
 use pipe::ml::steady::Steady;
@@ -42,6 +43,8 @@ fn answers(model: &dyn Model, arm: &Arm, prompts: &[Vec<i64>], new: usize, batch
 
 #[test]
 fn guesses_change_no_answer_and_save_passes() {
+    // What other tests ask for would count otherwise.
+    use_threads(2);
     on_every_model(|model, _| {
         let guessed = model.config().attention.window.is_none() && model.config().attention.softcap.is_none();
         let prompts = &prompts()[..4];
@@ -66,6 +69,8 @@ fn guesses_change_no_answer_and_save_passes() {
 
 #[test]
 fn rows_that_guess_answer_as_alone_and_end_where_they_end() {
+    // What other tests ask for would count otherwise.
+    use_threads(2);
     on_every_model(|model, _| {
         for (yaml, ends) in [(LORA, &[0, 9][..]), (MLP, &[1, 2, 5, 14, 23, 29])] {
             let (arm, prompts) = (trained(yaml, model), prompts());
@@ -163,6 +168,8 @@ fn read(model: &dyn Model, rows: &[usize]) -> Vec<Tensor> {
 
 #[test]
 fn rows_that_go_on_by_unlike_many_ids_are_the_same_bits_alone_and_the_text_read_at_once() {
+    // What other tests ask for would count otherwise.
+    use_threads(2);
     on_every_model(|model, _| {
         tch::no_grad(|| {
             let together = read(model, &[0, 1, 2]);
