@@ -110,6 +110,17 @@ def collate(batch, width=None):
     return ids.to(DEVICE), None if full else mask.to(DEVICE), labels.to(DEVICE)
 
 
+def update(run, parameters, optimiser, batch):
+    """One step of a hand-written loop; answers the loss before it."""
+    ids, mask, labels = collate(batch)
+    loss = run(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
 def train():
     """A hand-written loop; `plan`, if given, is a file with the rows of each step."""
     data = rows(options.get("rows", "full"))
@@ -127,13 +138,7 @@ def train():
     run = torch.compile(model) if options.get("compile") else model
     losses, times, ids_seen, first, cpu, ready = [], [], 0, None, 0.0, since_start()
     for step, chosen in enumerate(plan[:steps]):
-        ids, mask, labels = collate([data[i] for i in chosen])
-        loss = run(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        losses.append(loss.detach())
+        losses.append(update(run, parameters, optimiser, [data[i] for i in chosen]))
         synchronize()
         first = first or since_start()
         if step + 1 == warm:
@@ -170,14 +175,9 @@ def grid():
         parameters = [p for p in run.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0)
         for chosen in plan:
-            ids, mask, labels = collate([data[i] for i in chosen])
-            loss = run(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+            loss = update(run, parameters, optimiser, [data[i] for i in chosen])
         run.unload()
-        return float(loss.detach())
+        return float(loss)
 
     one(2, plan[:2])
     synchronize()

@@ -8,7 +8,7 @@ use std::thread;
 
 use super::costs::Crowd;
 use super::decide::Decider;
-use super::{Records, work};
+use super::{Records, panics};
 use crate::error::{Problem, Result};
 use crate::event::{Costs, Say};
 use crate::fetch::Settings;
@@ -66,7 +66,7 @@ pub fn run(trial: &Trial, followers: Followers) -> Result<Costs> {
         let mut cx = cx.with_meter(meter);
         let crowd = Crowd::default();
         let costs = crowd.enter(!step.kind.works_outside());
-        let ran = work::caught(step.kind.name(), || trial.action.run(&mut cx));
+        let ran = panics::caught(step.kind.name(), || trial.action.run(&mut cx));
         let (here, elsewhere) = (costs.read(), cx.costs());
         // What became of its inputs counts however it is run.
         cx.all_damaged().iter().try_for_each(|artifact| trial.decider.store.discard(artifact))?;

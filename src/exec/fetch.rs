@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use super::work::{caught, pass, sink};
+use super::panics::caught;
+use super::work::{pass, sink};
 use super::{Message, Options, Run, State, Threads};
 use crate::error::Result;
 use crate::event::Event;

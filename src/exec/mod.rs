@@ -45,6 +45,7 @@ mod hardware;
 mod inputs;
 mod lengths;
 mod outlook;
+mod panics;
 mod plan;
 mod pool;
 mod priority;

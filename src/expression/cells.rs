@@ -13,9 +13,11 @@ pub fn of_cell(name: &str) -> Option<(&str, &str)> {
 /// The end of a cell's brackets, in the text behind the opening one; `None` if what begins there is no cell but a list or
 /// an index.
 fn end_of_cell(inside: &str) -> Option<usize> {
-    let (mut quoted, mut end, mut axis) = (false, None, true);
+    let (mut quoted, mut escaped, mut end, mut axis) = (false, false, None, true);
     for (at, c) in inside.char_indices() {
         match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
             ']' if !quoted => {
                 end = Some(at);
@@ -98,6 +100,9 @@ mod tests {
             let expression = Expression::parse(text).unwrap();
             assert_eq!(expression.holds(&expression.values(number)), Ok(expected), "{text}");
         }
+        // As ids show a text that has a quote in it.
+        let quoted = r#"a[n="x\"]"].f1"#;
+        assert_eq!(cells(&format!("{quoted} > 0")).0, [quoted]);
         // Neither lists nor texts are cells.
         for text in ["loss in [1, 2]", "loss in[1 == 1, 2]", "kind == 'a[x=1].f1'", "kind in ['a[x=1]', \"b[x=1]\"]"] {
             assert!(!cells(text).0.iter().any(|name| name.contains('[')), "{text}");
