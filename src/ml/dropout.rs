@@ -7,6 +7,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tch::{Kind, Tensor};
 
+/// So many words of the stream belong to a micro-batch.
+const WORDS: u128 = 1 << 48;
+
 /// The masks of one training step.
 #[derive(Debug)]
 pub struct Dropout {
@@ -21,6 +24,12 @@ impl Dropout {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(step);
         Self { rng: RefCell::new(rng), width: Cell::new(i64::MAX) }
+    }
+
+    /// The masks of another micro-batch of the step than its first: they do not depend on how many were drawn before.
+    pub fn of(self, micro: usize) -> Self {
+        self.rewind(micro as u128 * WORDS);
+        self
     }
 
     /// From here on only the first so many places of a row [B, T, ..] get masks: those behind them are padding that

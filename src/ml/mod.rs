@@ -11,6 +11,8 @@ pub mod tokens;
 pub mod train;
 
 #[cfg(feature = "torch")]
+mod crew;
+#[cfg(feature = "torch")]
 pub mod dropout;
 #[cfg(feature = "torch")]
 pub mod generate;

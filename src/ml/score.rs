@@ -1,15 +1,23 @@
 //! Log-likelihoods of continuations, as lm-evaluation-harness defines them.
 //! It does not know tokenizers, labels or tasks.
 
+mod batch;
 mod rows;
 
-use tch::{Device, Kind, Tensor};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
 
-use self::rows::{Item, Row, Target};
+use tch::Device;
 
+use self::batch::Batch;
+use self::rows::{Item, Row};
 use super::adapters::Arm;
+use super::crew::{self, Helper, Jobs};
 use super::header;
-use super::models::{Branches, Input, Model, check_ids, check_length};
+use super::models::{Input, KvCache, Model, check_ids, check_length};
 use super::steady::Steady;
 use super::tally;
 use crate::error::{Problem, Result};
@@ -25,10 +33,12 @@ pub struct Score {
     pub is_greedy: bool,
 }
 
-/// Logits that are held at once, 16 MiB of f32.
-const LOGITS_AT_ONCE: usize = 1 << 22;
-/// They are computed for a multiple of so many positions, which full batches of a few threads are.
-const POSITIONS: usize = 64;
+impl Default for Score {
+    /// Of nothing, which is certain.
+    fn default() -> Self {
+        Self { sum: 0.0, tokens: Vec::new(), is_greedy: true }
+    }
+}
 
 /// Scores every item, a context and what may follow it, neither empty; the answers stand in the order of the items.
 /// At most `batch_tokens` ids go through the model at once (but at least one row). A context is read once for all that
@@ -66,44 +76,161 @@ pub fn log_likelihoods_of(
     let own = |(context, continuation): &Item| (context[header..].to_vec(), continuation.clone());
     let items: Vec<Item> = items.iter().map(own).collect();
     let rows = Row::of(&items);
-    let none = || Ok(vec![Score { sum: 0.0, tokens: Vec::new(), is_greedy: true }; items.len()]);
-    let mut scores: Vec<Result<Vec<Score>>> = arms.iter().map(|_| none()).collect();
-    let steady = Steady::of(model, header);
     let shared = shared_blocks(model, arms);
     let read = |arm: &Arm| tch::no_grad(|| header::read(model, arm, beginning));
-    let below = shared.and_then(|_| read(&Arm::none()));
-    let headers: Vec<_> = arms.iter().map(|arm| read(arm)).collect();
-    let (mut from, mut finished) = (0, 0);
-    while from < rows.len() && scores.iter().any(Result::is_ok) {
-        let mut to = from + 1;
-        while to < rows.len()
-            && rows[from].forks() == rows[to].forks()
-            && steady.together(rows[from].ids.len(), rows[to].ids.len())
-            && (to + 1 - from) * steady.length(rows[to].ids.len()) <= batch_tokens
-        {
-            to += 1;
+    let reader = Reader {
+        model: model.share(),
+        arms: arms.iter().map(|arm| arm.share()).collect(),
+        headers: arms.iter().map(|arm| read(arm)).collect(),
+        shared,
+        below: shared.and_then(|_| read(&Arm::none())),
+        header,
+    };
+    let work = Work { batches: batches(&rows, reader.steady(), at_once(model, batch_tokens)), items, rows };
+    let mut scores: Vec<Result<Vec<Score>>> = arms.iter().map(|_| Ok(vec![Score::default(); work.items.len()])).collect();
+    let mut finished = 0;
+    work.share(reader, &mut |batch, said| {
+        finished += work.rows[work.batches[batch].clone()].iter().map(Row::items).sum::<usize>();
+        for (at, (scores, said)) in scores.iter_mut().zip(said).enumerate() {
+            let (Ok(all), Some(said)) = (&mut *scores, said) else { continue };
+            let taken = said.map(|said| said.into_iter().for_each(|(item, score)| all[item] = score));
+            if let Err(problem) = taken.and_then(|()| on_progress(at, finished)) {
+                *scores = Err(problem);
+            }
         }
-        finished += rows[from..to].iter().map(Row::items).sum::<usize>();
+        scores.iter().map(Result::is_ok).collect()
+    });
+    Ok(scores)
+}
+
+/// So many ids go through a model at once. On a processor two batches may be under way, whether there are two threads or
+/// one: what shares a batch must not depend on that.
+fn at_once(model: &dyn Model, batch_tokens: usize) -> usize {
+    if model.device() == Device::Cpu { batch_tokens / 2 } else { batch_tokens }
+}
+
+/// Which rows make a batch: of one kind, and as many as fit.
+fn batches(rows: &[Row], steady: Steady, at_once: usize) -> Vec<Range<usize>> {
+    let (mut batches, mut from) = (Vec::new(), 0);
+    for to in 1..=rows.len() {
+        let joins = rows.get(to).is_some_and(|row| {
+            rows[from].forks() == row.forks()
+                && steady.together(rows[from].ids.len(), row.ids.len())
+                && (to + 1 - from) * steady.length(row.ids.len()) <= at_once
+        });
+        if !joins {
+            batches.push(from..to);
+            from = to;
+        }
+    }
+    batches
+}
+
+/// Everything that is to be read.
+struct Work {
+    items: Vec<Item>,
+    rows: Vec<Row>,
+    batches: Vec<Range<usize>>,
+}
+
+/// What each arm says of a batch, if it is still asked.
+type Said = Vec<Option<Result<BTreeMap<usize, Score>>>>;
+
+impl Work {
+    /// Reads all batches, two at a time where there are threads for it. `take` is given what was said of each, in any
+    /// order, and tells which arms are still asked.
+    fn share(&self, reader: Reader, take: &mut dyn FnMut(usize, Said) -> Vec<bool>) {
+        let asked: Vec<AtomicBool> = reader.arms.iter().map(|_| AtomicBool::new(true)).collect();
+        let next = AtomicUsize::new(0);
+        let batch = || {
+            let any = asked.iter().any(|asked| asked.load(Ordering::Relaxed));
+            let batch = next.fetch_add(1, Ordering::Relaxed);
+            (any && batch < self.batches.len()).then_some(batch)
+        };
+        let mut take = |at: usize, said: Said| {
+            take(at, said).iter().zip(&asked).for_each(|(still, asked)| asked.store(*still, Ordering::Relaxed));
+        };
+        let halves = crew::halves(reader.model.device()).filter(|_| self.batches.len() > 1);
+        let Some(halves) = halves else {
+            while let Some(at) = batch() {
+                take(at, reader.read(self, at, &asked));
+            }
+            return;
+        };
+        let (other, (say, heard)) = (reader.share(), channel());
+        let batch = &batch;
+        let asked = &asked;
+        thread::scope(|scope| {
+            let helper = Helper::begin(scope, halves, move |jobs: Jobs<(), ()>| {
+                jobs.each(|()| {
+                    while let Some(at) = batch() {
+                        // Nobody listens any more where the caller has failed.
+                        let _ = say.send((at, other.read(self, at, asked)));
+                    }
+                });
+            });
+            helper.give(());
+            halves.alone(|| {
+                while let Some(at) = batch() {
+                    take(at, reader.read(self, at, asked));
+                    heard.try_iter().for_each(|(at, said)| take(at, said));
+                }
+            });
+            helper.take();
+            heard.try_iter().for_each(|(at, said)| take(at, said));
+        });
+    }
+}
+
+/// What reads batches, on one thread.
+struct Reader {
+    model: Box<dyn Model>,
+    arms: Vec<Arm>,
+    /// What all items begin with, as each arm read it, and how many ids that is.
+    headers: Vec<Option<KvCache>>,
+    header: usize,
+    /// The blocks below this one run once for all arms, and the beginning was read by them alone, too.
+    shared: Option<usize>,
+    below: Option<KvCache>,
+}
+
+impl Reader {
+    /// The same for another thread.
+    fn share(&self) -> Self {
+        let kept = |cache: &Option<KvCache>| cache.as_ref().map(KvCache::share);
+        Self {
+            model: self.model.share(),
+            arms: self.arms.iter().map(Arm::share).collect(),
+            headers: self.headers.iter().map(kept).collect(),
+            header: self.header,
+            shared: self.shared,
+            below: kept(&self.below),
+        }
+    }
+
+    fn steady(&self) -> Steady {
+        Steady::of(self.model.as_ref(), self.header)
+    }
+
+    /// What each arm that is still asked says of a batch.
+    fn read(&self, work: &Work, batch: usize, asked: &[AtomicBool]) -> Said {
+        let model = self.model.as_ref();
         tch::no_grad(|| {
-            let batch = Batch::new(model, &items, &rows[from..to], steady);
-            let below = shared.map(|block| {
-                let input = Input { to: Some(block), after: below.as_ref(), ..batch.input() };
+            let batch = Batch::new(model, &work.items, &work.rows[work.batches[batch].clone()], self.steady());
+            let below = self.shared.map(|block| {
+                let input = Input { to: Some(block), after: self.below.as_ref(), ..batch.input() };
                 tally::padding(batch.padding);
                 (block, model.hidden(&input, &Arm::none(), None))
             });
-            for (at, ((arm, after), scores)) in arms.iter().zip(&headers).zip(&mut scores).enumerate() {
-                let Ok(of_it) = scores else { continue };
+            let each = self.arms.iter().zip(&self.headers).zip(asked);
+            each.map(|((arm, after), asked)| {
                 let from = below.as_ref().map(|(block, x)| (*block, x));
                 let input = Input { from, after: after.as_ref(), ..batch.input() };
-                let scored = batch.score(model, arm, &input, of_it).and_then(|()| on_progress(at, finished));
-                if let Err(problem) = scored {
-                    *scores = Err(problem);
-                }
-            }
-        });
-        from = to;
+                asked.load(Ordering::Relaxed).then(|| batch.score(model, arm, &input))
+            })
+            .collect()
+        })
     }
-    Ok(scores)
 }
 
 /// True if an arm has blocks below its adapters that may run once for it and for others, and every bit is known to stay
@@ -119,102 +246,3 @@ fn shared_blocks(model: &dyn Model, arms: &[&Arm]) -> Option<usize> {
     (arms.len() > 1 && lowest > 0).then_some(lowest)
 }
 
-/// Rows of one kind, ready for the model.
-struct Batch {
-    ids: Tensor, // [B, T]
-    branches: Option<Branches>,
-    /// Positions in B · T that predict something, and what fills them up; N in all.
-    wanted: Tensor,
-    /// Everything that is predicted, and at which of the positions.
-    targets: Vec<(usize, Target)>,
-    /// How many of the ids fill it up.
-    padding: usize,
-}
-
-impl Batch {
-    fn new(model: &dyn Model, items: &[Item], rows: &[Row], steady: Steady) -> Self {
-        let device = model.device();
-        let width = steady.length(rows.iter().map(|row| row.ids.len()).max().unwrap_or(0));
-        let count = steady.sequences(rows.len(), width);
-        let mut ids = Vec::with_capacity(count * width);
-        let (mut positions, mut targets) = (Vec::new(), Vec::new());
-        for (b, row) in rows.iter().enumerate() {
-            ids.extend(&row.ids);
-            // Padding on the right is seen by padding alone.
-            ids.resize((b + 1) * width, 0);
-            for target in row.targets(items) {
-                let position = (b * width + target.place) as i64;
-                if positions.last() != Some(&position) {
-                    positions.push(position);
-                }
-                targets.push((positions.len() - 1, target));
-            }
-        }
-        // What fills the batch, and the positions below, is read by nobody.
-        ids.resize(count * width, 0);
-        positions.resize(steady.rows(positions.len()), positions[0]);
-        Self {
-            ids: Tensor::from_slice(&ids).view([count as i64, width as i64]).to_device(device),
-            branches: rows[0].forks().then(|| branches(rows, count, width, device)),
-            wanted: Tensor::from_slice(&positions).to_device(device),
-            targets,
-            padding: count * width - rows.iter().map(|row| row.ids.len()).sum::<usize>(),
-        }
-    }
-
-    fn input(&self) -> Input<'_> {
-        Input { branches: self.branches.as_ref(), wanted: Some(&self.wanted), ..Input::of(&self.ids) }
-    }
-
-    /// Adds what an arm says of the batch to its scores.
-    fn score(&self, model: &dyn Model, arm: &Arm, input: &Input, scores: &mut [Score]) -> Result<()> {
-        tally::padding(self.padding);
-        let ends = model.hidden(input, arm, None); // [N, H]
-        let count = ends.size()[0] as usize;
-        let vocabulary = model.config().vocab_size.max(1);
-        let at_once = (LOGITS_AT_ONCE / vocabulary as usize).max(1).next_multiple_of(POSITIONS);
-        let mut targets = self.targets.as_slice();
-        for from in (0..count).step_by(at_once) {
-            let length = at_once.min(count - from);
-            let log_p = model.logits(&ends.narrow(0, from as i64, length as i64)).log_softmax(-1, Kind::Float); // [n, V]
-            let best = log_p.argmax(-1, false);
-            let (here, later) = targets.split_at(targets.partition_point(|(at, _)| *at < from + length));
-            targets = later;
-            let flat: Vec<i64> = here.iter().map(|(at, target)| (at - from) as i64 * vocabulary + target.id).collect();
-            let picked = log_p.reshape([-1]).index_select(0, &Tensor::from_slice(&flat).to_device(ends.device()));
-            let unreadable = |e| Problem::new(format!("cannot read the log-likelihoods: {e}"));
-            let picked = Vec::<f64>::try_from(picked.to_kind(Kind::Double)).map_err(unreadable)?;
-            let best = Vec::<i64>::try_from(best).map_err(unreadable)?;
-            if picked.iter().any(|p| p.is_nan()) {
-                return Err(Problem::new("the model's log-likelihoods are not numbers")
-                    .help("its weights or its adapter's hold NaN or infinity, or overflow"));
-            }
-            for ((at, target), log_p) in here.iter().zip(picked) {
-                let score = &mut scores[target.item];
-                score.is_greedy &= best[at - from] == target.id;
-                score.tokens.push(log_p);
-                score.sum += log_p;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What sees what in rows that fork.
-fn branches(rows: &[Row], count: usize, width: usize, device: Device) -> Branches {
-    let mut positions = vec![0_i64; count * width];
-    let mut sees = vec![false; count * width * width];
-    for (b, square) in sees.chunks_mut(width * width).enumerate() {
-        // What fills the batch is like its first row.
-        let row = rows.get(b).unwrap_or(&rows[0]);
-        row.sees(width, square);
-        for (place, position) in positions[b * width..].iter_mut().zip(row.positions()) {
-            *place = position as i64;
-        }
-    }
-    let (b, t) = (count as i64, width as i64);
-    Branches {
-        positions: Tensor::from_slice(&positions).view([b, t]).to_device(device),
-        sees: Tensor::from_slice(&sees).view([b, t, t]).to_device(device),
-    }
-}

@@ -57,8 +57,9 @@ struct Shape {
     flop: u64,
 }
 
+/// All that a thread has computed.
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     work: Work,
     /// Padding of the pass to come.
     next: u64,
@@ -114,6 +115,26 @@ pub fn products() -> Vec<Product> {
     let mut all: Vec<Product> = with(|tally| tally.shapes.iter().map(of).collect());
     all.sort_by_key(|product| std::cmp::Reverse(product.flop));
     all
+}
+
+/// What this thread has computed, for [`join`] on the thread that it computed for.
+pub(super) fn leave() -> Tally {
+    with(std::mem::take)
+}
+
+/// Another thread computed this for the caller.
+pub(super) fn join(other: Tally) {
+    with(|tally| {
+        tally.work.ids += other.work.ids;
+        tally.work.padding += other.work.padding;
+        tally.work.flop += other.work.flop;
+        for (key, (kind, shape)) in other.shapes {
+            let (_, own) = tally.shapes.entry(key).or_insert_with(|| (kind, Shape::default()));
+            own.calls += shape.calls;
+            own.rows += shape.rows;
+            own.flop += shape.flop;
+        }
+    });
 }
 
 /// Says how many ids of the next pass are padding.

@@ -175,7 +175,7 @@ fn follow(folder: &Path, base: &Path, manifest: &Manifest) {
         Ok((first..first + config.accum).map(micro).collect())
     };
     let mut recorder = Recorder { arm: &arm, first_gradient: BTreeMap::new(), after: BTreeMap::new() };
-    let learner = Adapted { model: model.as_ref(), arm: &arm, dropout: Default::default() };
+    let learner = Adapted::new(model.as_ref(), &arm, None);
     let curve = fit(&fit_options, &learner, &mut adamw, &mut batches, &mut recorder).unwrap();
 
     assert_eq!(curve.points.len(), log.len(), "{name}: steps");

@@ -120,7 +120,7 @@ impl Desk {
             Arm::init(&params, model, &mut ChaCha8Rng::seed_from_u64(5)).unwrap_or_else(|e| panic!("{yaml}: {e}"));
         let options = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
         let mut adamw = AdamW::new(&arm.parameters(), options, |_, _| true).unwrap();
-        let learner = Adapted { model, arm: &arm, dropout: Default::default() };
+        let learner = Adapted::new(model, &arm, None);
         let mut batches = |_| Ok(vec![Micro::from_labels(&self.ids, &self.ids, 20)]);
         let fit_options =
             Fit { lr: 0.02, schedule: Schedule::Constant, schedule_steps: 12, warmup: 0, steps: 12, clip: Some(1.0) };

@@ -165,7 +165,7 @@ fn every_arm_has_the_parameters_that_were_counted_and_overfits_one_batch() {
             let mut batches = |_| Ok(vec![Micro::from_labels(&ids, &ids, 16)]);
             let options = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
             let mut adamw = AdamW::new(&arm.parameters(), options, |_, _| true).unwrap();
-            let learner = Adapted { model, arm: &arm, dropout: Default::default() };
+            let learner = Adapted::new(model, &arm, None);
             let fit_options = Fit {
                 lr: 0.05,
                 schedule: Schedule::Constant,

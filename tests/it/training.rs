@@ -343,7 +343,7 @@ fn heavy(threads: usize) -> Vec<f32> {
     let mut told = Vec::new();
     for _ in 0..4 {
         let loss = x.matmul(&weight.tr()).softmax(-1, Kind::Float).square().sum(Kind::Float);
-        adamw.backward(&loss, None);
+        adamw.gradient().backward(&loss, None);
         told.push(loss.double_value(&[]) as f32);
         let _norm = adamw.clip(Some(1.0));
         adamw.step(1e-2);

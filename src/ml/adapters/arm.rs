@@ -59,6 +59,11 @@ pub struct Frozen {
 }
 
 impl Frozen {
+    /// The same tensors.
+    pub(super) fn share(&self) -> Self {
+        Self { weight: self.weight.shallow_clone(), bias: self.bias.as_ref().map(Tensor::shallow_clone) }
+    }
+
     /// The projection at a site, which is not copied.
     pub(super) fn at(site: &Site, fan_in_fan_out: bool, weights: &crate::ml::weights::Tensors) -> Result<Self> {
         let name = format!("{}.weight", site.name);
@@ -83,13 +88,6 @@ pub(super) fn dropped(x: &Tensor, p: f64, dropout: Option<&Dropout>) -> Tensor {
     dropout.map_or_else(|| x.shallow_clone(), |dropout| dropout.apply(x, p))
 }
 
-/// The dtype of an adapter's products with x. Its tensors are f32, and so are its products on a processor. On a GPU they
-/// are rounded to the model's dtype first, as autocast does it: products are added up in f32 there anyway, and what is
-/// around them costs what it reads and writes.
-pub(super) fn computes_in(x: &Tensor) -> Kind {
-    if x.device() == Device::Cpu { Kind::Float } else { x.kind() }
-}
-
 /// One way of adapting, attached to a model.
 pub trait Adapter: Send {
     /// Its name in `ADAPTERS`.
@@ -110,7 +108,9 @@ pub trait Adapter: Send {
     fn inner(&self, _site: usize) -> Option<Inner<'_>> {
         None
     }
-    /// True if all it does with its tensors is done in the dtype of the base (bf16 on a GPU), so that they may be seen in it.
+    /// True if all it does with its tensors is done in the dtype of the base, so that they may be seen in it while they are
+    /// trained: its products are added up in f32 anyway, as autocast has it, and what is around them costs what it reads
+    /// and writes.
     fn rounds(&self) -> bool {
         false
     }
@@ -118,6 +118,8 @@ pub trait Adapter: Send {
     fn seats(&self) -> Vec<Seat>;
     /// What the frozen projection at a site is with this adapter in it, in f32; an error says why it cannot be.
     fn merge(&self, site: usize, frozen: Frozen) -> Result<Frozen>;
+    /// The same tensors, which are not copied, for another thread.
+    fn share(&self) -> Attached;
     /// Its tensors in f32 by names that no other adapter's have, in the order of the names.
     fn parameters(&self) -> Vec<(String, Tensor)>;
     /// What a report says of it: `{"kind": …, …}`.
@@ -177,6 +179,17 @@ impl Arm {
             adapters.extend((entry.init)(params, model, rng)?);
         }
         Ok(Self { adapters, config: Some(model.config().clone()), ..Self::default() })
+    }
+
+    /// The same adapters, whose tensors are not copied, for another thread.
+    pub fn share(&self) -> Self {
+        Self {
+            adapters: self.adapters.iter().map(|adapter| adapter.share()).collect(),
+            config: self.config.clone(),
+            base: self.base.clone(),
+            notes: self.notes.clone(),
+            pack: self.pack.as_ref().map(Pack::share),
+        }
     }
 
     /// Several arms over one base, each for its own rows.
@@ -325,8 +338,7 @@ impl Arm {
 
     /// The dtype in which its tensors may be seen while they are trained.
     pub fn seen_in(&self, model: &dyn Model) -> Kind {
-        let rounded = model.device() != Device::Cpu && self.adapters.iter().all(|adapter| adapter.rounds());
-        if rounded { model.kind() } else { Kind::Float }
+        if self.adapters.iter().all(|adapter| adapter.rounds()) { model.kind() } else { Kind::Float }
     }
 
     /// How many trainable parameters there are.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::NonLinearity;
-use super::arm::{computes_in, dropped};
+use super::arm::dropped;
 use crate::ml::dropout::Dropout;
 
 /// An adapter that adds U f(D x + d) + u, times a number, to what comes out of a site. A projection's x is what goes
@@ -40,15 +40,14 @@ pub(super) fn alike(all: &[Inner]) -> bool {
     all.windows(2).all(|pair| form(&pair[0]) == form(&pair[1]))
 }
 
-/// What each adds to its own rows of x [K · n, .., inputs], as [K · n, .., outputs] in the dtype that adapters compute in.
+/// What each adds to its own rows of x [K · n, .., inputs], as [K · n, .., outputs] in the dtype of x.
 pub(super) fn added(all: &[Inner], x: &Tensor, masks: &Masks, scales: &Scales) -> Tensor {
     let arms = all.len() as i64;
     let most = all.iter().map(|inner| inner.down.0.size()[0]).max().unwrap_or(0);
     let linear = all.iter().all(|inner| inner.non_linearity.is_none());
-    let kind = computes_in(x);
+    let kind = x.kind();
 
-    let x = x.to_kind(kind);
-    let x = if linear { masked(all, &x, masks) } else { x };
+    let x = if linear { masked(all, x, masks) } else { x.shallow_clone() };
     let mut shape = x.size();
     let inputs = shape.pop().unwrap_or_default();
     let down = side_by_side(&all.iter().map(|inner| inner.down.0).collect::<Vec<_>>(), 0, most);

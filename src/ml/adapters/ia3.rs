@@ -102,6 +102,16 @@ impl Adapter for Ia3 {
         })
     }
 
+    fn share(&self) -> Attached {
+        let share = |vector: &Vector| Vector {
+            place: vector.place.clone(),
+            l: vector.l.shallow_clone(),
+            on_input: vector.on_input,
+        };
+        let vectors = self.vectors.iter().map(|(&site, vector)| (site, share(vector))).collect();
+        Box::new(Self { rule: self.rule.clone(), alpha: self.alpha, blocks: self.blocks, vectors })
+    }
+
     fn parameters(&self) -> Vec<(String, Tensor)> {
         sorted(self.vectors.values().map(|v| (peft::tensor_name(&v.place.name), v.l.shallow_clone())).collect())
     }

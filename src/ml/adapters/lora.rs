@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::Inner;
-use super::arm::{Adapter, Attached, Entry, Frozen, Seat, all_are, computes_in, dropped};
+use super::arm::{Adapter, Attached, Entry, Frozen, Seat, all_are, dropped};
 use super::format::{Written, sorted};
 use super::params::{AdapterParams, LoraInit, layers};
 use super::place::{self, Place, places};
@@ -69,6 +69,16 @@ impl Update {
         Self { place, a, b, alpha, scale, magnitude, rounded: RefCell::default() }
     }
 
+    fn share(&self) -> Self {
+        let magnitude = self.magnitude.as_ref().map(|magnitude| Magnitude {
+            m: magnitude.m.shallow_clone(),
+            frozen: magnitude.frozen.share(),
+            norm: RefCell::default(),
+        });
+        let matrices = [&self.a, &self.b].map(Tensor::shallow_clone);
+        Self::new(self.place.clone(), matrices, self.alpha, self.scale, magnitude)
+    }
+
     /// A and B in a dtype.
     fn matrices(&self, kind: Kind) -> [Tensor; 2] {
         let compute = || [&self.a, &self.b].map(|tensor| tensor.to_kind(kind));
@@ -92,14 +102,10 @@ impl Update {
     }
 }
 
-/// y [.., outputs] + inner [.., r] · bᵀ, added up while it is multiplied where both are of one dtype.
-fn added(y: Tensor, inner: &Tensor, b: &Tensor) -> Tensor {
-    let kind = y.kind();
-    if kind != inner.kind() {
-        return y + inner.linear(b, None::<&Tensor>).to_kind(kind);
-    }
+/// y [.., outputs] + inner [.., r] · bᵀ, added up while it is multiplied.
+fn added(y: &Tensor, inner: &Tensor, b: &Tensor) -> Tensor {
     let (shape, flat) = (y.size(), |x: &Tensor| x.reshape([-1, x.size().last().copied().unwrap_or(1)]));
-    flat(&y).addmm(&flat(inner), &b.tr()).view(shape.as_slice())
+    flat(y).addmm(&flat(inner), &b.tr()).view(shape.as_slice())
 }
 
 fn row_norms(weight: &Tensor) -> Tensor {
@@ -134,12 +140,12 @@ impl Adapter for Lora {
 
     fn linear(&self, site: usize, x: &Tensor, y: Tensor, dropout: Option<&Dropout>) -> Tensor {
         let Some(update) = self.updates.get(&site) else { return y };
-        let kind = if update.magnitude.is_some() { Kind::Float } else { computes_in(x) };
+        let kind = if update.magnitude.is_some() { Kind::Float } else { x.kind() };
         let x = dropped(&x.to_kind(kind), self.common.dropout, dropout);
         let [a, b] = update.matrices(kind);
         let inner = x.linear(&a, None::<&Tensor>).g_mul_scalar_(update.scale); // [.., r]
         let (Some(dora), Some(magnitude)) = (self.common.dora, &update.magnitude) else {
-            return added(y, &inner, &b);
+            return added(&y, &inner, &b);
         };
         let delta = inner.linear(&b, None::<&Tensor>);
         let factor = &magnitude.m / update.norm(dora, magnitude);
@@ -200,6 +206,11 @@ impl Adapter for Lora {
             Dora::AdapterHub => frozen.bias.map(|bias| &factor * bias.to_kind(Kind::Float)),
         };
         Ok(Frozen { weight: sum * factor.unsqueeze(1), bias })
+    }
+
+    fn share(&self) -> Attached {
+        let updates = self.updates.iter().map(|(&site, update)| (site, update.share())).collect();
+        Box::new(Self { common: self.common, rule: self.rule.clone(), updates })
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {

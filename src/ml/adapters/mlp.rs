@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::Inner;
-use super::arm::{Adapter, At, Attached, Entry, Frozen, Seat, all_are, computes_in, dropped};
+use super::arm::{Adapter, At, Attached, Entry, Frozen, Seat, all_are, dropped};
 use super::format::{Written, sorted};
 use super::params::{AdapterParams, MlpInit, MlpParams, Scaling, layers};
 use crate::error::{Problem, Result};
@@ -95,8 +95,6 @@ impl Adapter for Mlp {
     fn block(&self, site: usize, at: &At, out: Tensor, dropout: Option<&Dropout>) -> Tensor {
         let Some(bottleneck) = self.bottlenecks.get(&site) else { return out };
         let config = &self.config;
-        let computed = computes_in(&out);
-        let wide = |tensor: &Tensor| tensor.to_kind(computed);
         // `pre_forward`: what it reads, and what its own residual connection carries.
         let (reads, carried) = if config.is_parallel {
             (at.residual, None)
@@ -104,12 +102,13 @@ impl Adapter for Mlp {
             let reads = if config.original_ln_before { &out } else { at.sublayer };
             (reads, Some(if config.residual_before_ln { at.sublayer } else { reads }))
         };
-        let mut change = bottleneck.change(&wide(reads), config, dropout);
+        let mut change = bottleneck.change(reads, config, dropout);
         let inside = config.adapter_residual_before_ln && !config.is_parallel;
         if let (true, Some(carried)) = (inside, carried) {
-            change += wide(carried);
+            change += carried;
         }
-        let part = |name: &str| bottleneck.part(name, computed);
+        let kind = out.kind();
+        let part = |name: &str| bottleneck.part(name, kind);
         if let (Some(weight), Some(bias)) = (part(AFTER_WEIGHT), part(AFTER_BIAS)) {
             change = layer_norm(&change, &weight, &bias);
         }
@@ -118,7 +117,6 @@ impl Adapter for Mlp {
             None => Some(at.sublayer),
             Some(carried) => (!inside).then_some(carried),
         };
-        let kind = out.kind();
         let outside = match carried {
             // sublayer + residual, as the block itself adds them.
             Some(carried) if config.original_ln_after && same(carried, at.sublayer) => Some(out),
@@ -127,8 +125,10 @@ impl Adapter for Mlp {
             None if config.original_ln_after => Some(at.residual.shallow_clone()),
             None => None,
         };
-        let change = change.to_kind(kind);
-        outside.map_or_else(|| change.shallow_clone(), |outside| outside + &change)
+        match outside {
+            Some(outside) => outside + change,
+            None => change,
+        }
     }
 
     fn inner(&self, site: usize) -> Option<Inner<'_>> {
@@ -164,6 +164,17 @@ impl Adapter for Mlp {
     fn merge(&self, _site: usize, _frozen: Frozen) -> Result<Frozen> {
         Err(Problem::new("a bottleneck is not linear: it cannot be merged into the weights of the base")
             .help("export it in AdapterHub's format: `--format adapterhub`"))
+    }
+
+    fn share(&self) -> Attached {
+        let share = |bottleneck: &Bottleneck| Bottleneck {
+            prefix: bottleneck.prefix.clone(),
+            layer: bottleneck.layer,
+            tensors: bottleneck.tensors.iter().map(|(&name, tensor)| (name, tensor.shallow_clone())).collect(),
+        };
+        let bottlenecks = self.bottlenecks.iter().map(|(&site, bottleneck)| (site, share(bottleneck))).collect();
+        let (config, name) = (self.config.clone(), self.name.clone());
+        Box::new(Self { config, name, width: self.width, blocks: self.blocks, bottlenecks })
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {

@@ -44,6 +44,13 @@ impl Pack {
         Self { arms, sites, parts: RefCell::default(), dropouts, batched: Cell::new(false), scales: Scales::default() }
     }
 
+    /// The same arms, whose tensors are not copied, for another thread: who sits where it does not know yet.
+    pub(super) fn share(&self) -> Self {
+        let pack = Self::new(self.arms.iter().map(Arm::share).collect());
+        pack.batch(self.batched.get());
+        pack
+    }
+
     /// The arms.
     pub fn arms(&self) -> &[Arm] {
         &self.arms
@@ -92,7 +99,7 @@ impl Pack {
             return y;
         }
         if let Some(added) = self.added(site, x) {
-            return &y + added.to_kind(y.kind());
+            return y + added;
         }
         join(self.each([x, &y], |arm, [x, y], dropout| arm.linear(site, &x, y, dropout)))
     }
@@ -103,7 +110,7 @@ impl Pack {
             return out;
         }
         if let Some(added) = self.added(site, &out) {
-            return &out + added.to_kind(out.kind());
+            return out + added;
         }
         join(self.each([at.residual, at.sublayer, &out], |arm, [residual, sublayer, out], dropout| {
             arm.block(site, &At { residual: &residual, sublayer: &sublayer }, out, dropout)

@@ -32,6 +32,11 @@ impl KvCache {
         Self { parts: Vec::new(), room: i64::try_from(places).unwrap_or(i64::MAX) }
     }
 
+    /// The same keys and values, which are not copied, for another thread that only reads them.
+    pub fn share(&self) -> Self {
+        Self { parts: self.parts.iter().map(Part::share).collect(), room: self.room }
+    }
+
     /// How many places its first rows have read.
     pub(super) fn places(&self) -> i64 {
         self.parts.first().map_or(0, Part::longest)

@@ -121,4 +121,6 @@ pub trait Model: Send {
     fn device(&self) -> Device;
     /// The dtype of its weights.
     fn kind(&self) -> Kind;
+    /// The same weights, which are not copied, for another thread.
+    fn share(&self) -> Box<dyn Model>;
 }

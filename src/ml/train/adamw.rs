@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::gradient::Gradient;
 use crate::error::{Problem, Result};
 
 /// What AdamW is told once.
@@ -21,15 +22,14 @@ pub struct AdamWOptions {
 /// Trainable tensors and their moments.
 pub struct AdamW {
     options: AdamWOptions,
-    /// The tensors, decayed ones first; each shares its memory with `flat`.
-    parameters: Vec<Tensor>,
+    /// Of the tensors, decayed ones first; each shares its memory with `flat`.
+    gradient: Gradient,
     names: Vec<String>,
     flat: Tensor, // [N]
     /// `flat` in the dtype that the tensors are seen in, if that is another one, `[N]`.
     rounded: Option<Tensor>,
-    gradient: Tensor, // [N]
-    mean: Tensor,     // [N]
-    square: Tensor,   // [N]
+    mean: Tensor,   // [N]
+    square: Tensor, // [N]
     /// The first so many elements have weight decay.
     decayed: i64,
     updates: i32,
@@ -61,8 +61,8 @@ impl AdamW {
         show(&mut parameters, &flat);
         let parameters = parameters.into_iter().map(|tensor| tensor.set_requires_grad(true)).collect();
         let zeros = || flat.zeros_like();
-        let (gradient, mean, square) = (zeros(), zeros(), zeros());
-        Ok(Self { options, parameters, names, flat, rounded: None, gradient, mean, square, decayed, updates: 0 })
+        let (gradient, mean, square) = (Gradient::new(parameters, zeros()), zeros(), zeros());
+        Ok(Self { options, gradient, names, flat, rounded: None, mean, square, decayed, updates: 0 })
     }
 
     /// From here on the tensors are seen rounded to a dtype, and have gradients in it, until this is dropped; what is
@@ -70,7 +70,7 @@ impl AdamW {
     pub fn round_to(&mut self, kind: Kind) {
         if kind != Kind::Float {
             let rounded = no_grad(|| self.flat.to_kind(kind));
-            show(&mut self.parameters, &rounded);
+            show(self.gradient.parameters_mut(), &rounded);
             self.rounded = Some(rounded);
         }
     }
@@ -112,39 +112,14 @@ impl AdamW {
         Ok(())
     }
 
-    /// Adds the gradient of a scalar to the gradient of this step. With `rows`, also gives the scalar's gradient
-    /// there.
-    pub fn backward(&mut self, scalar: &Tensor, rows: Option<&Tensor>) -> Option<Tensor> {
-        let inputs: Vec<&Tensor> = self.parameters.iter().chain(rows).collect();
-        let mut gradients = Tensor::run_backward(&[scalar], &inputs, false, false);
-        let at_rows = rows.and_then(|_| gradients.pop());
-        self.add(&gradients);
-        at_rows
+    /// The gradient of this step so far.
+    pub fn gradient(&mut self) -> &mut Gradient {
+        &mut self.gradient
     }
 
     /// The trainable tensors, in an order of its own.
     pub fn parameters(&self) -> &[Tensor] {
-        &self.parameters
-    }
-
-    /// Adds gradients of [`Self::parameters`], in their order, to the gradient of this step.
-    pub fn add(&mut self, gradients: &[Tensor]) {
-        no_grad(|| {
-            if gradients.iter().all(Tensor::defined) {
-                let pieces: Vec<Tensor> = gradients.iter().map(|gradient| gradient.reshape([-1])).collect();
-                let _ = self.gradient.g_add_(&Tensor::cat(&pieces, 0));
-                return;
-            }
-            // A tensor that the scalar does not depend on has no gradient.
-            let mut at = 0;
-            for (parameter, gradient) in self.parameters.iter().zip(gradients) {
-                let count = parameter.numel() as i64;
-                if gradient.defined() {
-                    let _ = self.gradient.narrow(0, at, count).g_add_(&gradient.reshape([-1]));
-                }
-                at += count;
-            }
-        });
+        self.gradient.parameters()
     }
 
     /// A copy of the gradient of each tensor in this step so far.
@@ -153,18 +128,19 @@ impl AdamW {
         let slice = |(name, parameter): (&String, &Tensor)| {
             let count = parameter.numel() as i64;
             at += count;
-            (name.clone(), self.gradient.narrow(0, at - count, count).view_(parameter.size()).copy())
+            (name.clone(), self.gradient.flat().narrow(0, at - count, count).view_(parameter.size()).copy())
         };
-        self.names.iter().zip(&self.parameters).map(slice).collect()
+        self.names.iter().zip(self.parameters()).map(slice).collect()
     }
 
     /// Scales the gradient down to the norm `limit`, as torch's `clip_grad_norm_`, and gives its norm before that
     /// (a scalar that is not read back here).
     pub fn clip(&mut self, limit: Option<f64>) -> Tensor {
         no_grad(|| {
-            let norm = self.gradient.norm();
+            let mut gradient = self.gradient.flat().shallow_clone();
+            let norm = gradient.norm();
             if let Some(limit) = limit {
-                let _ = self.gradient.g_mul_(&(limit / (&norm + 1e-6)).clamp_max(1.0));
+                let _ = gradient.g_mul_(&(limit / (&norm + 1e-6)).clamp_max(1.0));
             }
             norm
         })
@@ -181,13 +157,14 @@ impl AdamW {
             if weight_decay != 0.0 {
                 let _ = self.flat.narrow(0, 0, self.decayed).g_mul_scalar_(1.0 - lr * weight_decay);
             }
-            let _ = self.mean.lerp_(&self.gradient, 1.0 - beta1);
+            let mut gradient = self.gradient.flat().shallow_clone();
+            let _ = self.mean.lerp_(&gradient, 1.0 - beta1);
             let _ = self.square.g_mul_scalar_(beta2);
-            let _ = self.square.addcmul_(&self.gradient, &(&self.gradient * (1.0 - beta2)));
+            let _ = self.square.addcmul_(&gradient, &(&gradient * (1.0 - beta2)));
             let mut root = self.square.sqrt();
             let _ = root.g_div_scalar_(correction2).g_add_scalar_(eps);
             let _ = self.flat.addcdiv_(&(&self.mean * (-lr / correction1)), &root);
-            let _ = self.gradient.zero_();
+            let _ = gradient.zero_();
         });
         self.round();
     }
@@ -196,7 +173,7 @@ impl AdamW {
 impl Drop for AdamW {
     fn drop(&mut self) {
         if self.rounded.is_some() {
-            show(&mut self.parameters, &self.flat);
+            show(self.gradient.parameters_mut(), &self.flat);
         }
     }
 }
@@ -243,7 +220,7 @@ mod tests {
         for slope in slopes {
             let loss = (&named[0].1 * tensor(&slope[..2])).sum(Kind::Float)
                 + (&named[1].1 * tensor(&slope[2..])).sum(Kind::Float);
-            adamw.backward(&loss, None);
+            adamw.gradient().backward(&loss, None);
             adamw.step(0.05);
         }
         let mut expected = start;
@@ -268,7 +245,7 @@ mod tests {
             for _ in 0..3 {
                 assert!(named.iter().all(|(_, tensor)| tensor.kind() == kind));
                 let both = Tensor::cat(&[&named[0].1, &named[1].1], 0).to_kind(Kind::Float);
-                adamw.backward(&(both * &slopes).sum(Kind::Float), None);
+                adamw.gradient().backward(&(both * &slopes).sum(Kind::Float), None);
                 adamw.step(1e-3);
             }
             let seen = Tensor::cat(&[&named[0].1, &named[1].1], 0);
@@ -288,7 +265,7 @@ mod tests {
         let options = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
         for (limit, expected) in [(None, 5.0), (Some(1.0), 1.0), (Some(9.0), 5.0)] {
             let mut adamw = AdamW::new(&named, options, |_, _| true).unwrap();
-            adamw.backward(&(&named[0].1 * Tensor::from_slice(&[3f32, 4.0])).sum(Kind::Float), None);
+            adamw.gradient().backward(&(&named[0].1 * Tensor::from_slice(&[3f32, 4.0])).sum(Kind::Float), None);
             assert_eq!(adamw.clip(limit).double_value(&[]), 5.0);
             let norm = adamw.gradients()["w"].norm().double_value(&[]);
             assert!((norm - expected).abs() < 1e-5, "{norm}");
@@ -300,7 +277,7 @@ mod tests {
         let named = [("a".to_owned(), Tensor::from_slice(&[1f32])), ("b".to_owned(), Tensor::from_slice(&[2f32]))];
         let options = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
         let mut adamw = AdamW::new(&named, options, |_, _| true).unwrap();
-        adamw.backward(&named[0].1.sum(Kind::Float), None);
+        adamw.gradient().backward(&named[0].1.sum(Kind::Float), None);
         adamw.step(0.5);
         assert!((named[0].1.double_value(&[0]) - 0.5).abs() < 1e-6);
         assert_eq!(named[1].1.double_value(&[0]), 2.0);

@@ -8,12 +8,14 @@ use tch::Tensor;
 use super::adamw::{AdamW, AdamWOptions};
 use super::batch::Plan;
 use super::curve::Curve;
-use super::fit::{Fit, Watch, fit};
+use super::fit::{Fit, Watch, fit_beside};
 use super::loss::{Learner, Micro};
+use super::mate::Mate;
 use super::memory::Memory;
 use super::recomputed::Recomputed;
 use crate::error::Result;
 use crate::ml::adapters::Arm;
+use crate::ml::crew;
 use crate::ml::dropout::Dropout;
 use crate::ml::models::{Input, Model, check_ids, check_length};
 use crate::ml::tokens::Tokens;
@@ -24,8 +26,17 @@ pub struct Adapted<'a> {
     pub model: &'a dyn Model,
     /// What is attached to it.
     pub arm: &'a Arm,
-    /// Draws the masks of the current step; `None` trains without dropout.
-    pub dropout: RefCell<Option<Dropout>>,
+    /// Seed of the dropout masks; `None` trains without dropout.
+    seed: Option<u64>,
+    /// Draws the masks of the current micro-batch.
+    pub(super) dropout: RefCell<Option<Dropout>>,
+}
+
+impl<'a> Adapted<'a> {
+    /// With this seed of the dropout masks; `None` trains without dropout.
+    pub fn new(model: &'a dyn Model, arm: &'a Arm, seed: Option<u64>) -> Self {
+        Self { model, arm, seed, dropout: RefCell::default() }
+    }
 }
 
 impl Learner for Adapted<'_> {
@@ -39,6 +50,9 @@ impl Learner for Adapted<'_> {
     }
     fn vocabulary(&self) -> i64 {
         self.model.config().vocab_size
+    }
+    fn draw(&self, step: u64, micro: usize) {
+        self.dropout.replace(self.seed.map(|seed| Dropout::new(seed, step).of(micro)));
     }
     fn frozen_head(&self) -> Option<Tensor> {
         self.model.plain_head().filter(|head| !head.requires_grad())
@@ -70,17 +84,41 @@ pub fn train_arm(
     check_length(model, (0..tokens.rows()).map(|row| tokens.row(row).len()).max().unwrap_or(0))?;
     let mut adamw = AdamW::new(&arm.parameters(), recipe.adamw, |_, _| true)?;
     adamw.round_to(arm.seen_in(model));
-    let adapted = Adapted { model, arm, dropout: RefCell::default() };
-    let recomputed = match recipe.memory {
-        Memory::Normal => None,
-        Memory::Low => Some(Recomputed::new(&adapted)?),
-    };
-    let learner: &dyn Learner = recomputed.as_ref().map_or(&adapted, |recomputed| recomputed);
     let device = model.device();
     let mut batches = |step: u64| {
-        adapted.dropout.replace(Some(Dropout::new(recipe.seed, step)));
         let micros = &plan.steps[step as usize];
         Ok(micros.iter().map(|rows| Micro::from_rows(tokens, rows, false, device)).collect())
     };
-    fit(&recipe.fit, learner, &mut adamw, &mut batches, watch)
+    let several = plan.steps.iter().any(|micros| micros.len() > 1);
+    let halves = crew::halves(device).filter(|_| several);
+    std::thread::scope(|scope| {
+        let mate = halves.map(|halves| {
+            let (model, arm, memory, seed) = (model.share(), arm.share(), recipe.memory, recipe.seed);
+            Mate::beside(scope, halves, adamw.gradient().share(), move |work| {
+                // What goes wrong here goes wrong in the same way on the thread that this one is beside.
+                let _ = with_learner(model.as_ref(), &arm, memory, seed, |learner| {
+                    work(learner);
+                    Ok(())
+                });
+            })
+        });
+        with_learner(model, arm, recipe.memory, recipe.seed, |learner| {
+            fit_beside(&recipe.fit, learner, mate.as_ref(), &mut adamw, &mut batches, watch)
+        })
+    })
+}
+
+/// Does this with a learner that keeps so many activations.
+fn with_learner<T>(
+    model: &dyn Model,
+    arm: &Arm,
+    memory: Memory,
+    seed: u64,
+    work: impl FnOnce(&dyn Learner) -> Result<T>,
+) -> Result<T> {
+    let adapted = Adapted::new(model, arm, Some(seed));
+    match memory {
+        Memory::Normal => work(&adapted),
+        Memory::Low => work(&Recomputed::new(&adapted)?),
+    }
 }

@@ -1,8 +1,6 @@
 //! Trains a base from random weights on blocks of running text and on rows of prompts.
 //! It does not know where they come from, nor where the base goes.
 
-use std::cell::RefCell;
-
 use tch::Device;
 
 use super::adamw::{AdamW, AdamWOptions};
@@ -72,7 +70,7 @@ pub fn train_base(
     let weights: Vec<_> = model.weights().into_iter().collect();
     let mut adamw = AdamW::new(&weights, adamw, |_, tensor| tensor.dim() >= 2)?;
     let arm = Arm::none();
-    let learner = Adapted { model, arm: &arm, dropout: RefCell::default() };
+    let learner = Adapted::new(model, &arm, None);
     let device = model.device();
     fit(options, &learner, &mut adamw, &mut |step| Ok(vec![diet.micro(step, device)]), watch)
 }

@@ -11,6 +11,8 @@ use crate::error::{Problem, Result};
 /// Rows are sorted by length within groups of this many batches: long enough for little padding, short enough that
 /// the order stays random.
 const BATCHES_PER_BUCKET: usize = 50;
+/// A micro-batch of fewer ids, padding counted, is not halved: what is around its products would cost more than it brings.
+const HALVED_FROM: usize = 512;
 
 /// How large a micro-batch may get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -67,19 +69,44 @@ impl Plan {
         if let Length::Steps(wanted) = length {
             steps.truncate(wanted as usize);
         }
+        Ok(Self::of(steps, lengths))
+    }
+
+    fn of(steps: Vec<Vec<Vec<usize>>>, lengths: &[usize]) -> Self {
         let (mut real, mut all) = (0, 0);
         for rows in steps.iter().flatten() {
             let longest = rows.iter().map(|&row| lengths[row]).max().unwrap_or(0);
             real += rows.iter().map(|&row| lengths[row] as u64).sum::<u64>();
             all += (longest * rows.len()) as u64;
         }
-        Ok(Self { steps, padding_ppm: (all - real) * 1_000_000 / all.max(1) })
+        Self { steps, padding_ppm: (all - real) * 1_000_000 / all.max(1) }
+    }
+
+    /// The same steps with each micro-batch of some size in two, for two threads: its longer rows and its shorter ones, of
+    /// about as many ids with their padding. `lengths` are those of the rows. It does not depend on how many threads there
+    /// are, so that nothing that is computed does.
+    pub fn halved(self, lengths: &[usize]) -> Self {
+        let halves = |rows: Vec<usize>| match half(&rows, lengths) {
+            Some(at) => vec![rows[..at].to_vec(), rows[at..].to_vec()],
+            None => vec![rows],
+        };
+        let steps = self.steps.into_iter().map(|micros| micros.into_iter().flat_map(halves).collect()).collect();
+        Self::of(steps, lengths)
     }
 
     /// Share of the positions that are padding, 0 to 1.
     pub fn padding_share(&self) -> f64 {
         self.padding_ppm as f64 / 1e6
     }
+}
+
+/// How many of a micro-batch's rows, longest first, make its first half; `None` if it stays whole.
+fn half(rows: &[usize], lengths: &[usize]) -> Option<usize> {
+    let ids = |rows: &[usize]| rows.first().map_or(0, |&longest| lengths[longest] * rows.len());
+    if ids(rows) < HALVED_FROM {
+        return None;
+    }
+    (1..rows.len()).min_by_key(|&at| ids(&rows[..at]).max(ids(&rows[at..])))
 }
 
 /// Every row once.

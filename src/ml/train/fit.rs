@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::adamw::AdamW;
 use super::course::Course;
 use super::curve::Curve;
-use super::loss::{Learner, Micro, backward};
+use super::loss::{Learner, Micro};
+use super::mate::{Job, Mate};
 use super::schedule::Schedule;
 use crate::error::Result;
 
@@ -77,15 +78,32 @@ pub fn fit(
     batches: &mut dyn FnMut(u64) -> Result<Vec<Micro>>,
     watch: &mut dyn Watch,
 ) -> Result<Curve> {
+    fit_beside(options, learner, None, adamw, batches, watch)
+}
+
+/// The same; two micro-batches at a time, where there is somebody to take the second one.
+pub(super) fn fit_beside(
+    options: &Fit,
+    learner: &dyn Learner,
+    mate: Option<&Mate>,
+    adamw: &mut AdamW,
+    batches: &mut dyn FnMut(u64) -> Result<Vec<Micro>>,
+    watch: &mut dyn Watch,
+) -> Result<Curve> {
     let mut course = Course::begin(options, adamw, watch)?;
     while let Some(step) = course.next() {
         let micros = batches(step)?;
         let targets = course.targets(&micros)?;
         // Σ over micro-batches of NLL / targets: the same as one batch that holds them all.
         let mut losses = Vec::with_capacity(micros.len());
-        for micro in micros.iter().filter(|micro| micro.targets() > 0) {
+        let job = |(at, micro): (usize, &Micro)| Job { step, at, micro: micro.share(), total: targets };
+        let mut jobs = micros.iter().enumerate().filter(|(_, micro)| micro.targets() > 0).map(job);
+        while let Some(own) = jobs.next() {
             course.check(adamw, watch)?;
-            losses.push(backward(learner, micro, targets, adamw)?);
+            match mate.and_then(|mate| Some((mate, jobs.next()?))) {
+                Some((mate, other)) => losses.extend(mate.both(learner, [own, other], adamw.gradient())?),
+                None => losses.push(own.backward(learner, adamw.gradient())?),
+            }
         }
         course.step(adamw, &micros, &losses, watch)?;
     }

@@ -3,7 +3,7 @@
 
 use tch::{Device, Kind, Reduction, Tensor};
 
-use super::adamw::AdamW;
+use super::gradient::Gradient;
 use crate::error::{Problem, Result};
 use crate::ml::tally;
 use crate::ml::tokens::Tokens;
@@ -23,6 +23,8 @@ pub trait Learner {
     fn logits(&self, rows: &Tensor) -> Tensor;
     /// `V`.
     fn vocabulary(&self) -> i64;
+    /// What comes next is a micro-batch of a step, both counted from 0: masks of dropout are those of it.
+    fn draw(&self, _step: u64, _micro: usize) {}
     /// The head `[V, H]`, if logits are nothing but hidden states times it and nobody trains it.
     fn frozen_head(&self) -> Option<Tensor> {
         None
@@ -33,9 +35,9 @@ pub trait Learner {
         true
     }
     /// Takes the gradient at the hidden states, `[N, H]`, further down and adds it to that of the step.
-    fn take_down(&self, rows: &Tensor, gradient: &Tensor, adamw: &mut AdamW) {
+    fn take_down(&self, rows: &Tensor, slope: &Tensor, gradient: &mut Gradient) {
         // tch cannot start a backward pass from a given gradient G, but (rows · G).sum() has just this gradient.
-        adamw.backward(&(rows * gradient).sum(Kind::Float), None);
+        gradient.backward(&(rows * slope).sum(Kind::Float), None);
     }
 }
 
@@ -110,6 +112,12 @@ impl Micro {
         Self { ids, positions: put(positions), labels: put(labels), tokens }
     }
 
+    /// The same rows, which are not copied, for another thread.
+    pub(super) fn share(&self) -> Self {
+        let [ids, positions, labels] = [&self.ids, &self.positions, &self.labels].map(Tensor::shallow_clone);
+        Self { ids, positions, labels, tokens: self.tokens }
+    }
+
     /// Those of several runs, one after the other, all as wide as the widest.
     pub(super) fn joined(micros: &[&Self]) -> Self {
         let width = micros.iter().map(|micro| micro.ids.size()[1]).max().unwrap_or(0);
@@ -143,13 +151,13 @@ impl Micro {
 }
 
 /// Adds the gradient of `Σ NLL / total` to that of the step, and gives this loss as a scalar that is not read back.
-pub fn backward(learner: &dyn Learner, micro: &Micro, total: u64, adamw: &mut AdamW) -> Result<Tensor> {
+pub fn backward(learner: &dyn Learner, micro: &Micro, total: u64, gradient: &mut Gradient) -> Result<Tensor> {
     tally::padding(micro.ids.numel().saturating_sub(micro.tokens as usize));
     let head = learner.frozen_head();
     let at_once = at_once(learner, head.as_ref());
     match head {
-        Some(head) => backward_below(learner, &head, micro, total, adamw, at_once),
-        None => backward_in_pieces(learner, micro, total, adamw, at_once),
+        Some(head) => backward_below(learner, &head, micro, total, gradient, at_once),
+        None => backward_in_pieces(learner, micro, total, gradient, at_once),
     }
 }
 
@@ -166,7 +174,7 @@ fn backward_below(
     head: &Tensor,
     micro: &Micro,
     total: u64,
-    adamw: &mut AdamW,
+    gradient: &mut Gradient,
     at_once: i64,
 ) -> Result<Tensor> {
     let rows = learner.hidden(&micro.ids, &micro.positions); // [N, H]
@@ -174,7 +182,7 @@ fn backward_below(
         return Err(nothing_to_learn());
     }
     let (loss, at_rows) = below(learner, head, &rows, &micro.labels, total, at_once);
-    learner.take_down(&rows, &Tensor::cat(&at_rows, 0), adamw);
+    learner.take_down(&rows, &Tensor::cat(&at_rows, 0), gradient);
     Ok(loss)
 }
 
@@ -244,7 +252,7 @@ fn backward_in_pieces(
     learner: &dyn Learner,
     micro: &Micro,
     total: u64,
-    adamw: &mut AdamW,
+    gradient: &mut Gradient,
     at_once: i64,
 ) -> Result<Tensor> {
     let rows = learner.hidden(&micro.ids, &micro.positions); // [N, H]
@@ -254,16 +262,16 @@ fn backward_in_pieces(
         if !loss.requires_grad() {
             return Err(nothing_to_learn());
         }
-        adamw.backward(&loss, None);
+        gradient.backward(&loss, None);
         return Ok(loss.detach());
     }
     if !rows.requires_grad() {
         return Err(nothing_to_learn());
     }
     // The head in pieces: each gives its gradient at the hidden states, and one pass takes all of them further down.
-    let slope = |loss: &Tensor, piece: &Tensor| adamw.backward(loss, Some(piece));
+    let slope = |loss: &Tensor, piece: &Tensor| gradient.backward(loss, Some(piece));
     let (loss, at_rows) = in_pieces(learner, &rows, &micro.labels, total, at_once, slope);
-    learner.take_down(&rows, &Tensor::cat(&at_rows, 0), adamw);
+    learner.take_down(&rows, &Tensor::cat(&at_rows, 0), gradient);
     Ok(loss)
 }
 
@@ -280,7 +288,7 @@ pub(super) fn nothing_to_learn() -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ml::train::adamw::AdamWOptions;
+    use crate::ml::train::adamw::{AdamW, AdamWOptions};
 
     /// Embedding [5, 3], then a head [5, 3]: enough to tell positions apart.
     struct Toy {
@@ -326,7 +334,7 @@ mod tests {
         let mut adamw = toy.adamw();
         let micro = Micro::from_labels(&ids, &labels, 9);
         assert_eq!(micro.targets(), 5);
-        let loss = backward(&toy, &micro, micro.targets(), &mut adamw).unwrap();
+        let loss = backward(&toy, &micro, micro.targets(), adamw.gradient()).unwrap();
 
         let all = Tensor::arange(12, (Kind::Int64, Device::Cpu));
         let logits = toy.logits(&toy.hidden(&ids, &all)).view([2, 6, 5]).narrow(1, 0, 5).reshape([10, 5]);
@@ -347,7 +355,7 @@ mod tests {
         let micro = Micro::from_labels(&ids, &labels, 9);
         let with = |at_once| {
             let mut adamw = toy.adamw();
-            let loss = backward_in_pieces(&toy, &micro, 5, &mut adamw, at_once).unwrap().double_value(&[]);
+            let loss = backward_in_pieces(&toy, &micro, 5, adamw.gradient(), at_once).unwrap().double_value(&[]);
             (loss, adamw.gradients())
         };
         let (whole_loss, whole) = with(5);
@@ -370,8 +378,8 @@ mod tests {
             let options = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
             let mut adamw = AdamW::new(&toy.named[..1], options, |_, _| true).unwrap();
             let loss = match below {
-                Some(at_once) => backward_below(toy, &head, &micro, 5, &mut adamw, at_once),
-                None => backward_in_pieces(toy, &micro, 5, &mut adamw, 5),
+                Some(at_once) => backward_below(toy, &head, &micro, 5, adamw.gradient(), at_once),
+                None => backward_in_pieces(toy, &micro, 5, adamw.gradient(), 5),
             };
             (loss.unwrap().double_value(&[]), adamw.gradients().remove("embed").unwrap())
         };
@@ -383,7 +391,7 @@ mod tests {
         }
         toy.named[0].1 = toy.named[0].1.detach();
         let mut adamw = Toy::new().adamw();
-        assert!(backward_below(&toy, &head, &micro, 5, &mut adamw, 5).is_err());
+        assert!(backward_below(&toy, &head, &micro, 5, adamw.gradient(), 5).is_err());
     }
 
     #[test]

@@ -18,7 +18,11 @@ pub mod curve;
 #[cfg(feature = "torch")]
 pub mod fit;
 #[cfg(feature = "torch")]
+pub mod gradient;
+#[cfg(feature = "torch")]
 pub mod loss;
+#[cfg(feature = "torch")]
+mod mate;
 #[cfg(feature = "torch")]
 pub mod pack;
 #[cfg(feature = "torch")]

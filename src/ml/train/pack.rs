@@ -4,7 +4,6 @@
 //! Each arm keeps its own rows, loss, clipping, schedule, optimiser, curve and states, and has them as it would alone;
 //! one that is over, or fails, leaves the others to themselves.
 
-use std::cell::RefCell;
 use std::mem;
 
 use tch::{Kind, Tensor};
@@ -75,7 +74,7 @@ pub fn train_pack<'a>(
         return Err(Problem::new(format!("{} arms for {} members", packed.arms().len(), members.len())));
     }
     packed.batch(joining.batched);
-    let learner = Adapted { model, arm: pack, dropout: RefCell::default() };
+    let learner = Adapted::new(model, pack, None);
     let mut results: Vec<Option<Result<Trained>>> = members.iter().map(|_| None).collect();
     let mut running: Vec<Option<Running<'_, 'a>>> = Vec::new();
     for ((member, arm), result) in members.iter_mut().zip(packed.arms()).zip(&mut results) {
@@ -88,15 +87,12 @@ pub fn train_pack<'a>(
         });
     }
     loop {
-        for (at, (slot, result)) in running.iter_mut().zip(&mut results).enumerate() {
+        for (slot, result) in running.iter_mut().zip(&mut results) {
             let Some(mut run) = slot.take() else { continue };
             match run.course.next() {
                 None => *result = Some(Ok((run.course.curve(), run.read))),
                 Some(step) => match run.lay_out(step, model) {
-                    Ok(()) => {
-                        packed.draw(at, Some(Dropout::new(run.member.recipe.seed, step)));
-                        *slot = Some(run);
-                    }
+                    Ok(()) => *slot = Some(run),
                     Err(problem) => *result = Some(Err(problem)),
                 },
             }
@@ -104,7 +100,10 @@ pub fn train_pack<'a>(
         let rounds = running.iter().flatten().map(|run| run.micros.len()).max();
         let Some(rounds) = rounds else { break };
         for round in 0..rounds {
-            for (slot, result) in running.iter_mut().zip(&mut results) {
+            for (at, (slot, result)) in running.iter_mut().zip(&mut results).enumerate() {
+                if let Some((run, step)) = slot.as_ref().and_then(|run| Some((run, run.course.next()?))) {
+                    packed.draw(at, Some(Dropout::new(run.member.recipe.seed, step).of(round)));
+                }
                 let ended = slot.as_mut().and_then(|run| run.check(round).err());
                 if let Some(problem) = ended {
                     (*slot, *result) = (None, Some(Err(problem)));
@@ -231,7 +230,7 @@ fn together(
     let mut rest = gradients.as_slice();
     for (_, run) in runs {
         let (own, others) = rest.split_at(run.adamw.parameters().len());
-        run.adamw.add(own);
+        run.adamw.gradient().add(own);
         rest = others;
     }
 }

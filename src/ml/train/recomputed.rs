@@ -5,8 +5,8 @@ use std::cell::RefCell;
 
 use tch::{Tensor, no_grad};
 
-use super::adamw::AdamW;
 use super::arms::Adapted;
+use super::gradient::Gradient;
 use super::loss::{Learner, nothing_to_learn};
 use crate::error::Result;
 use crate::ml::models::Input;
@@ -84,6 +84,10 @@ impl Learner for Recomputed<'_> {
         self.adapted.vocabulary()
     }
 
+    fn draw(&self, step: u64, micro: usize) {
+        self.adapted.draw(step, micro);
+    }
+
     fn frozen_head(&self) -> Option<Tensor> {
         self.adapted.frozen_head()
     }
@@ -92,10 +96,10 @@ impl Learner for Recomputed<'_> {
         false
     }
 
-    fn take_down(&self, _rows: &Tensor, gradient: &Tensor, adamw: &mut AdamW) {
+    fn take_down(&self, _rows: &Tensor, slope: &Tensor, gradient: &mut Gradient) {
         let Some(tape) = self.tape.take() else { return };
         let after = self.drawn();
-        let mut gradient = gradient.shallow_clone();
+        let mut slope = slope.shallow_clone();
         for (above, (x, drawn)) in tape.blocks.into_iter().enumerate().rev() {
             let layer = self.lowest + above;
             let x = x.set_requires_grad(above > 0);
@@ -103,9 +107,9 @@ impl Learner for Recomputed<'_> {
                 dropout.rewind(drawn);
             }
             let out = self.block(layer, &x, &tape.ids, &tape.positions);
-            let below = adamw.backward(&(out * gradient).sum(tch::Kind::Float), (above > 0).then_some(&x));
+            let below = gradient.backward(&(out * slope).sum(tch::Kind::Float), (above > 0).then_some(&x));
             let Some(below) = below else { break };
-            gradient = below;
+            slope = below;
         }
         if let Some(dropout) = self.adapted.dropout.borrow().as_ref() {
             dropout.rewind(after);

@@ -211,7 +211,9 @@ fn plan(params: &Params, cx: &Context, tokens: &Tokens) -> Result<Plan> {
     let limits = Limits { rows: params.batch_size as usize, tokens: params.batch_tokens.map(|tokens| tokens as usize) };
     let length = params.steps.map_or(Length::Epochs(params.epochs), Length::Steps);
     let epoch = |epoch| cx.rng(params.seed, &format!("rows of epoch {epoch}"));
-    Plan::new(&lengths, limits, params.accumulation as usize, length, epoch)
+    let plan = Plan::new(&lengths, limits, params.accumulation as usize, length, epoch)?;
+    // A GPU does everything at once, and is not filled by half of a micro-batch.
+    Ok(if cx.machine().device.starts_with("cuda") { plan } else { plan.halved(&lengths) })
 }
 
 fn recipe(params: &Params, steps: u64) -> Recipe {

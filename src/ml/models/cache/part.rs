@@ -32,6 +32,21 @@ impl Part {
         Self { rows, past, room, clean: 0, uneven: None, real: None, read: None, layers }
     }
 
+    pub(super) fn share(&self) -> Self {
+        let kept = |of: &Option<Tensor>| of.as_ref().map(Tensor::shallow_clone);
+        let layers = self.layers.iter().map(|(keys, values)| (keys.shallow_clone(), values.shallow_clone()));
+        Self {
+            rows: self.rows,
+            past: self.past.clone(),
+            room: self.room,
+            clean: self.clean,
+            uneven: None,
+            real: kept(&self.real),
+            read: kept(&self.read),
+            layers: layers.collect(),
+        }
+    }
+
     /// Places that its longest row has read before this pass.
     pub fn longest(&self) -> i64 {
         self.past.iter().copied().max().unwrap_or(0)

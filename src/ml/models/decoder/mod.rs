@@ -243,4 +243,8 @@ impl Model for Decoder {
     fn kind(&self) -> Kind {
         self.embedding.kind()
     }
+
+    fn share(&self) -> Box<dyn Model> {
+        Box::new(Self::new(&self.config, self.weights()))
+    }
 }

@@ -1,0 +1,101 @@
+//! Two threads that compute beside each other on a processor, each with half of the cores, instead of one whose every
+//! operation is spread over all of them: no operation is too small to be shared, and nobody waits for the other's.
+//! It does not know what they compute, nor how they divide it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{Result as Caught, Scope};
+
+use tch::Device;
+
+use super::device::limit_threads;
+use super::tally::{self, Tally};
+
+/// So many threads of libtorch: of the caller, and of a thread beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Halves {
+    own: usize,
+    other: usize,
+}
+
+/// The threads of the caller in halves; `None` if it has one, or the device computes by itself.
+pub(super) fn halves(device: Device) -> Option<Halves> {
+    let all = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+    (device == Device::Cpu && all > 1).then_some(Halves { own: all - all / 2, other: all / 2 })
+}
+
+impl Halves {
+    /// Does this with the caller's half.
+    pub fn alone<T>(self, work: impl FnOnce() -> T) -> T {
+        /// Also where the work panics.
+        struct Restored(usize);
+        impl Drop for Restored {
+            fn drop(&mut self) {
+                limit_threads(self.0);
+            }
+        }
+        let _restored = Restored(self.own + self.other);
+        limit_threads(self.own);
+        work()
+    }
+}
+
+/// A thread beside the caller's that does what it is given, one after the other.
+pub(super) struct Helper<J, R> {
+    jobs: Sender<J>,
+    done: Receiver<(Caught<R>, Tally)>,
+}
+
+/// What a helper is given.
+pub(super) struct Jobs<J, R> {
+    jobs: Receiver<J>,
+    done: Sender<(Caught<R>, Tally)>,
+}
+
+impl<J: Send, R: Send> Helper<J, R> {
+    /// Begins one, which ends with the scope or when this is dropped: `work` makes what it needs on its own thread, and
+    /// then does each of its jobs.
+    pub fn begin<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        halves: Halves,
+        work: impl FnOnce(Jobs<J, R>) + Send + 'scope,
+    ) -> Self
+    where
+        J: 'scope,
+        R: 'scope,
+    {
+        let (jobs, given) = channel();
+        let (finished, done) = channel();
+        scope.spawn(move || {
+            limit_threads(halves.other);
+            work(Jobs { jobs: given, done: finished });
+        });
+        Self { jobs, done }
+    }
+
+    /// Gives it a job.
+    pub fn give(&self, job: J) {
+        // It ends before its jobs do only by a panic, which `take` hands on.
+        let _ = self.jobs.send(job);
+    }
+
+    /// Waits for what became of its next job. What it panics with, the caller panics with.
+    pub fn take(&self) -> R {
+        let (result, tally) = self.done.recv().unwrap_or_else(|_| panic!("the thread beside this one ended early"));
+        tally::join(tally);
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+impl<J, R> Jobs<J, R> {
+    /// Does each job.
+    pub fn each(self, mut work: impl FnMut(J) -> R) {
+        for job in self.jobs {
+            let result = catch_unwind(AssertUnwindSafe(|| work(job)));
+            let ends = result.is_err();
+            if self.done.send((result, tally::leave())).is_err() || ends {
+                return;
+            }
+        }
+    }
+}
