@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-use super::Pass;
 use super::norm::Norm;
+use super::{Pass, blocks};
 use super::sight::Sight;
 use crate::ml::config::Role;
 use crate::ml::linear::Linear;
@@ -46,7 +46,11 @@ impl Attention {
             None => {
                 let [q, k, v] = [q, k, v].map(|x| x.transpose(1, 2)); // [B, heads, T, D]
                 let (k, v) = pass.behind(k, v);
-                let out = self.attend(&q, k, v, pass.sight(self.slides, 0), b * t);
+                let out = {
+                    // What trains does so in each of its passes, also where one of them keeps nothing for the way back.
+                    let trains = pass.dropout.is_some() || [&q, &k, &v].iter().any(|x| x.requires_grad());
+                    self.attend(&q, k, v, pass.sight(self.slides, 0), b * t, trains)
+                };
                 out.transpose(1, 2).reshape([b, t, self.heads * self.head_dim])
             }
             Some(cache) => self.attend_to_kept(&q, &k, &v, pass, cache),
@@ -70,7 +74,7 @@ impl Attention {
                 let q = q.narrow(0, run.before, count).view([run.rows, run.queries, heads, width]).transpose(1, 2);
                 let sight = pass.sight(self.slides, run_at);
                 run_at += 1;
-                self.attend(&q, k, v, sight, run.ids).transpose(1, 2).reshape([count, heads * width])
+                self.attend(&q, k, v, sight, run.ids, false).transpose(1, 2).reshape([count, heads * width])
             });
             outs.push(part.to_ids(joined(attended.collect())));
             first += rows;
@@ -82,12 +86,18 @@ impl Attention {
     }
 
     /// Queries [B, heads, T, D] over keys and values [B, shared heads, S, D] → [B, heads, T, D]; so many of B · T are ids.
-    fn attend(&self, q: &Tensor, mut k: Tensor, mut v: Tensor, sight: &Sight, ids: i64) -> Tensor {
+    fn attend(&self, q: &Tensor, mut k: Tensor, mut v: Tensor, sight: &Sight, ids: i64, trains: bool) -> Tensor {
         if let Some(last) = sight.last {
             let from = k.size()[2] - last;
             (k, v) = (k.narrow(2, from, last), v.narrow(2, from, last));
         }
         let groups = self.heads / self.key_value_heads;
+        if sight.causal && trains && blocks::faster(q) {
+            let scale = self.scale.unwrap_or((self.head_dim as f64).powf(-0.5));
+            let out = blocks::attend(q, &repeat(&k, groups), &repeat(&v, groups), scale);
+            tally::attention(q, ids, k.size()[2], true, out.requires_grad());
+            return out;
+        }
         // The CPU's kernel reads shared heads where they lie, with the same bits as of repeated ones; but it adds up
         // their gradients in another order.
         let shared = groups > 1

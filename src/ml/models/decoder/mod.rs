@@ -3,6 +3,7 @@
 
 mod attention;
 mod block;
+mod blocks;
 mod build;
 mod norm;
 mod rotary;
