@@ -4,6 +4,7 @@
 mod batch;
 mod rows;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -87,7 +88,8 @@ pub fn log_likelihoods_of(
         header,
     };
     let work = Work { batches: batches(&rows, reader.steady(), at_once(model, batch_tokens)), items, rows };
-    let mut scores: Vec<Result<Vec<Score>>> = arms.iter().map(|_| Ok(vec![Score::default(); work.items.len()])).collect();
+    let mut scores: Vec<Result<Vec<Score>>> =
+        arms.iter().map(|_| Ok(vec![Score::default(); work.items.len()])).collect();
     let mut finished = 0;
     work.share(reader, &mut |batch, said| {
         finished += work.rows[work.batches[batch].clone()].iter().map(Row::items).sum::<usize>();
@@ -109,7 +111,8 @@ fn at_once(model: &dyn Model, batch_tokens: usize) -> usize {
     if model.device() == Device::Cpu { batch_tokens / 2 } else { batch_tokens }
 }
 
-/// Which rows make a batch: of one kind, and as many as fit.
+/// Which rows make a batch: of one kind, and as many as fit. The largest batches come first, so that two threads end
+/// together.
 fn batches(rows: &[Row], steady: Steady, at_once: usize) -> Vec<Range<usize>> {
     let (mut batches, mut from) = (Vec::new(), 0);
     for to in 1..=rows.len() {
@@ -123,6 +126,7 @@ fn batches(rows: &[Row], steady: Steady, at_once: usize) -> Vec<Range<usize>> {
             from = to;
         }
     }
+    batches.sort_by_key(|batch| Reverse(batch.len() * rows[batch.start].ids.len()));
     batches
 }
 
@@ -245,4 +249,3 @@ fn shared_blocks(model: &dyn Model, arms: &[&Arm]) -> Option<usize> {
     let lowest = arms.iter().filter_map(|arm| arm.lowest_layer(model)).min().unwrap_or(last).min(last);
     (arms.len() > 1 && lowest > 0).then_some(lowest)
 }
-

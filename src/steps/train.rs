@@ -116,7 +116,7 @@ impl Kind for Train {
     /// 4: products of f32 with all of the processor's instructions; one softmax gives loss and gradient.
     /// 5: the last block and the final norm at positions with a target alone; rotary angles and LoRA in fewer
     /// operations.
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
     const SUMMARY: &'static str = "Trains LoRA, DoRA, IA3, a bottleneck MLP, or two together on a frozen base";
     const EXAMPLE: &'static str = "lora:\n  uses: train\n  in: { model: base, data: tokens }\n  with:\n    adapter: { lora: { rank: 4, alpha: 8 } }\n    epochs: 3\n";
     const INPUTS: &'static [Input] = &[

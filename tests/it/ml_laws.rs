@@ -1,6 +1,7 @@
 //! Laws that hold for every model and adapter, on tiny random ones. `refused` holds what bad files are answered.
 //! It does not know any library's numbers: the golden cases hold those.
 
+mod beside;
 mod fused;
 mod guessed;
 mod merged;

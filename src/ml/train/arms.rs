@@ -87,7 +87,7 @@ pub fn train_arm(
     let device = model.device();
     let mut batches = |step: u64| {
         let micros = &plan.steps[step as usize];
-        Ok(micros.iter().map(|rows| Micro::from_rows(tokens, rows, false, device)).collect())
+        Ok(micros.iter().map(|rows| Micro::of_answers(tokens, rows, model.kind(), device)).collect())
     };
     let several = plan.steps.iter().any(|micros| micros.len() > 1);
     let halves = crew::halves(device).filter(|_| several);

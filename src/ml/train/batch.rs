@@ -177,6 +177,37 @@ mod tests {
             prop_assert_eq!(short.steps.len() as u64, steps);
             prop_assert_eq!(&long.steps[..short.steps.len()], &short.steps[..]);
         }
+
+        #[test]
+        fn halves_hold_the_same_rows_with_no_more_padding(
+            lengths in prop::collection::vec(1usize..300, 1..100),
+            rows in 1usize..12,
+        ) {
+            let whole = plan(&lengths, Limits { rows, tokens: None }, 2, Length::Epochs(1));
+            let halved = whole.clone().halved(&lengths);
+            prop_assert!(halved.padding_share() <= whole.padding_share());
+            prop_assert_eq!(whole.steps.len(), halved.steps.len());
+            for (whole, halved) in whole.steps.iter().zip(&halved.steps) {
+                prop_assert_eq!(whole.concat(), halved.concat());
+                prop_assert!(halved.iter().all(|rows| !rows.is_empty()));
+                for rows in whole {
+                    let ids = |rows: &[usize]| lengths[rows[0]] * rows.len();
+                    let small = ids(rows) < HALVED_FROM || rows.len() == 1;
+                    prop_assert_eq!(small, halved.contains(rows));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn halves_are_of_about_as_many_ids() {
+        let halves = |lengths: &[usize]| {
+            let plan = plan(lengths, Limits { rows: 8, tokens: None }, 1, Length::Epochs(1)).halved(lengths);
+            plan.steps[0].iter().map(|rows| rows.iter().map(|&row| lengths[row]).collect()).collect::<Vec<Vec<_>>>()
+        };
+        assert_eq!(halves(&[256; 8]), [[256; 4]; 2]);
+        assert_eq!(halves(&[100, 100, 600, 100, 100, 100]), [vec![600], vec![100; 5]]);
+        assert_eq!(halves(&[600]), [[600]]);
     }
 
     #[test]

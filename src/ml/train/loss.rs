@@ -13,6 +13,10 @@ const LOGITS_AT_ONCE: i64 = 1 << 24;
 /// The same on a processor under a frozen head, 4 MiB: what is made of them is read again before it leaves the cache.
 const LOGITS_IN_CACHE: i64 = 1 << 20;
 
+/// In bf16 on a processor columns are filled up to a multiple of it: oneDNN makes code for each new shape, and keeps it.
+/// T on 63 micro-batches of real prompts: 1198 MiB instead of 1836, and 8 % faster in spite of the padding.
+const WIDTHS: usize = 16;
+
 /// What is trained, as the loss sees it.
 pub trait Learner {
     /// Ids `[B, T]`, padded on the right, to hidden states after the final norm at these positions in B · T, `[N, H]`.
@@ -71,7 +75,18 @@ impl Micro {
 
     /// From rows of tokens; with `all`, every id but a row's first has loss, not only the answer.
     pub fn from_rows(tokens: &Tokens, rows: &[usize], all: bool, device: Device) -> Self {
-        let width = rows.iter().map(|&row| tokens.row(row).len()).max().unwrap_or(0);
+        Self::padded(tokens, rows, all, 1, device)
+    }
+
+    /// The answers of rows, for a frozen base of this precision.
+    pub fn of_answers(tokens: &Tokens, rows: &[usize], kind: Kind, device: Device) -> Self {
+        let widths = if device == Device::Cpu && kind == Kind::BFloat16 { WIDTHS } else { 1 };
+        Self::padded(tokens, rows, false, widths, device)
+    }
+
+    /// With as many columns as the longest row has ids, or up to the next multiple.
+    fn padded(tokens: &Tokens, rows: &[usize], all: bool, widths: usize, device: Device) -> Self {
+        let width = rows.iter().map(|&row| tokens.row(row).len()).max().unwrap_or(0).next_multiple_of(widths);
         let mut ids = Vec::with_capacity(rows.len() * width);
         let (mut positions, mut labels) = (Vec::new(), Vec::new());
         for (b, &row) in rows.iter().enumerate() {
@@ -403,5 +418,27 @@ mod tests {
         let labelled = Micro::from_labels(&ids, &labels, 9);
         // The label at the first place of a row has no position before it.
         assert_eq!((list(&labelled.positions), list(&labelled.labels)), (vec![1, 2, 3, 4, 6], vec![3, 4, 0, 1, 3]));
+    }
+
+    #[test]
+    fn wider_rows_predict_the_same_ids_after_the_same_ids() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = crate::ml::tokens::write::Writer::create(folder.path()).unwrap();
+        writer.push(&[7, 8, 9, 10, 11], 3).unwrap();
+        writer.push(&[1, 2, 3], 1).unwrap();
+        let info = serde_json::json!({
+            "format": crate::ml::tokens::FORMAT, "task": "text", "prompt": "", "vocab_size": 12, "rows": 2, "tokens": 8,
+            "target_tokens": 4, "truncated": 0, "longest": 5, "tokenizer": "",
+        });
+        writer.finish(&serde_json::from_value(info).unwrap()).unwrap();
+        let tokens = Tokens::read(folder.path()).unwrap();
+        let list = |tensor: &Tensor| Vec::<i64>::try_from(tensor.reshape([-1])).unwrap();
+        let [plain, wider] = [Kind::Float, Kind::BFloat16].map(|kind| {
+            let micro = Micro::of_answers(&tokens, &[0, 1], kind, Device::Cpu);
+            let before = micro.ids.reshape([-1]).index_select(0, &micro.positions);
+            (micro.ids.size(), list(&before), list(&micro.labels), micro.tokens)
+        });
+        assert_eq!((plain.0, plain.1, plain.2, plain.3), (vec![2, 5], vec![9, 10, 1, 2], vec![10, 11, 2, 3], 8));
+        assert_eq!((wider.0, wider.1, wider.2, wider.3), (vec![2, 16], vec![9, 10, 1, 2], vec![10, 11, 2, 3], 8));
     }
 }

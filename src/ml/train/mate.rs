@@ -59,12 +59,7 @@ impl Mate {
 
     /// The losses of two micro-batches at once; their gradients are added one after the other, as if they had been
     /// made so.
-    pub fn both(
-        &self,
-        learner: &dyn Learner,
-        [own, other]: [Job; 2],
-        gradient: &mut Gradient,
-    ) -> Result<[Tensor; 2]> {
+    pub fn both(&self, learner: &dyn Learner, [own, other]: [Job; 2], gradient: &mut Gradient) -> Result<[Tensor; 2]> {
         self.helper.give(other);
         let loss = self.halves.alone(|| own.backward(learner, gradient));
         let (of_other, slopes) = self.helper.take()?;

@@ -141,7 +141,8 @@ impl Running<'_, '_> {
     fn lay_out(&mut self, step: u64, model: &dyn Model) -> Result<()> {
         let rows = &self.member.plan.steps[step as usize];
         let tokens = self.member.tokens;
-        self.micros = rows.iter().map(|rows| Micro::from_rows(tokens, rows, false, model.device())).collect();
+        let micro = |rows: &Vec<usize>| Micro::of_answers(tokens, rows, model.kind(), model.device());
+        self.micros = rows.iter().map(micro).collect();
         self.targets = self.course.targets(&self.micros)?;
         Ok(())
     }

@@ -203,7 +203,7 @@ fn a_beginning_that_all_share_changes_nothing_of_what_follows() {
 }
 
 /// Rows of unlike length, with answers of one id and of several.
-fn rows() -> Tokens {
+pub(super) fn rows() -> Tokens {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = Writer::create(folder.path()).unwrap();
     for row in 0..6 {

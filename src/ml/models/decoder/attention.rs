@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 use super::norm::Norm;
-use super::{Pass, blocks};
 use super::sight::Sight;
+use super::{Pass, blocks};
 use crate::ml::config::Role;
 use crate::ml::linear::Linear;
 use crate::ml::models::KvCache;
