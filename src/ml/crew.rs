@@ -11,17 +11,18 @@ use tch::Device;
 use super::device::limit_threads;
 use super::tally::{self, Tally};
 
-/// So many threads of libtorch: of the caller, and of a thread beside it.
+/// Half of the threads of libtorch that the caller may use, and all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Halves {
-    own: usize,
-    other: usize,
+    half: usize,
+    all: usize,
 }
 
-/// The threads of the caller in halves; `None` if it has one, or the device computes by itself.
+/// The threads of the caller in halves, which are equal: who takes what is chance, and a product's bits may depend on how
+/// many threads make it. `None` if there is one thread, or the device computes by itself.
 pub(super) fn halves(device: Device) -> Option<Halves> {
     let all = usize::try_from(tch::get_num_threads()).unwrap_or(1);
-    (device == Device::Cpu && all > 1).then_some(Halves { own: all - all / 2, other: all / 2 })
+    (device == Device::Cpu && all > 1).then_some(Halves { half: all / 2, all })
 }
 
 impl Halves {
@@ -34,8 +35,8 @@ impl Halves {
                 limit_threads(self.0);
             }
         }
-        let _restored = Restored(self.own + self.other);
-        limit_threads(self.own);
+        let _restored = Restored(self.all);
+        limit_threads(self.half);
         work()
     }
 }
@@ -67,7 +68,7 @@ impl<J: Send, R: Send> Helper<J, R> {
         let (jobs, given) = channel();
         let (finished, done) = channel();
         scope.spawn(move || {
-            limit_threads(halves.other);
+            limit_threads(halves.half);
             work(Jobs { jobs: given, done: finished });
         });
         Self { jobs, done }
