@@ -65,7 +65,10 @@ pub fn run(folder: &Path, options: &Options) -> Result<Value> {
     let own = options.number("seeds", 0) > 0;
     let plan = |at: usize| {
         let seed = if own { 7 + at as u64 } else { 7 };
-        Plan::new(&lengths, limits, 1, Length::Steps(steps), |epoch| stream(seed, &format!("{epoch}")))
+        let plan = Plan::new(&lengths, limits, 1, Length::Steps(steps), |epoch| stream(seed, &format!("{epoch}")))?;
+        // As the step `train` does it.
+        let width = model.config().hidden_size as usize;
+        Ok(if model.device() == tch::Device::Cpu { plan.halved(&lengths, width) } else { plan })
     };
     let plans: Vec<Plan> = (0..count).map(plan).collect::<Result<_>>()?;
     let recipes: Vec<Recipe> =

@@ -112,7 +112,11 @@ fn train(folder: &Path, options: &Options) -> Result<Value> {
     let lengths: Vec<usize> = (0..tokens.rows()).map(|row| tokens.row(row).len()).collect();
     let limits = Limits { rows: options.number("batch", 8), tokens: None };
     let plan = Plan::new(&lengths, limits, 1, Length::Steps(steps), |epoch| stream(7, &format!("{epoch}")))?;
-    let plan = if model.device() == tch::Device::Cpu { plan.halved(&lengths) } else { plan };
+    let plan = if model.device() == tch::Device::Cpu {
+        plan.halved(&lengths, model.config().hidden_size as usize)
+    } else {
+        plan
+    };
     let fit = Fit { lr: 1e-3, schedule: Schedule::Constant, schedule_steps: steps, warmup: 0, steps, clip: Some(1.0) };
     let adamw = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
     let device = model.device();

@@ -34,7 +34,7 @@ pub fn run(params: &Params, cx: &mut Context) -> Result<()> {
     let work = Work::read(params, cx)?;
     let model = steps::base::load_in(&work.base, work.precision, cx)?;
     let arm = work.arm(params, cx, model.as_ref())?;
-    let plan = plan(params, cx, &work.tokens)?;
+    let plan = plan(params, cx, &work.tokens, model.as_ref())?;
     let recipe = recipe(params, plan.steps.len() as u64);
     let curve = train_arm(model.as_ref(), &arm, &work.tokens, &plan, &recipe, &mut Listener(cx))?;
     work.write(params, cx, &arm, &plan, &curve)
@@ -71,7 +71,7 @@ fn all(members: &mut [(&Params, &mut Context)]) -> Result<Vec<Result<()>>> {
     let (mut arms, mut plans, mut recipes) = (Vec::new(), Vec::new(), Vec::new());
     for ((params, cx), work) in members.iter().zip(&works) {
         arms.push(work.arm(params, cx, model.as_ref())?);
-        let plan = plan(params, cx, &work.tokens)?;
+        let plan = plan(params, cx, &work.tokens, model.as_ref())?;
         recipes.push(recipe(params, plan.steps.len() as u64));
         plans.push(plan);
     }
@@ -206,14 +206,15 @@ fn same_tokenizer(tokens: &Tokens, data: &Artifact, base: &Artifact, config: &Mo
     Ok(())
 }
 
-fn plan(params: &Params, cx: &Context, tokens: &Tokens) -> Result<Plan> {
+fn plan(params: &Params, cx: &Context, tokens: &Tokens, model: &dyn Model) -> Result<Plan> {
     let lengths: Vec<usize> = (0..tokens.rows()).map(|row| tokens.row(row).len()).collect();
     let limits = Limits { rows: params.batch_size as usize, tokens: params.batch_tokens.map(|tokens| tokens as usize) };
     let length = params.steps.map_or(Length::Epochs(params.epochs), Length::Steps);
     let epoch = |epoch| cx.rng(params.seed, &format!("rows of epoch {epoch}"));
     let plan = Plan::new(&lengths, limits, params.accumulation as usize, length, epoch)?;
     // A GPU does everything at once, and is not filled by half of a micro-batch.
-    Ok(if cx.machine().device.starts_with("cuda") { plan } else { plan.halved(&lengths) })
+    let width = usize::try_from(model.config().hidden_size).unwrap_or(0);
+    Ok(if cx.machine().device.starts_with("cuda") { plan } else { plan.halved(&lengths, width) })
 }
 
 fn recipe(params: &Params, steps: u64) -> Recipe {
