@@ -42,10 +42,10 @@ impl Default for Score {
 }
 
 /// Scores every item, a context and what may follow it, neither empty; the answers stand in the order of the items.
-/// At most `batch_tokens` ids go through the model at once (but at least one row). A context is read once for all that
-/// may follow it, such as the labels of a question, and a beginning that all contexts share, such as examples, once: on the CPU in f32 other items change the
-/// rounding of a score by that alone. `on_progress` is told how many items are finished; its error ends
-/// the work.
+/// At most `batch_tokens` ids go through the model at once (but at least one row; on the CPU two batches of half as many).
+/// A context is read once for all that may follow it, such as the labels of a question, and a beginning that all contexts
+/// share, such as examples, once: on the CPU in f32 other items change the rounding of a score by that alone.
+/// `on_progress` is told how many items are finished; its error ends the work.
 pub fn log_likelihoods(
     model: &dyn Model,
     arm: &Arm,
@@ -193,7 +193,7 @@ struct Reader {
     /// What all items begin with, as each arm read it, and how many ids that is.
     headers: Vec<Option<KvCache>>,
     header: usize,
-    /// The blocks below this one run once for all arms, and the beginning was read by them alone, too.
+    /// The blocks below this one run once for all arms, and what they read of the beginning.
     shared: Option<usize>,
     below: Option<KvCache>,
 }
