@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(halves(&[256; 8]), [[256; 4]; 2]);
         assert_eq!(halves(&[100, 100, 600, 100, 100, 100]), [vec![600], vec![100; 5]]);
         assert_eq!(halves(&[600]), [[600]]);
-        assert_eq!(halves(&[255, 256]), [[256, 255]], "it is not worth it");
+        assert_eq!(halves(&[255; 2]), [[255; 2]], "it is not worth it");
     }
 
     #[test]
