@@ -100,3 +100,53 @@ impl<J, R> Jobs<J, R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::{Kind, Tensor};
+
+    use super::*;
+
+    fn halves_of(threads: usize) -> Option<Halves> {
+        limit_threads(threads);
+        halves(Device::Cpu)
+    }
+
+    #[test]
+    fn a_helper_does_jobs_in_their_order_on_its_half_and_leaves_its_work() {
+        let halves = halves_of(4).unwrap();
+        let _ = tally::take();
+        std::thread::scope(|scope| {
+            let helper = Helper::begin(scope, halves, |jobs: Jobs<i64, (i64, i32)>| {
+                let w = Tensor::ones([7, 5], (Kind::Float, Device::Cpu));
+                jobs.each(|rows| {
+                    let _ = tally::product(&Tensor::ones([rows, 5], (Kind::Float, Device::Cpu)), &w, None);
+                    (rows, tch::get_num_threads())
+                });
+            });
+            for rows in [3, 4] {
+                helper.give(rows);
+            }
+            assert_eq!(halves.alone(tch::get_num_threads), 2);
+            assert_eq!([helper.take(), helper.take()], [(3, 2), (4, 2)]);
+        });
+        assert_eq!(tch::get_num_threads(), 4, "what the caller had is the caller's again");
+        assert_eq!(tally::take().flop, 2 * 7 * 5 * 7);
+        assert_eq!(halves_of(1), None);
+    }
+
+    #[test]
+    fn a_panic_beside_is_one_of_the_caller() {
+        let halves = halves_of(2).unwrap();
+        let caught = catch_unwind(|| {
+            std::thread::scope(|scope| {
+                let helper = Helper::begin(scope, halves, |jobs: Jobs<(), ()>| jobs.each(|()| panic!("of the helper")));
+                helper.give(());
+                helper.take();
+            });
+        });
+        assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"of the helper"));
+        assert!(catch_unwind(|| halves.alone(|| panic!("of the caller"))).is_err());
+        assert_eq!(tch::get_num_threads(), 2);
+    }
+}

@@ -168,20 +168,28 @@ impl Work {
             let helper = Helper::begin(scope, halves, move |jobs: Jobs<(), ()>| {
                 jobs.each(|()| {
                     while let Some(at) = batch() {
+                        let said = other.read(self, at, asked);
                         // Nobody listens any more where the caller has failed.
-                        let _ = say.send((at, other.read(self, at, asked)));
+                        let _ = say.send((at, said, tally::leave()));
                     }
                 });
             });
             helper.give(());
+            // Whoever is told of a batch may ask what work that was.
+            let hear = |take: &mut dyn FnMut(usize, Said)| {
+                heard.try_iter().for_each(|(at, said, work)| {
+                    tally::join(work);
+                    take(at, said);
+                });
+            };
             halves.alone(|| {
                 while let Some(at) = batch() {
                     take(at, reader.read(self, at, asked));
-                    heard.try_iter().for_each(|(at, said)| take(at, said));
+                    hear(&mut take);
                 }
             });
             helper.take();
-            heard.try_iter().for_each(|(at, said)| take(at, said));
+            hear(&mut take);
         });
     }
 }

@@ -30,8 +30,17 @@ fn items() -> Vec<(Vec<i64>, Vec<i64>)> {
 fn scored(model: &dyn Model, arms: &[&Arm], threads: usize) -> (Vec<Vec<Score>>, tally::Work) {
     use_threads(threads);
     let _ = tally::take();
-    let scores = log_likelihoods_of(model, arms, &items(), 80, &mut |_, _| Ok(())).unwrap();
-    (scores.into_iter().map(Result::unwrap).collect(), tally::take())
+    let mut work = tally::Work::default();
+    let mut told = |_, _| {
+        let new = tally::take();
+        work.ids += new.ids;
+        work.flop += new.flop;
+        work.padding += new.padding;
+        Ok(())
+    };
+    let scores = log_likelihoods_of(model, arms, &items(), 80, &mut told).unwrap();
+    assert_eq!(tally::take(), tally::Work::default(), "work that nobody was told of");
+    (scores.into_iter().map(Result::unwrap).collect(), work)
 }
 
 #[test]
@@ -42,7 +51,8 @@ fn two_threads_score_as_one_and_count_the_same_work() {
         let (one, work) = scored(model, &some, 1);
         // The third has nothing to do: halves are equal.
         for threads in [2, 3] {
-            assert_eq!((&one, work), (&scored(model, &some, threads).0, scored(model, &some, threads).1), "{threads}");
+            let (other, same) = scored(model, &some, threads);
+            assert_eq!((&one, work), (&other, same), "{threads} threads");
         }
         // Two threads for each half: it does not matter which of them reads what.
         let four = scored(model, &some, 4);
