@@ -11,7 +11,7 @@ use pipe::ml::tokens::Tokens;
 use pipe::ml::train::Fit;
 use pipe::ml::train::Watch;
 use pipe::ml::train::adamw::AdamWOptions;
-use pipe::ml::train::arms::{Recipe, train_arm};
+use pipe::ml::train::arms::{Recipe, divided, train_arm};
 use pipe::ml::train::batch::{Length, Limits, Plan};
 use pipe::ml::train::memory::Memory;
 use pipe::ml::train::pack::{Joining, Member, train_pack};
@@ -66,9 +66,7 @@ pub fn run(folder: &Path, options: &Options) -> Result<Value> {
     let plan = |at: usize| {
         let seed = if own { 7 + at as u64 } else { 7 };
         let plan = Plan::new(&lengths, limits, 1, Length::Steps(steps), |epoch| stream(seed, &format!("{epoch}")))?;
-        // As the step `train` does it.
-        let width = model.config().hidden_size as usize;
-        Ok(if model.device() == tch::Device::Cpu { plan.halved(&lengths, width) } else { plan })
+        Ok(divided(plan, &lengths, model.as_ref()))
     };
     let plans: Vec<Plan> = (0..count).map(plan).collect::<Result<_>>()?;
     let recipes: Vec<Recipe> =

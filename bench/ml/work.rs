@@ -11,7 +11,7 @@ use pipe::ml::device::{torch_device, use_threads};
 use pipe::ml::models::{Model, load};
 use pipe::ml::tokens::Tokens;
 use pipe::ml::train::adamw::AdamWOptions;
-use pipe::ml::train::arms::{Recipe, train_arm};
+use pipe::ml::train::arms::{Recipe, divided, train_arm};
 use pipe::ml::train::batch::{Length, Limits, Plan};
 use pipe::ml::train::memory::Memory;
 use pipe::ml::train::schedule::Schedule;
@@ -112,11 +112,7 @@ fn train(folder: &Path, options: &Options) -> Result<Value> {
     let lengths: Vec<usize> = (0..tokens.rows()).map(|row| tokens.row(row).len()).collect();
     let limits = Limits { rows: options.number("batch", 8), tokens: None };
     let plan = Plan::new(&lengths, limits, 1, Length::Steps(steps), |epoch| stream(7, &format!("{epoch}")))?;
-    let plan = if model.device() == tch::Device::Cpu {
-        plan.halved(&lengths, model.config().hidden_size as usize)
-    } else {
-        plan
-    };
+    let plan = divided(plan, &lengths, model.as_ref());
     let fit = Fit { lr: 1e-3, schedule: Schedule::Constant, schedule_steps: steps, warmup: 0, steps, clip: Some(1.0) };
     let adamw = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
     let device = model.device();

@@ -10,7 +10,7 @@ use pipe::ml::adapters::Arm;
 use pipe::ml::models::{self, Input, MODELS};
 use pipe::ml::train::adamw::{AdamW, AdamWOptions};
 use pipe::ml::train::arms::Adapted;
-use pipe::ml::train::loss::Micro;
+use pipe::ml::train::micro::Micro;
 use pipe::ml::train::schedule::Schedule;
 use pipe::ml::train::{Fit, Watch, fit};
 use pipe::ml::weights::{Tensors, read_file};

@@ -13,7 +13,7 @@ use pipe::ml::adapters::{AdapterParams, Arm, Format};
 use pipe::ml::models::{Input, Model, load};
 use pipe::ml::train::adamw::{AdamW, AdamWOptions};
 use pipe::ml::train::arms::Adapted;
-use pipe::ml::train::loss::Micro;
+use pipe::ml::train::micro::Micro;
 use pipe::ml::train::schedule::Schedule;
 use pipe::ml::train::{Fit, Watch, fit};
 use pipe::ml::weights::{read_file, write_file};

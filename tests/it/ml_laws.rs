@@ -21,7 +21,7 @@ use pipe::ml::random;
 use pipe::ml::score::log_likelihoods;
 use pipe::ml::train::adamw::{AdamW, AdamWOptions};
 use pipe::ml::train::arms::Adapted;
-use pipe::ml::train::loss::Micro;
+use pipe::ml::train::micro::Micro;
 use pipe::ml::train::schedule::Schedule;
 use pipe::ml::train::{Fit, Watch, fit};
 use pipe::ml::weights::{Tensors, write_file};

@@ -3,15 +3,16 @@
 
 use std::cell::RefCell;
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::adamw::{AdamW, AdamWOptions};
 use super::batch::Plan;
 use super::curve::Curve;
 use super::fit::{Fit, Watch, fit_beside};
-use super::loss::{Learner, Micro};
+use super::loss::Learner;
 use super::mate::Mate;
 use super::memory::Memory;
+use super::micro::Micro;
 use super::recomputed::Recomputed;
 use crate::error::Result;
 use crate::ml::adapters::Arm;
@@ -71,7 +72,14 @@ pub struct Recipe {
     pub memory: Memory,
 }
 
-/// Trains the arm's tensors on the rows of `plan`; only answers have loss.
+/// The plan as this model takes it: on a processor in halves, for two threads. A GPU does everything at once, and is not
+/// filled by half of a micro-batch. `lengths` are those of the rows.
+pub fn divided(plan: Plan, lengths: &[usize], model: &dyn Model) -> Plan {
+    let width = usize::try_from(model.config().hidden_size).unwrap_or(0);
+    if model.device() == Device::Cpu { plan.halved(lengths, width) } else { plan }
+}
+
+/// Trains the arm's tensors on the rows of `plan`, best one that was [`divided`]; only answers have loss.
 pub fn train_arm(
     model: &dyn Model,
     arm: &Arm,

@@ -8,7 +8,7 @@ use super::arms::Adapted;
 use super::batch::Plan;
 use super::curve::Curve;
 use super::fit::{Fit, Watch, fit};
-use super::loss::Micro;
+use super::micro::Micro;
 use crate::error::Result;
 use crate::ml::adapters::Arm;
 use crate::ml::models::Model;

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use super::adamw::AdamW;
 use super::curve::{Curve, Point};
 use super::fit::{Fit, Progress, Watch};
-use super::loss::Micro;
+use super::micro::Micro;
 use super::state;
 use crate::error::{Problem, Result};
 

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use super::adamw::AdamW;
 use super::course::Course;
 use super::curve::Curve;
-use super::loss::{Learner, Micro};
+use super::loss::Learner;
 use super::mate::{Job, Mate};
+use super::micro::Micro;
 use super::schedule::Schedule;
 use crate::error::Result;
 

@@ -6,7 +6,8 @@ use std::thread::Scope;
 use tch::Tensor;
 
 use super::gradient::Gradient;
-use super::loss::{Learner, Micro, backward};
+use super::loss::{Learner, backward};
+use super::micro::Micro;
 use crate::error::Result;
 use crate::ml::crew::{Halves, Helper, Jobs};
 

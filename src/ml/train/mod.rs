@@ -24,6 +24,8 @@ pub mod loss;
 #[cfg(feature = "torch")]
 mod mate;
 #[cfg(feature = "torch")]
+pub mod micro;
+#[cfg(feature = "torch")]
 pub mod pack;
 #[cfg(feature = "torch")]
 mod recomputed;

@@ -13,7 +13,7 @@ use crate::ml::config::ModelConfig;
 use crate::ml::device::Precision;
 use crate::ml::models::Model;
 use crate::ml::tokens::Tokens;
-use crate::ml::train::arms::{Recipe, train_arm};
+use crate::ml::train::arms::{Recipe, divided, train_arm};
 use crate::ml::train::batch::{Length, Limits, Plan};
 use crate::ml::train::curve::Curve;
 use crate::ml::train::pack::{Joining, Member, train_pack};
@@ -212,9 +212,7 @@ fn plan(params: &Params, cx: &Context, tokens: &Tokens, model: &dyn Model) -> Re
     let length = params.steps.map_or(Length::Epochs(params.epochs), Length::Steps);
     let epoch = |epoch| cx.rng(params.seed, &format!("rows of epoch {epoch}"));
     let plan = Plan::new(&lengths, limits, params.accumulation as usize, length, epoch)?;
-    // A GPU does everything at once, and is not filled by half of a micro-batch.
-    let width = usize::try_from(model.config().hidden_size).unwrap_or(0);
-    Ok(if cx.machine().device.starts_with("cuda") { plan } else { plan.halved(&lengths, width) })
+    Ok(divided(plan, &lengths, model))
 }
 
 fn recipe(params: &Params, steps: u64) -> Recipe {
