@@ -101,6 +101,42 @@ impl<J, R> Jobs<J, R> {
     }
 }
 
+/// What a helper says while it works, each time with what it has computed until then.
+pub(super) struct Say<T>(Sender<(T, Tally)>);
+
+/// What the caller hears of it.
+pub(super) struct Hear<T>(Receiver<(T, Tally)>);
+
+/// A way from a helper to its caller.
+pub(super) fn talk<T>() -> (Say<T>, Hear<T>) {
+    let (say, heard) = channel();
+    (Say(say), Hear(heard))
+}
+
+impl<T> Say<T> {
+    /// Says it; where the caller has failed, nobody listens any more.
+    pub fn say(&self, what: T) {
+        let _ = self.0.send((what, tally::leave()));
+    }
+}
+
+impl<T> Hear<T> {
+    /// What was said by now. Whoever is told of it may ask what work that was.
+    pub fn now(&self) -> impl Iterator<Item = T> {
+        self.0.try_iter().map(Self::joined)
+    }
+
+    /// Waits for what is said next, until nobody is left who could say something.
+    pub fn next(&self) -> Option<T> {
+        self.0.recv().ok().map(Self::joined)
+    }
+
+    fn joined((what, work): (T, Tally)) -> T {
+        tally::join(work);
+        what
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tch::{Kind, Tensor};

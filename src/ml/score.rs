@@ -8,7 +8,6 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::channel;
 use std::thread;
 
 use tch::Device;
@@ -161,27 +160,19 @@ impl Work {
             }
             return;
         };
-        let (other, (say, heard)) = (reader.share(), channel());
+        let (other, (say, heard)) = (reader.share(), crew::talk());
         let batch = &batch;
         let asked = &asked;
         thread::scope(|scope| {
             let helper = Helper::begin(scope, halves, move |jobs: Jobs<(), ()>| {
                 jobs.each(|()| {
                     while let Some(at) = batch() {
-                        let said = other.read(self, at, asked);
-                        // Nobody listens any more where the caller has failed.
-                        let _ = say.send((at, said, tally::leave()));
+                        say.say((at, other.read(self, at, asked)));
                     }
                 });
             });
             helper.give(());
-            // Whoever is told of a batch may ask what work that was.
-            let hear = |take: &mut dyn FnMut(usize, Said)| {
-                heard.try_iter().for_each(|(at, said, work)| {
-                    tally::join(work);
-                    take(at, said);
-                });
-            };
+            let hear = |take: &mut dyn FnMut(usize, Said)| heard.now().for_each(|(at, said)| take(at, said));
             halves.alone(|| {
                 while let Some(at) = batch() {
                     take(at, reader.read(self, at, asked));

@@ -15,6 +15,7 @@ use crate::report::evidence::Finding;
 use crate::step::{Context, Ended};
 use crate::steps::base::worked;
 use crate::task::answer;
+use crate::task::encode::Encoder;
 use crate::task::terra::Label;
 
 /// What arms answer with.
@@ -216,7 +217,8 @@ impl<'q> Engine<'q> {
             cx.progress(done as u64, total, "answers", "");
             Ok(())
         };
-        let ended = |ids: &[i64]| Ok(!self.until.is_empty() && answer::until(&self.words(ids)?, &self.until).1);
+        let (encoder, ends) = (&self.loaded.encoder, &self.until);
+        let ended = |ids: &[i64]| Ok(!ends.is_empty() && answer::until(&words(encoder, ids)?, ends).1);
         let run = |items: &[Vec<i64>], batch, told: &mut dyn FnMut(usize) -> Result<()>| {
             let stop = Stop { ids: &self.stop, ended: &ended };
             let model = self.loaded.model.as_ref();
@@ -228,7 +230,7 @@ impl<'q> Engine<'q> {
             Ok(generated.iter().zip(&alone).map(|(a, b)| Pair { flips: a != b, apart: None }).collect())
         })?;
         let said = |generated: Generated| {
-            let words = self.words(&generated.ids)?;
+            let words = words(encoder, &generated.ids)?;
             let (words, _) = answer::until(&words, &self.until);
             Ok(Said { words: words.to_owned(), stopped: generated.stopped })
         };
@@ -252,11 +254,6 @@ impl<'q> Engine<'q> {
         }
     }
 
-    fn words(&self, ids: &[i64]) -> Result<String> {
-        let ids: Vec<u32> = ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect();
-        self.loaded.encoder.text(&ids)
-    }
-
     fn tell_truncated(&self, cx: &Context, truncated: u64) {
         if truncated > 0 {
             cx.warn(format!("{truncated} prompts lost their beginning: the model takes {} ids", self.loaded.longest));
@@ -267,6 +264,11 @@ impl<'q> Engine<'q> {
         Problem::new(format!("the model takes {} ids, and no prompt fits beside the answer", self.loaded.longest))
             .help("lower `max_new_tokens`")
     }
+}
+
+fn words(encoder: &Encoder, ids: &[i64]) -> Result<String> {
+    let ids: Vec<u32> = ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect();
+    encoder.text(&ids)
 }
 
 /// The sums of two answers to each prompt.
