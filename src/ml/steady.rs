@@ -2,7 +2,8 @@
 //! It does not know tasks, nor how models compute.
 //!
 //! Measured with libtorch 2.11 and MKL on AVX-512: a row of a product is the same in every product whose number of rows
-//! is a multiple of 8 for each thread (with fewer, a thread is left with so few rows that another kernel takes them);
+//! is a multiple of 8 for each thread, and 16 at least (with fewer, a thread is left with so few rows that another kernel
+//! takes them: of 256 and more inputs 8 rows are multiplied in another order than 16 on some processors);
 //! attention is the same for any number of rows, but not for any number of keys, which are added up 16 at a time. So
 //! sequences are padded by their own length alone, up to a multiple of 16, only those of one padded length share a
 //! batch, and rows are repeated up to a full number of them. Other devices and precisions promise nothing of the kind
@@ -16,6 +17,8 @@ use super::models::Model;
 pub(super) const KEYS: usize = 16;
 /// Rows of a product that each thread takes at once.
 const ROWS: usize = 8;
+/// Rows that any product has at least.
+const FEWEST: usize = 16;
 
 /// How shapes are rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +59,7 @@ impl Steady {
     /// The number of sequences, of so many ids each, up to which a batch is filled.
     pub fn sequences(self, count: usize, length: usize) -> usize {
         let mut count = count;
-        while !(count * length).is_multiple_of(self.rows) {
+        while count * length != self.rows(count * length) {
             count += 1;
         }
         count
@@ -64,7 +67,8 @@ impl Steady {
 
     /// The number of rows up to which a product is filled.
     pub fn rows(self, count: usize) -> usize {
-        count.next_multiple_of(self.rows)
+        let fewest = if self.holds() { FEWEST } else { 0 };
+        count.max(fewest).next_multiple_of(self.rows)
     }
 
     /// True if two sequences may share a batch.
@@ -85,6 +89,9 @@ mod tests {
         assert_eq!((steady.sequences(1, 16), steady.sequences(5, 16), steady.sequences(3, 1)), (4, 8, 64));
         assert_eq!((steady.rows(1), steady.rows(65)), (64, 128));
         assert!(steady.together(17, 32) && !steady.together(16, 17));
+        let alone = Steady { keys: 16, rows: 8, limit: 40 };
+        assert_eq!([1, 16, 17].map(|count| alone.rows(count)), [16, 16, 24]);
+        assert_eq!((alone.sequences(1, 8), alone.sequences(1, 16)), (2, 1));
         let free = Steady { keys: 1, rows: 1, limit: usize::MAX };
         assert_eq!((free.length(17), free.sequences(3, 17), free.rows(5)), (17, 3, 5));
         assert!(free.together(1, 100));

@@ -8,6 +8,7 @@ mod merged;
 mod refused;
 mod shortened;
 mod side_car;
+mod steady;
 
 use std::fs;
 use std::path::Path;

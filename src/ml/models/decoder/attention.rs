@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
+use super::asked::Asked;
 use super::norm::Norm;
 use super::sight::Sight;
 use super::{Pass, blocks};
@@ -33,15 +34,22 @@ impl Attention {
     /// x [B, T, H] → [B, T, H], or [N, H] of the positions that are wanted.
     pub fn forward(&self, x: &Tensor, pass: &Pass, cache: Option<&mut KvCache>) -> Tensor {
         let (b, t, _) = x.size3().unwrap_or_default();
+        let asked = pass.asked.as_ref();
         let [q, k, v] = self.project(x, pass);
         let (q, k) = match &self.head_norms {
             Some((of_queries, of_keys)) => (of_queries.forward(&q), of_keys.forward(&k)),
             None => (q, k),
         };
         let (q, k) = match pass.rotary(self.slides) {
-            Some(rotary) => (rotary.rotate(&q), rotary.rotate(&k)),
+            Some(rotary) => {
+                let q = asked.map_or_else(|| rotary.rotate(&q), |asked| asked.rotary(rotary).rotate(&q));
+                (q, rotary.rotate(&k))
+            }
             None => (q, k),
         };
+        if let Some(asked) = asked {
+            return self.linear(Role::Output, &self.answer(asked, &q, [k, v], pass, cache), pass);
+        }
         let joined = match cache {
             None => {
                 let [q, k, v] = [q, k, v].map(|x| x.transpose(1, 2)); // [B, heads, T, D]
@@ -56,6 +64,30 @@ impl Attention {
             Some(cache) => self.attend_to_kept(&q, &k, &v, pass, cache),
         };
         self.linear(Role::Output, &pass.picked(joined), pass)
+    }
+
+    /// The same where only some positions go on: their queries [N, 1, heads, D] over the keys and values of all,
+    /// [B, T, heads, D] → [N, heads · D].
+    fn answer(
+        &self,
+        asked: &Asked,
+        q: &Tensor,
+        [k, v]: [Tensor; 2],
+        pass: &Pass,
+        cache: Option<&mut KvCache>,
+    ) -> Tensor {
+        let t = k.size()[1];
+        let (k, v) = match cache.and_then(|cache| cache.parts.first_mut()) {
+            None => pass.behind(k.transpose(1, 2), v.transpose(1, 2)),
+            Some(part) => {
+                part.put(pass.layer, &k, &v);
+                part.kept(pass.layer, &part.runs(t)[0])
+            }
+        };
+        let q = asked.by_rows(q);
+        let sight = asked.sight(pass.sight(self.slides, 0), t, k.size()[2], q.kind());
+        let ids = q.size()[0] * q.size()[2];
+        asked.by_positions(&self.attend(&q, k, v, &sight, ids, false))
     }
 
     /// The same over what was read before, [B, T, heads, D] → [B, T, heads · D], part by part: rows of unlike length meet
@@ -105,6 +137,11 @@ impl Attention {
             && k.device() == Device::Cpu
             && !(k.requires_grad() || v.requires_grad());
         let (k, v) = if shared { (k, v) } else { (repeat(&k, groups), repeat(&v, groups)) };
+        if sight.in_order && !trains && self.softcap.is_none() && blocks::pay(q) {
+            let (out, pairs) = blocks::read(q, &k, &v, sight.mask.as_ref(), self.scale, shared);
+            tally::attention(q, ids, if sight.causal { k.size()[2] } else { pairs / q.size()[2] }, sight.causal, false);
+            return out;
+        }
         let out = match self.softcap {
             None => {
                 let (mask, causal) = (sight.mask.as_ref(), sight.causal);
@@ -120,20 +157,35 @@ impl Attention {
         self.projections[&role].forward(x, pass.arm, pass.dropout)
     }
 
-    /// Queries, keys and values, [B, T, heads, D].
+    /// Queries, keys and values, [B, T, heads, D]; where only some positions go on, their queries [N, 1, heads, D].
     fn project(&self, x: &Tensor, pass: &Pass) -> [Tensor; 3] {
-        let (b, t, _) = x.size3().unwrap_or_default();
-        let split = |y: &Tensor, heads: i64, width: i64| y.view([b, t, heads, width]);
+        let split = |y: &Tensor, heads: i64, width: i64| {
+            let (b, t, _) = y.size3().unwrap_or_default();
+            y.view([b, t, heads, width])
+        };
+        // Where queries are made together with keys and values, they are made of all.
+        let asking = |mut parts: Vec<Tensor>| {
+            if let Some(asked) = &pass.asked {
+                let q = parts[0].flatten(2, 3);
+                let (heads, width) = (self.heads, self.head_dim);
+                parts[0] = asked.pick(&q).view([-1, 1, heads, width]);
+            }
+            parts
+        };
         let parts = if self.projections.contains_key(&Role::Interleaved) {
             let all = self.linear(Role::Interleaved, x, pass);
-            split(&all, self.heads, 3 * self.head_dim).chunk(3, -1)
+            asking(split(&all, self.heads, 3 * self.head_dim).chunk(3, -1))
         } else if self.projections.contains_key(&Role::Stacked) {
             let all = self.linear(Role::Stacked, x, pass).chunk(3, -1);
-            all.iter().map(|part| split(part, self.heads, self.head_dim)).collect()
+            asking(all.iter().map(|part| split(part, self.heads, self.head_dim)).collect())
         } else {
-            let roles =
-                [(Role::Query, self.heads), (Role::Key, self.key_value_heads), (Role::Value, self.key_value_heads)];
-            roles.map(|(role, heads)| split(&self.linear(role, x, pass), heads, self.head_dim)).into()
+            let asking = pass.asked.as_ref().map_or_else(|| x.shallow_clone(), |asked| asked.pick(x));
+            let roles = [
+                (Role::Query, &asking, self.heads),
+                (Role::Key, x, self.key_value_heads),
+                (Role::Value, x, self.key_value_heads),
+            ];
+            roles.map(|(role, x, heads)| split(&self.linear(role, x, pass), heads, self.head_dim)).into()
         };
         parts.try_into().expect("three parts")
     }

@@ -74,14 +74,23 @@ impl FeedForward {
         let through = |linear: &Linear, x: &Tensor| linear.forward(x, pass.arm, pass.dropout);
         let inner = match &self.gate {
             Some(gate) => {
-                let mut gate = activate(self.activation, &through(gate, x));
+                let mut gate = self.activated(through(gate, x));
                 let up = through(&self.up, x);
                 // In place where no gradient needs the factors.
                 if gate.requires_grad() || up.requires_grad() { gate * up } else { gate.g_mul_(&up) }
             }
-            None => activate(self.activation, &through(&self.up, x)),
+            None => self.activated(through(&self.up, x)),
         };
         through(&self.down, &inner)
+    }
+
+    /// f(x); in place where no gradient needs x.
+    fn activated(&self, mut x: Tensor) -> Tensor {
+        if self.activation == Activation::Silu && !x.requires_grad() {
+            x.silu_()
+        } else {
+            activate(self.activation, &x)
+        }
     }
 }
 

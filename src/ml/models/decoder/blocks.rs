@@ -1,9 +1,12 @@
-//! Causal attention by products over blocks of queries, each with the keys up to its end.
-//! It does not know caches, masks or adapters.
+//! Causal attention by blocks of queries, each with the keys up to its end, where that is faster on a processor.
+//! It does not know caches, what a mask says, or adapters.
 //!
-//! libtorch's own kernel makes a product for each head of each row, and in bf16 what is around it costs more than the product:
-//! on a processor the way there and back of 4 rows of 40, 128, 256 and 512 ids (4 heads of 64; 32 of 40 ids) takes it 3.8,
-//! 2.9, 1.5 and 1.6 times as long. Beyond that the probabilities, which are kept, would be too large.
+//! Where something trains in bf16, by products: libtorch's own kernel makes one for each head of each row, and what is
+//! around it costs more. The way there and back of 4 rows of 40, 128, 256 and 512 ids (4 heads of 64; 32 of 40 ids) takes it
+//! 3.8, 2.9, 1.5 and 1.6 times as long. Beyond that the probabilities, which are kept, would be too large.
+//!
+//! Where nothing trains, by that kernel, which passes by keys only 512 at a time: rows of 80, 144, 208, 512 and 2048 ids take
+//! it 1.17, 1.22, 1.31, 1.55 and 1.68 times as long in one piece, in bf16 1.26, 1.46, 1.40, 1.54 and 1.64 times (one thread).
 
 use tch::{Device, Kind, Tensor};
 
@@ -11,10 +14,51 @@ use tch::{Device, Kind, Tensor};
 const QUERIES: i64 = 128;
 /// Rows of more ids are left to the kernel.
 const LONGEST: i64 = 512;
+/// Rows of fewer ids are one block.
+const SHORTEST: i64 = 48;
+/// Queries of a block where nothing trains, in rows of fewer ids than `LONG` and in others.
+const FEW: i64 = 32;
+const MANY: i64 = 64;
+const LONG: i64 = 512;
 
 /// True if this is faster for queries [B, heads, T, D], on the way there and back.
 pub(super) fn faster(q: &Tensor) -> bool {
     q.device() == Device::Cpu && q.kind() == Kind::BFloat16 && q.size()[2] <= LONGEST
+}
+
+/// True if [`read`] is faster for queries [B, heads, T, D], where nothing trains.
+pub(super) fn pay(q: &Tensor) -> bool {
+    q.device() == Device::Cpu && q.size()[2] >= SHORTEST
+}
+
+/// Queries [B, heads, T, D] that stand at the last T of S keys and values [B, heads, S, D] → [B, heads, T, D], and how many
+/// pairs of a query and a key were looked at in each row. The mask is added, [B or 1, 1, T, S]; without one, S is T.
+pub(super) fn read(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: Option<&Tensor>,
+    scale: Option<f64>,
+    shared: bool,
+) -> (Tensor, i64) {
+    let (_, _, t, _) = q.size4().unwrap_or_default();
+    let before = k.size()[2] - t;
+    let step = if t < LONG { FEW } else { MANY };
+    let mut pairs = 0;
+    let block = |from: i64| {
+        let count = step.min(t - from);
+        let keys = before + from + count;
+        pairs += count * keys;
+        let own = match mask {
+            Some(mask) => mask.narrow(2, from, count).narrow(3, 0, keys),
+            None => Tensor::full([count, keys], f64::NEG_INFINITY, (q.kind(), q.device())).triu(from + 1),
+        };
+        let [q, k, v] = [q.narrow(2, from, count), k.narrow(2, 0, keys), v.narrow(2, 0, keys)];
+        // As the kernel writes it, so that heads are joined without a copy.
+        Tensor::scaled_dot_product_attention(&q, &k, &v, Some(&own), 0.0, false, scale, shared).transpose(1, 2)
+    };
+    let blocks: Vec<Tensor> = (0..t).step_by(step as usize).map(block).collect();
+    (Tensor::cat(&blocks, 1).transpose(1, 2), pairs)
 }
 
 /// Queries, keys and values [B, heads, T, D] → [B, heads, T, D]. Scores are rounded to the dtype, as transformers' `eager`

@@ -1,6 +1,7 @@
 //! The decoder behind every architecture: embedding, blocks, norm, head; its configuration is its switches.
 //! It does not know families by name, nor adapters: it asks its sites, and an `Arm` answers.
 
+mod asked;
 mod attention;
 mod block;
 mod blocks;
@@ -11,6 +12,7 @@ mod sight;
 
 use tch::{Device, Kind, Tensor};
 
+use self::asked::Asked;
 use self::block::Block;
 pub use self::block::activate;
 use self::build::Builder;
@@ -35,6 +37,8 @@ pub struct Pass<'a> {
     sight: Vec<[Option<Sight>; 2]>,
     /// The positions that go on from here, i64 [N] in B · T; `None`: all.
     wanted: Option<&'a Tensor>,
+    /// They as queries, where that pays.
+    asked: Option<Asked>,
     /// What stands before every row.
     after: Option<&'a KvCache>,
     /// The block that computes.
@@ -180,6 +184,14 @@ impl Decoder {
     }
 }
 
+/// The wanted positions as queries of the last block, on a processor that does not train: of all rows, which attend together.
+fn asked(input: &Input, x: &Tensor, wanted: &Tensor, cache: Option<&KvCache>) -> Option<Asked> {
+    let (rows, width, _) = x.size3().unwrap_or_default();
+    let together = cache.is_none_or(|cache| cache.parts.len() == 1 && cache.parts[0].rows == rows);
+    let trains = input.dropout.is_some() || x.requires_grad() || wanted.device() != Device::Cpu;
+    if trains || input.counts.is_some() || !together { None } else { Asked::new(wanted, rows, width) }
+}
+
 impl Model for Decoder {
     fn config(&self) -> &ModelConfig {
         &self.config
@@ -199,7 +211,16 @@ impl Model for Decoder {
         tally::pass(input.ids, input.from.is_some());
         let (positions, highest, sight) = self.places(input, cache.as_deref_mut());
         let rotary = self.tables.each_ref().map(|table| Some(table.as_ref()?.at(&positions, highest, self.kind())));
-        let mut pass = Pass { arm, dropout: input.dropout, rotary, sight, wanted: None, after: input.after, layer: 0 };
+        let mut pass = Pass {
+            arm,
+            dropout: input.dropout,
+            rotary,
+            sight,
+            wanted: None,
+            asked: None,
+            after: input.after,
+            layer: 0,
+        };
         let (first, mut x) = match input.from {
             Some((first, x)) => (first, x.shallow_clone()),
             None => (0, self.embed(input.ids, &positions)),
@@ -208,6 +229,7 @@ impl Model for Decoder {
         for (layer, block) in self.blocks.iter().enumerate().take(to).skip(first) {
             see(&x);
             (pass.layer, pass.wanted) = (layer, input.wanted.filter(|_| layer == last));
+            pass.asked = pass.wanted.and_then(|wanted| asked(input, &x, wanted, cache.as_deref()));
             x = block.forward(&x, &pass, cache.as_deref_mut());
         }
         if let Some(cache) = cache {

@@ -70,6 +70,19 @@ pub struct Rotary {
 }
 
 impl Rotary {
+    /// The angles of these positions in B · T, i64 [N], for [N, 1, heads, D].
+    pub fn picked(&self, positions: &Tensor, rows: i64) -> Self {
+        let (_, width, _, _) = self.cos.size4().unwrap_or_default();
+        let pick = |angles: &Tensor| {
+            angles
+                .expand([rows, width, 1, self.width], false)
+                .reshape([-1, 1, 1, self.width])
+                .index_select(0, positions)
+        };
+        let swap = self.swap.as_ref().map(Tensor::shallow_clone);
+        Self { cos: pick(&self.cos), sin: pick(&self.sin), width: self.width, swap, spread: RefCell::default() }
+    }
+
     /// x · cos + rotate_half(x) · sin, [B, T, heads, D] → the same; what is beyond `width` stays.
     pub fn rotate(&self, x: &Tensor) -> Tensor {
         let beyond = x.size()[3] - self.width;

@@ -13,6 +13,8 @@ pub struct Sight {
     pub causal: bool,
     /// Only so many keys, the last ones, are seen at all.
     pub last: Option<i64>,
+    /// True if queries stand in the order of the keys, the last one at the last: none sees what stands behind its own place.
+    pub in_order: bool,
 }
 
 /// The queries of a pass: `new` places behind `past` ones.
@@ -38,7 +40,10 @@ impl Queries<'_> {
     pub fn sight(&self, window: Option<i64>, explicit: bool) -> Sight {
         let (t, s) = (self.new, self.past + self.new);
         let window = window.filter(|&window| window < s);
-        let masked = |seen: &Tensor| Sight { mask: Some(self.added(seen)), causal: false, last: None };
+        let masked = |seen: &Tensor| {
+            let in_order = self.stand.is_none();
+            Sight { mask: Some(self.added(seen)), causal: false, last: None, in_order }
+        };
         if let Some(branches) = self.branches {
             let (rows, _) = branches.positions.size2().unwrap_or_default();
             let before = Tensor::ones([rows, t, self.past], (Kind::Bool, self.device));
@@ -68,11 +73,11 @@ impl Queries<'_> {
                 let seen = if self.padded { seen.logical_or(&self.itself().narrow(1, from, s - from)) } else { seen };
                 self.added(&seen.unsqueeze(1).unsqueeze(1))
             });
-            return Sight { mask, causal: false, last: window };
+            return Sight { mask, causal: false, last: window, in_order: true };
         }
         // The kernel's own mask starts at the first key: it is right where nothing is before.
         if self.real.is_none() && window.is_none() && self.past == 0 && !explicit {
-            return Sight { mask: None, causal: true, last: None };
+            return Sight { mask: None, causal: true, last: None, in_order: true };
         }
         let mut before = Tensor::ones([t, s], (Kind::Bool, self.device)).tril(self.past);
         if let Some(window) = window {
