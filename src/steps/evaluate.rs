@@ -142,7 +142,7 @@ impl Kind for Evaluate {
     /// products of f32 with all of the processor's instructions.
     /// 6: a context is read once for all its answers; keys and values in place.
     /// 7: ids that repeat what stands before are read several at a time, and keys by sixteens.
-    const VERSION: u32 = 8;
+    const VERSION: u32 = 9;
     const SUMMARY: &'static str = "Answers a task with a model, bare or with an adapter, and scores the answers";
     const EXAMPLE: &'static str = "lora_terra:\n  uses: evaluate\n  in: { model: base, adapter: lora, data: terra_val }\n  with: { task: terra }\n";
     const INPUTS: &'static [Input] = &[

@@ -61,7 +61,9 @@ impl<'a> Recomputed<'a> {
 impl Learner for Recomputed<'_> {
     fn hidden(&self, ids: &Tensor, positions: &Tensor) -> Tensor {
         no_grad(|| {
-            let input = Input { to: Some(self.lowest), ..Input::of(ids) };
+            let dropout = self.adapted.dropout.borrow();
+            // Nothing is drawn there; it tells that this trains.
+            let input = Input { to: Some(self.lowest), dropout: dropout.as_ref(), ..Input::of(ids) };
             let mut x = self.adapted.model.hidden(&input, self.adapted.arm, None);
             let mut blocks = Vec::new();
             for layer in self.lowest..self.layers() {
