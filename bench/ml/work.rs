@@ -8,7 +8,7 @@ use std::time::Instant;
 use pipe::error::{Problem, Result};
 use pipe::ml::adapters::Arm;
 use pipe::ml::device::{torch_device, use_threads};
-use pipe::ml::models::{Model, load};
+use pipe::ml::models::{Model, load, load_to_read};
 use pipe::ml::tokens::Tokens;
 use pipe::ml::train::adamw::AdamWOptions;
 use pipe::ml::train::arms::{Recipe, divided, train_arm};
@@ -91,6 +91,10 @@ pub fn base(folder: &Path, options: &Options) -> Result<Box<dyn Model>> {
     load(&folder.join("base"), torch_device(options.text("device", "cpu")), options.kind())
 }
 
+fn base_to_read(folder: &Path, options: &Options) -> Result<Box<dyn Model>> {
+    load_to_read(&folder.join("base"), torch_device(options.text("device", "cpu")), options.kind())
+}
+
 fn arm(folder: &Path, name: &str, model: &dyn Model) -> Result<Arm> {
     match name {
         "base" => Ok(Arm::none()),
@@ -168,7 +172,7 @@ fn items(tokens: &Tokens) -> Vec<(Vec<i64>, Vec<i64>)> {
 }
 
 fn scoring(folder: &Path, options: &Options) -> Result<Value> {
-    let model = base(folder, options)?;
+    let model = base_to_read(folder, options)?;
     let items = items(&Tokens::read(&folder.join("pairs"))?);
     let arms = arms(folder, options, model.as_ref())?;
     let (begun, cpu) = (Instant::now(), usage::cpu_seconds());
@@ -191,7 +195,7 @@ fn scoring(folder: &Path, options: &Options) -> Result<Value> {
 }
 
 fn generation(folder: &Path, options: &Options) -> Result<Value> {
-    let model = base(folder, options)?;
+    let model = base_to_read(folder, options)?;
     let mut prompts: Vec<Vec<i64>> =
         items(&Tokens::read(&folder.join("pairs"))?).into_iter().step_by(2).map(|(context, _)| context).collect();
     prompts.truncate(options.number("prompts", 100));

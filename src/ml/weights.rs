@@ -152,6 +152,25 @@ pub fn read_checkpoint(
     Ok(tensors)
 }
 
+/// These tensors, some of which are matrices that now lie the other way round in memory: the same numbers, [outputs, inputs]
+/// as a view of [inputs, outputs]. One after the other, so that only one is there twice; if they are the resident
+/// checkpoint's, whoever reads it again gets them so.
+pub fn turned(tensors: Tensors, which: impl Fn(&str) -> bool) -> Tensors {
+    let mut resident = RESIDENT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let turn = |(name, tensor): (String, Tensor)| {
+        if !which(&name) || !tensor.is_contiguous() {
+            return (name, tensor);
+        }
+        let other = tensor.tr().contiguous().tr();
+        let kept = resident.as_mut().and_then(|(_, kept)| kept.get_mut(&name));
+        if let Some(kept) = kept.filter(|kept| kept.data_ptr() == tensor.data_ptr()) {
+            *kept = other.shallow_clone();
+        }
+        (name, other)
+    };
+    tensors.into_iter().map(turn).collect()
+}
+
 /// What shapes these tensors have.
 pub fn shapes_of(tensors: &Tensors) -> Shapes {
     tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect()

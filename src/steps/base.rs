@@ -31,6 +31,13 @@ pub fn load_in(base: &Artifact, precision: Precision, cx: &Context) -> Result<Bo
     Ok(model)
 }
 
+/// The same, to read with.
+pub fn load_to_read(base: &Artifact, precision: Precision, cx: &Context) -> Result<Box<dyn Model>> {
+    let model = models::load_to_read(&base.path, device::torch_device(&cx.machine().device), precision.kind())?;
+    worked(cx);
+    Ok(model)
+}
+
 /// Says what models have computed on this thread since it was last said.
 pub fn worked(cx: &Context) {
     cx.work(|| {

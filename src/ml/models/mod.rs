@@ -35,7 +35,7 @@ pub use self::cache::KvCache;
 #[cfg(feature = "torch")]
 pub(in crate::ml) use self::decoder::activate;
 #[cfg(feature = "torch")]
-pub use self::load::{check_ids, check_length, fresh, hollow, load, load_as};
+pub use self::load::{check_ids, check_length, fresh, hollow, load, load_as, load_to_read};
 #[cfg(feature = "torch")]
 pub use self::model::{Branches, Input, Model, Point, Site};
 use super::config::fields::Fields;

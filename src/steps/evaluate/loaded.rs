@@ -41,7 +41,7 @@ impl Loaded {
         let encoder = encoder.with_chat(chat)?;
         let precision = base::chosen(&config, dtype, cx).0;
         let longest = usize::try_from(config.max_position_embeddings).unwrap_or(usize::MAX);
-        Ok(Self { model: base::load_in(model, precision, cx)?, encoder, longest, config })
+        Ok(Self { model: base::load_to_read(model, precision, cx)?, encoder, longest, config })
     }
 
     /// Ids that the base's configuration ends a text with.
