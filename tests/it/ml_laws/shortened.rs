@@ -4,7 +4,7 @@
 use pipe::error::Problem;
 use pipe::ml::adapters::Arm;
 use pipe::ml::generate::greedy;
-use pipe::ml::models::{Branches, Input, Model};
+use pipe::ml::models::{Branches, Input, KvCache, Model, load, load_to_read};
 use pipe::ml::score::{log_likelihoods, log_likelihoods_of};
 use pipe::ml::tokens::Tokens;
 use pipe::ml::tokens::write::Writer;
@@ -44,6 +44,75 @@ fn wanted_positions_and_stretches_are_those_of_the_whole_pass() {
         }
         assert_eq!(trained(LORA, model).lowest_layer(model), Some(1));
         assert_eq!(Arm::none().lowest_layer(model), None);
+    });
+}
+
+#[test]
+fn a_few_wanted_positions_are_those_of_the_whole_pass_whatever_they_see() {
+    on_every_model(|model, _| {
+        let text = |first: i64, length: i64| (0..length).map(|i| (i * i + first) % 41).collect::<Vec<_>>();
+        let ids = tokens(&[&text(1, 64), &text(2, 64), &text(3, 64)]);
+        // Of unlike number in each row, one of them twice, and none in the second.
+        let places = Tensor::from_slice(&[63_i64, 5, 130, 131, 63, 191]);
+        let real = Tensor::ones([3, 64], (Kind::Bool, model.device()));
+        let _ = real.get(0).narrow(0, 0, 4).fill_(0);
+        let mut sees = vec![vec![false; 64]; 64];
+        for (query, row) in sees.iter_mut().enumerate() {
+            (0..=query).for_each(|key| row[key] = key < 40 || query < 50 || key >= 50);
+        }
+        let branches = Branches {
+            positions: Tensor::cat(
+                &[
+                    Tensor::arange(50, (Kind::Int64, model.device())),
+                    Tensor::arange_start(40, 54, (Kind::Int64, model.device())),
+                ],
+                0,
+            )
+            .expand([3, 64], false),
+            sees: Tensor::from_slice(&sees.concat()).view([1, 64, 64]).expand([3, 64, 64], false),
+        };
+        for yaml in [LORA, MLP] {
+            let arm = trained(yaml, model);
+            let mut before = KvCache::default();
+            let _ = tch::no_grad(|| model.hidden(&Input::of(&tokens(&[&text(7, 16)])), &arm, Some(&mut before)));
+            let plain = Input::of(&ids);
+            for input in [
+                plain,
+                Input { mask: Some(&real), ..plain },
+                Input { after: Some(&before), ..plain },
+                Input { branches: Some(&branches), ..plain },
+                Input { branches: Some(&branches), after: Some(&before), ..plain },
+            ] {
+                let whole = hidden(model, &arm, &input).flatten(0, 1).index_select(0, &places);
+                let some = hidden(model, &arm, &Input { wanted: Some(&places), ..input });
+                assert!(far(&some, &whole) < 1e-5, "{yaml}");
+                let in_cache = Input { branches: None, wanted: Some(&places), ..input };
+                let whole =
+                    hidden(model, &arm, &Input { wanted: None, ..in_cache }).flatten(0, 1).index_select(0, &places);
+                let some = tch::no_grad(|| model.hidden(&in_cache, &arm, Some(&mut KvCache::default())));
+                assert!(far(&some, &whole) < 1e-5, "{yaml}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_base_to_read_with_says_the_same_bits() {
+    on_every_model(|model, folder| {
+        let items: Vec<(Vec<i64>, Vec<i64>)> =
+            (0..7).map(|i| ((0..3 + 9 * i).map(|k| (k * 5 + i) % 41).collect(), vec![i + 1, 2 * i])).collect();
+        for yaml in [LORA, MLP] {
+            let arm = trained(yaml, model);
+            let scores = |model: &dyn Model| log_likelihoods(model, &arm, &items, 100, &mut |_| Ok(())).unwrap();
+            let before = scores(model);
+            let other = load_to_read(folder, model.device(), model.kind()).unwrap();
+            assert_eq!(scores(other.as_ref()), before);
+            // Who loads it now gets the matrices as they lie.
+            assert_eq!(scores(load(folder, model.device(), model.kind()).unwrap().as_ref()), before);
+            let weights = [model.weights(), other.weights()];
+            assert!(weights[0].iter().zip(&weights[1]).all(|((a, one), (b, other))| a == b && one.equal(other)));
+            assert!(weights[1].values().any(|tensor| !tensor.is_contiguous()));
+        }
     });
 }
 

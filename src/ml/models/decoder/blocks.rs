@@ -83,6 +83,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn blocks_read_what_the_kernel_reads_in_one_piece() {
+        for (t, before) in [(48, 0), (50, 0), (100, 32), (144, 64), (530, 0), (600, 16)] {
+            let random =
+                |length: i64, kind| Tensor::randn([2, 3, length, 16], (Kind::Float, Device::Cpu)).to_kind(kind);
+            for (kind, near) in [(Kind::Float, 1e-5), (Kind::BFloat16, 2e-2)] {
+                let (q, k, v) = (random(t, kind), random(t + before, kind), random(t + before, kind));
+                // The first places of the second row are padding.
+                let seen = Tensor::ones([2, 1, t, t + before], (Kind::Bool, Device::Cpu)).tril(before);
+                let _ = seen.get(1).narrow(2, 0, 5).narrow(1, 6, t - 6).fill_(0);
+                let mask =
+                    Tensor::zeros(seen.size(), (kind, Device::Cpu)).masked_fill(&seen.logical_not(), f64::NEG_INFINITY);
+                let masks = if before == 0 { vec![Some(&mask), None] } else { vec![Some(&mask)] };
+                for mask in masks {
+                    let whole = Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, mask.is_none(), 0.3, false);
+                    let (blocks, pairs) = read(&q, &k, &v, mask, Some(0.3), false);
+                    let apart = (blocks - whole).to_kind(Kind::Float).abs().max().double_value(&[]);
+                    assert!(apart <= near, "{t} behind {before}, {kind:?}: {apart}");
+                    assert!(pairs < t * (t + before) && pairs >= t * (t + 1) / 2 + t * before, "{pairs}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn blocks_give_what_the_kernel_gives_on_both_ways() {
         for (rows, heads, t) in [(2, 3, 1), (2, 1, 40), (1, 2, 128), (2, 2, 129), (1, 2, 300)] {
             let random = |kind| Tensor::randn([rows, heads, t, 16], (Kind::Float, Device::Cpu)).to_kind(kind);
