@@ -32,7 +32,7 @@ fn read(folder: &Path, config: &ModelConfig, device: Device, dtype: Kind) -> Res
 
 /// The same, to read with: on a processor in f32, projections and the head lie the other way round in memory. Products have
 /// the same bits either way, and MKL, which packs a matrix anew for each product, packs it faster so: a product takes .7 of
-/// the time with 16 rows, .85 with 64, .91 with 128, .98 with 2048. Nobody would wait for that to train a step or two.
+/// the time with 16 rows, .85 with 64, .91 with 128, .98 with 2048. A training would wait for it and get little back.
 pub fn load_to_read(folder: &Path, device: Device, dtype: Kind) -> Result<Box<dyn Model>> {
     let config = ModelConfig::read(folder)?;
     let read = read(folder, &config, device, dtype)?;

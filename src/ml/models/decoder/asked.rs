@@ -1,6 +1,8 @@
 //! The queries of the last block, where only some positions go on: the other positions are keys and values alone.
 //! It does not know projections, caches, or why a position goes on.
 
+use std::collections::BTreeMap;
+
 use tch::{Kind, Tensor};
 
 use super::rotary::Rotary;
@@ -27,7 +29,7 @@ impl Asked {
     pub fn new(wanted: &Tensor, rows: i64, width: i64) -> Option<Self> {
         let positions = Vec::<i64>::try_from(wanted).ok()?;
         let mut of_rows: Vec<Vec<(usize, i64)>> = vec![Vec::new(); usize::try_from(rows).ok()?];
-        let mut known = std::collections::BTreeMap::new();
+        let mut known = BTreeMap::new();
         for (at, &position) in positions.iter().enumerate() {
             known.entry(position).or_insert_with(|| {
                 let row = &mut of_rows[(position / width) as usize];
@@ -58,6 +60,11 @@ impl Asked {
             queries: tensor(&queries.collect::<Vec<_>>()),
             shape: [rows, most],
         })
+    }
+
+    /// N.
+    pub fn count(&self) -> i64 {
+        self.wanted.size()[0]
     }
 
     /// x [B, T, width] → [N, 1, width].

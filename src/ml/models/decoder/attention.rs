@@ -86,8 +86,7 @@ impl Attention {
         };
         let q = asked.by_rows(q);
         let sight = asked.sight(pass.sight(self.slides, 0), t, k.size()[2], q.kind());
-        let ids = q.size()[0] * q.size()[2];
-        asked.by_positions(&self.attend(&q, k, v, &sight, ids, false))
+        asked.by_positions(&self.attend(&q, k, v, &sight, asked.count(), false))
     }
 
     /// The same over what was read before, [B, T, heads, D] → [B, T, heads · D], part by part: rows of unlike length meet
@@ -124,7 +123,7 @@ impl Attention {
             (k, v) = (k.narrow(2, from, last), v.narrow(2, from, last));
         }
         let groups = self.heads / self.key_value_heads;
-        if sight.causal && trains && blocks::faster(q) {
+        if sight.causal && trains && blocks::attend_pays(q) {
             let scale = self.scale.unwrap_or((self.head_dim as f64).powf(-0.5));
             let out = blocks::attend(q, &repeat(&k, groups), &repeat(&v, groups), scale);
             tally::attention(q, ids, k.size()[2], true, out.requires_grad());
@@ -137,7 +136,7 @@ impl Attention {
             && k.device() == Device::Cpu
             && !(k.requires_grad() || v.requires_grad());
         let (k, v) = if shared { (k, v) } else { (repeat(&k, groups), repeat(&v, groups)) };
-        if sight.in_order && !trains && self.softcap.is_none() && blocks::pay(q) {
+        if sight.in_order && !trains && self.softcap.is_none() && blocks::read_pays(q) {
             let (out, pairs) = blocks::read(q, &k, &v, sight.mask.as_ref(), self.scale, shared);
             tally::attention(q, ids, if sight.causal { k.size()[2] } else { pairs / q.size()[2] }, sight.causal, false);
             return out;

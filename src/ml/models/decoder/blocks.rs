@@ -21,13 +21,13 @@ const FEW: i64 = 32;
 const MANY: i64 = 64;
 const LONG: i64 = 512;
 
-/// True if this is faster for queries [B, heads, T, D], on the way there and back.
-pub(super) fn faster(q: &Tensor) -> bool {
+/// True if [`attend`] is faster for queries [B, heads, T, D], on the way there and back.
+pub(super) fn attend_pays(q: &Tensor) -> bool {
     q.device() == Device::Cpu && q.kind() == Kind::BFloat16 && q.size()[2] <= LONGEST
 }
 
 /// True if [`read`] is faster for queries [B, heads, T, D], where nothing trains.
-pub(super) fn pay(q: &Tensor) -> bool {
+pub(super) fn read_pays(q: &Tensor) -> bool {
     q.device() == Device::Cpu && q.size()[2] >= SHORTEST
 }
 
