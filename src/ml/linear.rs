@@ -7,7 +7,7 @@ use super::adapters::Arm;
 use super::dropout::Dropout;
 use super::tally;
 
-/// A projection. Its weight keeps the memory layout of the checkpoint: nothing is copied.
+/// A projection. Its weight lies in memory as it was given: nothing is copied.
 #[derive(Debug)]
 pub struct Linear {
     /// As stored: [outputs, inputs], or [inputs, outputs] with `fan_in_fan_out`.

@@ -4,7 +4,8 @@
 //! Operations are those of the products with a model's own weights, 2 a weight and id, as many again for the gradient at
 //! what goes in and as many for that of the weights, each where autograd makes it; and of attention, 4 a pair of query
 //! and key and unit of a head's width, 8 more on the way back. Under a causal flag a pair is one that is seen, under a
-//! mask one that is looked at. What is computed twice counts twice; padding, an adapter's own products, norms and sums do not count.
+//! mask one that is looked at. What is computed twice counts twice; padding, an adapter's own products, norms and sums
+//! do not count.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -142,6 +142,8 @@ impl Kind for Evaluate {
     /// products of f32 with all of the processor's instructions.
     /// 6: a context is read once for all its answers; keys and values in place.
     /// 7: ids that repeat what stands before are read several at a time, and keys by sixteens.
+    /// 8: two batches beside each other, each of half as many ids.
+    /// 9: products of 16 rows at least, answers in two halves, attention by blocks of queries.
     const VERSION: u32 = 9;
     const SUMMARY: &'static str = "Answers a task with a model, bare or with an adapter, and scores the answers";
     const EXAMPLE: &'static str = "lora_terra:\n  uses: evaluate\n  in: { model: base, adapter: lora, data: terra_val }\n  with: { task: terra }\n";

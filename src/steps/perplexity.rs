@@ -59,6 +59,8 @@ impl Kind for Perplexity {
     /// 2: records say by its content what was read.
     /// 3: products of f32 with all of the processor's instructions.
     /// 4: the last block and the final norm at positions with a target alone; rotary angles in fewer operations.
+    /// 5: two batches beside each other, each of half as many ids.
+    /// 6: products of 16 rows at least, attention by blocks of queries.
     const VERSION: u32 = 6;
     const SUMMARY: &'static str = "Measures the loss of a model, bare or with an adapter, on running text";
     const EXAMPLE: &'static str = "lora_text:\n  uses: perplexity\n  in: { model: base, adapter: lora, text: held_text }\n  with: { block: 256 }\n";

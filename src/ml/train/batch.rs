@@ -12,8 +12,8 @@ use crate::error::{Problem, Result};
 /// the order stays random.
 const BATCHES_PER_BUCKET: usize = 50;
 /// A micro-batch whose hidden states hold fewer numbers, padding counted, is not halved: what is around a product costs
-/// more than sharing it then. With two
-/// threads 4 rows of 173 ids on average were 14 % slower in halves at width 128 and 6 % faster at 256, 16 rows at 128 as fast.
+/// more than sharing it then. With two threads 4 rows of 173 ids on average were 14 % slower in halves at width 128 and 6 %
+/// faster at 256, 16 rows at 128 as fast.
 const HALVED_FROM: usize = 1 << 17;
 
 /// How large a micro-batch may get.

@@ -4,6 +4,7 @@
 use pipe::error::Problem;
 use pipe::ml::adapters::Arm;
 use pipe::ml::device::use_threads;
+use pipe::ml::generate::{Stop, greedy, greedy_until};
 use pipe::ml::models::Model;
 use pipe::ml::score::{Score, log_likelihoods_of};
 use pipe::ml::tally;
@@ -123,6 +124,43 @@ fn a_run_of_two_threads_ends_when_it_is_told() {
     on_every_model(|model, _| {
         for at in 1..5 {
             assert!(learned(model, LORA, Memory::Normal, 2, &mut EndAt(at)).is_err());
+        }
+    });
+}
+
+#[test]
+fn two_threads_answer_as_one_count_the_same_work_and_end_together() {
+    on_every_model(|model, _| {
+        let arm = trained(LORA, model);
+        let prompts: Vec<Vec<i64>> = items().into_iter().step_by(2).map(|(context, _)| context).collect();
+        let answered = |threads: usize| {
+            use_threads(threads);
+            let _ = tally::take();
+            let (mut work, mut seen) = (tally::Work::default(), Vec::new());
+            let mut told = |finished| {
+                let new = tally::take();
+                work.ids += new.ids;
+                work.flop += new.flop;
+                work.padding += new.padding;
+                seen.push(finished);
+                Ok(())
+            };
+            let answers = greedy(model, &arm, &prompts, 9, &[], 300, &mut told).unwrap();
+            assert_eq!(tally::take(), tally::Work::default(), "work that nobody was told of");
+            assert!(seen.is_sorted() && seen.last() == Some(&prompts.len()), "{seen:?}");
+            (answers, work)
+        };
+        assert_eq!(answered(1), answered(2));
+        // Both halves end with the first error, wherever it comes from.
+        use_threads(2);
+        let cancelled = greedy(model, &arm, &prompts, 9, &[], 300, &mut |_| Err(Problem::cancelled()));
+        assert!(cancelled.unwrap_err().cancelled);
+        for half in 0..2 {
+            let fails = &answered(2).0[half].ids[..3];
+            let ended = |ids: &[i64]| if ids == fails { Err(Problem::new("no words")) } else { Ok(false) };
+            let stop = Stop { ids: &[], ended: &ended };
+            let failed = greedy_until(model, &arm, &prompts, 9, &stop, 300, &mut |_| Ok(()));
+            assert_eq!(failed.unwrap_err().to_string(), Problem::new("no words").to_string());
         }
     });
 }
