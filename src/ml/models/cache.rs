@@ -7,12 +7,15 @@ use tch::{Device, Kind, Tensor};
 
 use self::part::Part;
 use super::Input;
+use super::uneven::Order;
 
 /// Keys and values of a batch. Its rows stand in parts, one after the other: the rows of a part began equally long, and
 /// stay so unless they go on by unlike many ids; those of another part may have read more or less.
 #[derive(Default)]
 pub struct KvCache {
     pub(super) parts: Vec<Part>,
+    /// Of the pass that is under way, if not each id is a query.
+    pub(super) order: Option<Order>,
     room: i64,
 }
 
@@ -29,12 +32,12 @@ pub(super) struct Layout {
 impl KvCache {
     /// With room for so many places, so that nothing is moved until they are full.
     pub fn with_room(places: usize) -> Self {
-        Self { parts: Vec::new(), room: i64::try_from(places).unwrap_or(i64::MAX) }
+        Self { room: i64::try_from(places).unwrap_or(i64::MAX), ..Self::default() }
     }
 
     /// The same keys and values, which are not copied, for another thread that only reads them.
     pub fn share(&self) -> Self {
-        Self { parts: self.parts.iter().map(Part::share).collect(), room: self.room }
+        Self { parts: self.parts.iter().map(Part::share).collect(), order: None, room: self.room }
     }
 
     /// How many places its first rows have read.
@@ -97,10 +100,12 @@ impl KvCache {
             }
             self.parts.push(part);
         }
-        let mut first = 0;
+        let (mut first, mut before) = (0, (0, 0));
         for part in &mut self.parts {
             match input.counts {
-                Some(counts) => part.part_ways(&counts[first as usize..(first + part.rows) as usize]),
+                Some(counts) => {
+                    before = part.part_ways(&counts[first as usize..(first + part.rows) as usize], before);
+                }
                 None => {
                     part.reserve(part.longest() + new);
                     part.note(new, input.mask.map(|mask| mask.narrow(0, first, part.rows)).as_ref());
@@ -108,10 +113,13 @@ impl KvCache {
             }
             first += part.rows;
         }
+        let uneven = self.parts.iter().filter_map(|part| part.uneven.as_ref());
+        self.order = Order::of(uneven, rows * new, layout.device);
     }
 
     /// The places that a pass opened are read.
     pub(super) fn close(&mut self, new: i64) {
+        self.order = None;
         for part in &mut self.parts {
             let uneven = part.uneven.take();
             let counts = uneven.map_or_else(|| vec![new; part.past.len()], |uneven| uneven.counts);

@@ -19,30 +19,83 @@ pub struct Run {
     pub queries: i64,
     /// How many of all of them are ids.
     pub ids: i64,
-    /// How many queries come before, of other runs.
+    /// How many queries come before, of other runs of the batch.
     pub before: i64,
     /// How many places its rows look at.
     pub keys: i64,
 }
 
 impl Run {
-    /// All rows with as many ids.
-    pub fn whole(rows: i64, new: i64, keys: i64) -> Self {
-        Self { first: 0, rows, queries: new, ids: rows * new, before: 0, keys }
+    /// All rows with as many ids, behind so many queries of other rows.
+    pub fn whole(rows: i64, new: i64, before: i64, keys: i64) -> Self {
+        Self { first: 0, rows, queries: new, ids: rows * new, before, keys }
+    }
+
+    /// Its queries of those of all runs, [queries, heads, D] → [rows, heads, queries of a row, D].
+    pub fn queries(&self, of_all: &Tensor) -> Tensor {
+        let (_, heads, width) = of_all.size3().unwrap_or_default();
+        let mine = of_all.narrow(0, self.before, self.rows * self.queries);
+        if self.queries == 1 {
+            return mine.view([self.rows, heads, 1, width]);
+        }
+        mine.view([self.rows, self.queries, heads, width]).transpose(1, 2)
+    }
+
+    /// What they saw, [rows, heads, queries of a row, D] → [queries, heads · D].
+    pub fn joined(&self, saw: &Tensor) -> Tensor {
+        let (rows, heads, queries, width) = saw.size4().unwrap_or_default();
+        let shape = [rows * queries, heads * width];
+        if queries == 1 { saw.reshape(shape) } else { saw.transpose(1, 2).reshape(shape) }
     }
 }
 
-/// Ids of such a pass, those of a row behind each other.
+/// Which ids are the queries of the runs of a batch, and the way back.
+pub struct Order {
+    queries: Tensor, // i64 [queries]
+    ids: Tensor,     // i64 [ids]
+}
+
+impl Order {
+    /// Of a batch of so many ids, some of which may belong to no part; `None` if each id is a query and no other.
+    pub fn of<'a>(parts: impl Iterator<Item = &'a Uneven>, ids: i64, device: Device) -> Option<Self> {
+        let (mut to_queries, mut to_ids) = (Vec::new(), Vec::new());
+        for part in parts {
+            to_queries.extend_from_slice(&part.to_queries);
+            to_ids.extend_from_slice(&part.to_ids);
+        }
+        if to_queries.len() == to_ids.len() {
+            return None;
+        }
+        // Nobody listens to what belongs to no part.
+        to_ids.resize(ids as usize, 0);
+        let tensor = |numbers: &[i64]| Tensor::from_slice(numbers).to_device(device);
+        Some(Self { queries: tensor(&to_queries), ids: tensor(&to_ids) })
+    }
+
+    /// What belongs to the ids, [ids, ..], as the runs' queries need it, [queries of all runs, ..].
+    pub fn queries(&self, of_ids: &Tensor) -> Tensor {
+        of_ids.index_select(0, &self.queries)
+    }
+
+    /// The way back.
+    pub fn ids(&self, of_queries: &Tensor) -> Tensor {
+        of_queries.index_select(0, &self.ids)
+    }
+}
+
+/// Ids of such a pass in one part of the batch, those of a row behind each other.
 pub struct Uneven {
     /// How many each row has.
     pub counts: Vec<i64>,
     pub runs: Vec<Run>,
-    /// The id of each query, those of all runs; what is left over in a row is its last once more. `None`: each id is one.
-    to_runs: Option<Tensor>,
-    /// The query of each id.
-    to_ids: Tensor,
+    /// The id of each query, in the batch; what is left over in a row is its last once more.
+    to_queries: Vec<i64>,
+    /// The query of each id, of those of all runs of the batch.
+    to_ids: Vec<i64>,
     /// Where each query stands, [queries].
     stand: Tensor,
+    /// How many queries of other parts come before.
+    before: i64,
     /// The row and the place of each id, [ids].
     rows: Tensor,
     places: Tensor,
@@ -53,19 +106,19 @@ pub struct Uneven {
 }
 
 impl Uneven {
-    /// Of rows that have read `past` and go on by `counts`.
-    pub fn new(past: &[i64], counts: &[i64], device: Device) -> Self {
+    /// Of rows that have read `past` and go on by `counts`, behind so many ids and queries of other parts.
+    pub fn new(past: &[i64], counts: &[i64], (ids_before, before): (i64, i64), device: Device) -> Self {
         let (mut rows, mut places) = (Vec::new(), Vec::new());
-        let (mut to_runs, mut to_ids, mut stand) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut to_queries, mut to_ids, mut stand) = (Vec::new(), Vec::new(), Vec::new());
         let mut runs: Vec<Run> = Vec::new();
         for (row, (&past, &count)) in (0..).zip(past.iter().zip(counts)) {
             let queries = if count == 1 { 1 } else { rounded(count, QUERIES) };
-            let (ids, before) = (rows.len() as i64, stand.len() as i64);
+            let (ids, before) = (ids_before + rows.len() as i64, before + stand.len() as i64);
             rows.extend((0..count).map(|_| row));
             places.extend(past..past + count);
             to_ids.extend(before..before + count);
             let at = |query: i64| query.min(count - 1);
-            to_runs.extend((0..queries).map(|query| ids + at(query)));
+            to_queries.extend((0..queries).map(|query| ids + at(query)));
             stand.extend((0..queries).map(|query| past + at(query)));
             let keys = rounded(past + count, KEYS as i64);
             match runs.last_mut() {
@@ -81,10 +134,11 @@ impl Uneven {
         Self {
             counts: counts.to_vec(),
             runs,
-            to_runs: (to_runs.len() > rows.len()).then(|| tensor(&to_runs)),
             place: places.first().copied().filter(|first| single && places.iter().all(|place| place == first)),
-            to_ids: tensor(&to_ids),
+            to_queries,
+            to_ids,
             stand: tensor(&stand),
+            before,
             rows: tensor(&rows),
             places: tensor(&places),
             ends: tensor(&ends).unsqueeze(1),
@@ -107,27 +161,21 @@ impl Uneven {
 
     /// Where each query of a run stands, [rows, queries].
     pub fn stand(&self, run: &Run) -> Tensor {
-        self.stand.narrow(0, run.before, run.rows * run.queries).view([run.rows, run.queries])
+        self.stand.narrow(0, run.before - self.before, run.rows * run.queries).view([run.rows, run.queries])
     }
 
-    /// What belongs to the ids, [ids, ..], as the runs' queries need it, [queries of all runs, ..].
-    pub fn to_runs(&self, x: Tensor) -> Tensor {
-        self.to_runs.as_ref().map_or_else(|| x.shallow_clone(), |to_runs| x.index_select(0, to_runs))
+    /// How many queries it has.
+    pub fn queries(&self) -> i64 {
+        self.to_queries.len() as i64
     }
 
-    /// The way back.
-    pub fn to_ids(&self, x: Tensor) -> Tensor {
-        if self.to_runs.is_some() { x.index_select(0, &self.to_ids) } else { x }
-    }
-
-    /// Puts what belongs to the ids, [ids, 1, heads, width], to their places, [rows, heads, places, width].
-    pub fn put(&self, kept: &Tensor, what: &Tensor) {
+    /// Puts what belongs to the ids, [ids, heads, width], to their places, [rows, heads, places, width].
+    pub fn put(&self, kept: &mut Tensor, what: &Tensor) {
         if let Some(place) = self.place {
-            kept.narrow(2, place, 1).copy_(&what.transpose(1, 2));
+            kept.select(2, place).copy_(what);
             return;
         }
-        let at = [Some(&self.rows), None, Some(&self.places)];
-        let _ = kept.shallow_clone().index_put_(&at, &what.squeeze_dim(1), false);
+        let _ = kept.index_put_(&[Some(&self.rows), None, Some(&self.places)], what, false);
     }
 }
 

@@ -84,9 +84,10 @@ impl Part {
         self.room = room;
     }
 
-    /// Lays out a pass in which each row goes on by its own number of ids.
-    pub(super) fn part_ways(&mut self, counts: &[i64]) {
-        let uneven = Uneven::new(&self.past, counts, self.layers[0].0.device());
+    /// Lays out a pass in which each row goes on by its own number of ids, behind so many ids and queries of other parts;
+    /// the answer is how many come before the next part.
+    pub(super) fn part_ways(&mut self, counts: &[i64], before: (i64, i64)) -> (i64, i64) {
+        let uneven = Uneven::new(&self.past, counts, before, self.layers[0].0.device());
         let keys = uneven.keys();
         self.reserve(keys);
         // A place that nobody has written may hold what is no number, and so may what is made of it under any mask.
@@ -98,7 +99,9 @@ impl Part {
             self.clean = keys;
         }
         self.read_more(counts);
+        let next = (before.0 + counts.iter().sum::<i64>(), before.1 + uneven.queries());
         self.uneven = Some(uneven);
+        next
     }
 
     pub(super) fn read_more(&mut self, ids: &[i64]) {
@@ -148,11 +151,11 @@ impl Part {
         self.uneven.as_ref().map_or(self.rows, |uneven| uneven.counts.iter().sum())
     }
 
-    /// Rows that have equally many queries, [rows, new] of them if all have.
-    pub fn runs(&self, new: i64) -> Vec<Run> {
+    /// Rows that have equally many queries, [rows, new] of them if all have; as many rows of the batch come before.
+    pub fn runs(&self, new: i64, first: i64) -> Vec<Run> {
         match &self.uneven {
             Some(uneven) => uneven.runs.clone(),
-            None => vec![Run::whole(self.rows, new, self.longest() + new)],
+            None => vec![Run::whole(self.rows, new, first * new, self.longest() + new)],
         }
     }
 
@@ -166,15 +169,17 @@ impl Part {
         self.real.as_ref().map(|real| real.narrow(0, run.first, run.rows).narrow(1, 0, run.keys))
     }
 
-    /// Keeps keys and values of the new places, [ids, 1 or new, heads, head width].
-    pub fn put(&self, layer: usize, keys: &Tensor, values: &Tensor) {
-        let (kept_keys, kept_values) = &self.layers[layer];
+    /// Keeps keys and values of the new places, [ids, heads, head width].
+    pub fn put(&mut self, layer: usize, keys: &Tensor, values: &Tensor) {
+        let (rows, past) = (self.rows, self.longest());
+        let (kept_keys, kept_values) = &mut self.layers[layer];
         for (kept, what) in [(kept_keys, keys), (kept_values, values)] {
             match &self.uneven {
                 Some(uneven) => uneven.put(kept, what),
                 None => {
-                    let what = what.transpose(1, 2);
-                    kept.narrow(2, self.longest(), what.size()[2]).copy_(&what);
+                    let (ids, heads, width) = what.size3().unwrap_or_default();
+                    let what = what.view([rows, ids / rows, heads, width]).transpose(1, 2);
+                    kept.narrow(2, past, ids / rows).copy_(&what);
                 }
             }
         }
@@ -182,25 +187,14 @@ impl Part {
 
     /// Keys and values that a run sees, [rows, heads, keys, head width].
     pub fn kept(&self, layer: usize, run: &Run) -> (Tensor, Tensor) {
-        let seen = |kept: &Tensor| kept.narrow(0, run.first, run.rows).narrow(2, 0, run.keys);
+        // One view instead of two: there are two for each run of each block.
+        let seen = |kept: &Tensor| {
+            let (_, heads, _, width) = kept.size4().unwrap_or_default();
+            let strides = kept.stride();
+            kept.as_strided([run.rows, heads, run.keys, width], &strides, run.first * strides[0])
+        };
         let (keys, values) = &self.layers[layer];
         (seen(keys), seen(values))
-    }
-
-    /// What belongs to the ids, [ids, ..], as the runs' queries need it, [queries of all runs, ..].
-    pub fn to_runs(&self, x: Tensor) -> Tensor {
-        match &self.uneven {
-            Some(uneven) => uneven.to_runs(x),
-            None => x,
-        }
-    }
-
-    /// The way back.
-    pub fn to_ids(&self, x: Tensor) -> Tensor {
-        match &self.uneven {
-            Some(uneven) => uneven.to_ids(x),
-            None => x,
-        }
     }
 
     pub(super) fn copy_row(&mut self, from: i64, to: i64) {

@@ -80,8 +80,8 @@ impl Attention {
         let (k, v) = match cache.and_then(|cache| cache.parts.first_mut()) {
             None => pass.behind(k.transpose(1, 2), v.transpose(1, 2)),
             Some(part) => {
-                part.put(pass.layer, &k, &v);
-                part.kept(pass.layer, &part.runs(t)[0])
+                part.put(pass.layer, &k.flatten(0, 1), &v.flatten(0, 1));
+                part.kept(pass.layer, &part.runs(t, 0)[0])
             }
         };
         let q = asked.by_rows(q);
@@ -93,27 +93,30 @@ impl Attention {
     /// in projections alone.
     fn attend_to_kept(&self, q: &Tensor, k: &Tensor, v: &Tensor, pass: &Pass, cache: &mut KvCache) -> Tensor {
         let (b, t, heads, width) = q.size4().unwrap_or_default();
-        let (mut first, mut run_at, mut outs) = (0, 0, Vec::new());
-        for part in &mut cache.parts {
-            let rows = part.in_batch();
-            let mine = |x: &Tensor| x.narrow(0, first, rows);
-            part.put(pass.layer, &mine(k), &mine(v));
-            let q = part.to_runs(mine(q).flatten(0, 1)); // [queries, heads, D]
-            let attended = part.runs(t).into_iter().map(|run| {
+        let [q, k, v] = [q, k, v].map(|x| x.flatten(0, 1)); // [ids, heads, D]
+        let KvCache { parts, order, .. } = cache;
+        let q = order.as_ref().map_or_else(|| q.shallow_clone(), |order| order.queries(&q)); // [queries, heads, D]
+        let (mut first, mut outs) = (0, Vec::with_capacity(pass.sight.len()));
+        for part in parts {
+            let ids = part.in_batch() * t;
+            part.put(pass.layer, &k.narrow(0, first * t, ids), &v.narrow(0, first * t, ids));
+            for run in part.runs(t, first) {
                 let (k, v) = part.kept(pass.layer, &run);
-                let count = run.rows * run.queries;
-                let q = q.narrow(0, run.before, count).view([run.rows, run.queries, heads, width]).transpose(1, 2);
-                let sight = pass.sight(self.slides, run_at);
-                run_at += 1;
-                self.attend(&q, k, v, sight, run.ids, false).transpose(1, 2).reshape([count, heads * width])
-            });
-            outs.push(part.to_ids(joined(attended.collect())));
-            first += rows;
+                let sight = pass.sight(self.slides, outs.len());
+                outs.push(run.joined(&self.attend(&run.queries(&q), k, v, sight, run.ids, false)));
+            }
+            first += part.in_batch();
         }
-        if first < b {
-            outs.push(Tensor::zeros([(b - first) * t, heads * width], (q.kind(), q.device())));
-        }
-        joined(outs).view([b, t, heads * width])
+        let joined = match order {
+            Some(order) => order.ids(&joined(outs)),
+            None => {
+                if first < b {
+                    outs.push(Tensor::zeros([(b - first) * t, heads * width], (q.kind(), q.device())));
+                }
+                joined(outs)
+            }
+        };
+        joined.view([b, t, heads * width])
     }
 
     /// Queries [B, heads, T, D] over keys and values [B, shared heads, S, D] → [B, heads, T, D]; so many of B · T are ids.
