@@ -27,8 +27,6 @@ mod malloc;
 #[cfg(feature = "torch")]
 mod mkl;
 #[cfg(feature = "torch")]
-mod pages;
-#[cfg(feature = "torch")]
 pub mod probe;
 #[cfg(feature = "torch")]
 pub mod random;

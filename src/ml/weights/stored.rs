@@ -17,7 +17,6 @@ use tch::{Device, Kind, Tensor};
 use super::{Shapes, Tensors, pickle};
 use crate::error::{Problem, Result};
 use crate::ml::device::limit_threads;
-use crate::ml::pages;
 
 /// The format's own limit to a header.
 const HEADER: u64 = 100_000_000;
@@ -25,7 +24,7 @@ const HEADER: u64 = 100_000_000;
 const PIECE: usize = 1 << 20;
 /// The same for a GPU, where each piece is a transfer.
 const PIECE_FOR_GPU: usize = 16 << 20;
-/// Files below this are read by the thread that asks, into pages as they are.
+/// Files below this are read by the thread that asks.
 const SMALL: u64 = 16 << 20;
 
 /// A file whose header was checked. It is read, not mapped: a file that somebody cuts short is an error then, where a
@@ -247,9 +246,6 @@ impl Stored {
             return fail(format!("tensor `{name}` holds {stored:?} instead of real numbers"));
         }
         let whole = Tensor::empty(&slot.shape[..], (wish.dtype.unwrap_or(stored), wish.device));
-        if self.bytes >= SMALL {
-            pages::large(&whole);
-        }
         let flat = whole.view([-1]);
         Ok((whole, flat, stored))
     }
