@@ -35,8 +35,11 @@ WORK = [
     ("100 answers of 64 ids, 3 arms, `generate`", "generate", "generate"),
 ]
 
+# What `pipe` starts with, see `cli::front`.
+SETTINGS = {"GOMP_SPINCOUNT": "1000", "GLIBC_TUNABLES": "glibc.malloc.mxfast=0:glibc.malloc.tcache_count=0"}
 
-def measure(command, environment=None):
+
+def measure(command, environment):
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:
@@ -59,6 +62,7 @@ def main():
     arguments.add_argument("--only", default="", help="a part of the names of what is measured")
     arguments.add_argument("--preload", help="a library that the peers load first")
     chosen = arguments.parse_args()
+    own = dict(SETTINGS, **os.environ)
     peers = dict(os.environ, **({"LD_PRELOAD": chosen.preload} if chosen.preload else {}))
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([chosen.ours, "make", folder, chosen.shape], check=True)
@@ -73,7 +77,7 @@ def main():
             rounds = []
             for _ in range(chosen.rounds):
                 what, *rest = ours.split()
-                mine = measure([chosen.ours, what, folder, f"threads={chosen.threads}", *rest])
+                mine = measure([chosen.ours, what, folder, f"threads={chosen.threads}", *rest], own)
                 other = None
                 if there:
                     what, *rest = theirs.split()

@@ -70,12 +70,13 @@ fn what_computes_is_handed_over_whole() {
 }
 
 /// What libraries read before any code of ours.
-const SETTINGS: [&str; 5] = [
+const SETTINGS: [&str; 6] = [
     "GOMP_SPINCOUNT",
     "OMP_WAIT_POLICY",
     "TORCH_CUDNN_SDPA_DEPRIORITIZED",
     "PYTORCH_CUDA_ALLOC_CONF",
     "PYTORCH_ALLOC_CONF",
+    "GLIBC_TUNABLES",
 ];
 
 #[test]
@@ -93,11 +94,15 @@ fn settings_of_libraries_are_made_unless_somebody_chose_otherwise() {
         }
         stdout(&command.envs(variables.iter().copied()).output().expect("the front starts"))
     };
-    assert_eq!(run(&[]), "1000|none|1|expandable_segments:True|none|");
-    assert_eq!(run(&[("GOMP_SPINCOUNT", "5")]), "5|none|1|expandable_segments:True|none|");
-    assert_eq!(run(&[("OMP_WAIT_POLICY", "PASSIVE")]), "none|PASSIVE|1|expandable_segments:True|none|");
-    assert_eq!(run(&[("TORCH_CUDNN_SDPA_DEPRIORITIZED", "0")]), "1000|none|0|expandable_segments:True|none|");
-    assert_eq!(run(&[("PYTORCH_ALLOC_CONF", "a:1")]), "1000|none|1|none|a:1|");
+    let memory = "glibc.malloc.mxfast=0:glibc.malloc.tcache_count=0";
+    assert_eq!(run(&[]), format!("1000|none|1|expandable_segments:True|none|{memory}|"));
+    assert_eq!(run(&[("GOMP_SPINCOUNT", "5")]), format!("5|none|1|expandable_segments:True|none|{memory}|"));
+    let told = run(&[("OMP_WAIT_POLICY", "PASSIVE")]);
+    assert_eq!(told, format!("none|PASSIVE|1|expandable_segments:True|none|{memory}|"));
+    let told = run(&[("TORCH_CUDNN_SDPA_DEPRIORITIZED", "0")]);
+    assert_eq!(told, format!("1000|none|0|expandable_segments:True|none|{memory}|"));
+    assert_eq!(run(&[("PYTORCH_ALLOC_CONF", "a:1")]), format!("1000|none|1|none|a:1|{memory}|"));
+    assert_eq!(run(&[("GLIBC_TUNABLES", "a=1")]), "1000|none|1|expandable_segments:True|none|a=1|");
 }
 
 #[test]
