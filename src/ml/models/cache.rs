@@ -100,12 +100,10 @@ impl KvCache {
             }
             self.parts.push(part);
         }
-        let (mut first, mut before) = (0, (0, 0));
+        let mut first = 0;
         for part in &mut self.parts {
             match input.counts {
-                Some(counts) => {
-                    before = part.part_ways(&counts[first as usize..(first + part.rows) as usize], before);
-                }
+                Some(counts) => part.part_ways(&counts[first as usize..(first + part.rows) as usize]),
                 None => {
                     part.reserve(part.longest() + new);
                     part.note(new, input.mask.map(|mask| mask.narrow(0, first, part.rows)).as_ref());

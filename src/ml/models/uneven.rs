@@ -19,22 +19,28 @@ pub struct Run {
     pub queries: i64,
     /// How many of all of them are ids.
     pub ids: i64,
-    /// How many queries come before, of other runs of the batch.
+    /// How many queries come before, of other runs.
     pub before: i64,
     /// How many places its rows look at.
     pub keys: i64,
 }
 
 impl Run {
-    /// All rows with as many ids, behind so many queries of other rows.
-    pub fn whole(rows: i64, new: i64, before: i64, keys: i64) -> Self {
-        Self { first: 0, rows, queries: new, ids: rows * new, before, keys }
+    /// All rows with as many ids.
+    pub fn whole(rows: i64, new: i64, keys: i64) -> Self {
+        Self { first: 0, rows, queries: new, ids: rows * new, before: 0, keys }
     }
 
-    /// Its queries of those of all runs, [queries, heads, D] → [rows, heads, queries of a row, D].
-    pub fn queries(&self, of_all: &Tensor) -> Tensor {
+    /// How many queries it has.
+    pub fn count(&self) -> i64 {
+        self.rows * self.queries
+    }
+
+    /// Its queries of those of the batch, of which so many come before, [queries, heads, D] → [rows, heads, queries of a
+    /// row, D].
+    pub fn queries(&self, of_all: &Tensor, before: i64) -> Tensor {
         let (_, heads, width) = of_all.size3().unwrap_or_default();
-        let mine = of_all.narrow(0, self.before, self.rows * self.queries);
+        let mine = of_all.narrow(0, before, self.count());
         if self.queries == 1 {
             return mine.view([self.rows, heads, 1, width]);
         }
@@ -60,8 +66,9 @@ impl Order {
     pub fn of<'a>(parts: impl Iterator<Item = &'a Uneven>, ids: i64, device: Device) -> Option<Self> {
         let (mut to_queries, mut to_ids) = (Vec::new(), Vec::new());
         for part in parts {
-            to_queries.extend_from_slice(&part.to_queries);
-            to_ids.extend_from_slice(&part.to_ids);
+            let (ids, queries) = (to_ids.len() as i64, to_queries.len() as i64);
+            to_queries.extend(part.to_queries.iter().map(|id| ids + id));
+            to_ids.extend(part.to_ids.iter().map(|query| queries + query));
         }
         if to_queries.len() == to_ids.len() {
             return None;
@@ -88,14 +95,12 @@ pub struct Uneven {
     /// How many each row has.
     pub counts: Vec<i64>,
     pub runs: Vec<Run>,
-    /// The id of each query, in the batch; what is left over in a row is its last once more.
+    /// The id of each query; what is left over in a row is its last once more.
     to_queries: Vec<i64>,
-    /// The query of each id, of those of all runs of the batch.
+    /// The query of each id.
     to_ids: Vec<i64>,
     /// Where each query stands, [queries].
     stand: Tensor,
-    /// How many queries of other parts come before.
-    before: i64,
     /// The row and the place of each id, [ids].
     rows: Tensor,
     places: Tensor,
@@ -106,14 +111,14 @@ pub struct Uneven {
 }
 
 impl Uneven {
-    /// Of rows that have read `past` and go on by `counts`, behind so many ids and queries of other parts.
-    pub fn new(past: &[i64], counts: &[i64], (ids_before, before): (i64, i64), device: Device) -> Self {
+    /// Of rows that have read `past` and go on by `counts`.
+    pub fn new(past: &[i64], counts: &[i64], device: Device) -> Self {
         let (mut rows, mut places) = (Vec::new(), Vec::new());
         let (mut to_queries, mut to_ids, mut stand) = (Vec::new(), Vec::new(), Vec::new());
         let mut runs: Vec<Run> = Vec::new();
         for (row, (&past, &count)) in (0..).zip(past.iter().zip(counts)) {
             let queries = if count == 1 { 1 } else { rounded(count, QUERIES) };
-            let (ids, before) = (ids_before + rows.len() as i64, before + stand.len() as i64);
+            let (ids, before) = (rows.len() as i64, stand.len() as i64);
             rows.extend((0..count).map(|_| row));
             places.extend(past..past + count);
             to_ids.extend(before..before + count);
@@ -138,7 +143,6 @@ impl Uneven {
             to_queries,
             to_ids,
             stand: tensor(&stand),
-            before,
             rows: tensor(&rows),
             places: tensor(&places),
             ends: tensor(&ends).unsqueeze(1),
@@ -161,12 +165,7 @@ impl Uneven {
 
     /// Where each query of a run stands, [rows, queries].
     pub fn stand(&self, run: &Run) -> Tensor {
-        self.stand.narrow(0, run.before - self.before, run.rows * run.queries).view([run.rows, run.queries])
-    }
-
-    /// How many queries it has.
-    pub fn queries(&self) -> i64 {
-        self.to_queries.len() as i64
+        self.stand.narrow(0, run.before, run.count()).view([run.rows, run.queries])
     }
 
     /// Puts what belongs to the ids, [ids, heads, width], to their places, [rows, heads, places, width].

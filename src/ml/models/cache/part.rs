@@ -84,10 +84,9 @@ impl Part {
         self.room = room;
     }
 
-    /// Lays out a pass in which each row goes on by its own number of ids, behind so many ids and queries of other parts;
-    /// the answer is how many come before the next part.
-    pub(super) fn part_ways(&mut self, counts: &[i64], before: (i64, i64)) -> (i64, i64) {
-        let uneven = Uneven::new(&self.past, counts, before, self.layers[0].0.device());
+    /// Lays out a pass in which each row goes on by its own number of ids.
+    pub(super) fn part_ways(&mut self, counts: &[i64]) {
+        let uneven = Uneven::new(&self.past, counts, self.layers[0].0.device());
         let keys = uneven.keys();
         self.reserve(keys);
         // A place that nobody has written may hold what is no number, and so may what is made of it under any mask.
@@ -99,9 +98,7 @@ impl Part {
             self.clean = keys;
         }
         self.read_more(counts);
-        let next = (before.0 + counts.iter().sum::<i64>(), before.1 + uneven.queries());
         self.uneven = Some(uneven);
-        next
     }
 
     pub(super) fn read_more(&mut self, ids: &[i64]) {
@@ -151,11 +148,11 @@ impl Part {
         self.uneven.as_ref().map_or(self.rows, |uneven| uneven.counts.iter().sum())
     }
 
-    /// Rows that have equally many queries, [rows, new] of them if all have; as many rows of the batch come before.
-    pub fn runs(&self, new: i64, first: i64) -> Vec<Run> {
+    /// Rows that have equally many queries, [rows, new] of them if all have.
+    pub fn runs(&self, new: i64) -> Vec<Run> {
         match &self.uneven {
             Some(uneven) => uneven.runs.clone(),
-            None => vec![Run::whole(self.rows, new, first * new, self.longest() + new)],
+            None => vec![Run::whole(self.rows, new, self.longest() + new)],
         }
     }
 
@@ -187,7 +184,7 @@ impl Part {
 
     /// Keys and values that a run sees, [rows, heads, keys, head width].
     pub fn kept(&self, layer: usize, run: &Run) -> (Tensor, Tensor) {
-        // One view instead of two: there are two for each run of each block.
+        // One view instead of two, for each run of each block. The first row is where the memory begins.
         let seen = |kept: &Tensor| {
             let (_, heads, _, width) = kept.size4().unwrap_or_default();
             let strides = kept.stride();

@@ -81,7 +81,7 @@ impl Attention {
             None => pass.behind(k.transpose(1, 2), v.transpose(1, 2)),
             Some(part) => {
                 part.put(pass.layer, &k.flatten(0, 1), &v.flatten(0, 1));
-                part.kept(pass.layer, &part.runs(t, 0)[0])
+                part.kept(pass.layer, &part.runs(t)[0])
             }
         };
         let q = asked.by_rows(q);
@@ -96,14 +96,15 @@ impl Attention {
         let [q, k, v] = [q, k, v].map(|x| x.flatten(0, 1)); // [ids, heads, D]
         let KvCache { parts, order, .. } = cache;
         let q = order.as_ref().map_or_else(|| q.shallow_clone(), |order| order.queries(&q)); // [queries, heads, D]
-        let (mut first, mut outs) = (0, Vec::with_capacity(pass.sight.len()));
+        let (mut first, mut before, mut outs) = (0, 0, Vec::with_capacity(pass.sight.len()));
         for part in parts {
             let ids = part.in_batch() * t;
             part.put(pass.layer, &k.narrow(0, first * t, ids), &v.narrow(0, first * t, ids));
-            for run in part.runs(t, first) {
+            for run in part.runs(t) {
                 let (k, v) = part.kept(pass.layer, &run);
                 let sight = pass.sight(self.slides, outs.len());
-                outs.push(run.joined(&self.attend(&run.queries(&q), k, v, sight, run.ids, false)));
+                outs.push(run.joined(&self.attend(&run.queries(&q, before), k, v, sight, run.ids, false)));
+                before += run.count();
             }
             first += part.in_batch();
         }

@@ -166,7 +166,7 @@ impl Decoder {
         for part in &cache.parts {
             let mine = part.in_batch();
             let mask = input.mask.map(|mask| mask.narrow(0, first, mine));
-            for run in part.runs(new, first) {
+            for run in part.runs(new) {
                 let (stand, real) = (part.stand(&run), part.real(&run));
                 let (stand, real) = (stand.as_ref(), real.as_ref());
                 let queries = Queries { past: run.keys - new, stand, real, padded: mask.is_some(), ..plain };
