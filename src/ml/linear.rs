@@ -1,10 +1,11 @@
 //! A projection of a frozen model, y = W x + b, and the one place where an arm is asked what it makes of it.
 //! It does not know architectures, names or adapters: the number of its site is all that the arm sees.
 
-use tch::Tensor;
+use tch::{Tensor, no_grad};
 
 use super::adapters::Arm;
 use super::dropout::Dropout;
+use super::slope::scalar;
 use super::tally;
 
 /// A projection. Its weight lies in memory as it was given: nothing is copied.
@@ -29,6 +30,20 @@ impl Linear {
         let given = arm.input(self.site, x);
         let x = given.as_ref().unwrap_or(x);
         arm.linear(self.site, x, self.base(x), dropout)
+    }
+
+    /// A scalar whose way back is that of `sum` [.., outputs] plus the answer, from this gradient at it. W x + b is not
+    /// computed: it is right for an arm alone that [adds](Arm::adds) to it.
+    pub fn against(&self, slope: &Tensor, sum: &Tensor, x: &Tensor, arm: &Arm, dropout: Option<&Dropout>) -> Tensor {
+        let given = arm.input(self.site, x);
+        let x = given.as_ref().unwrap_or(x);
+        let added = scalar(&arm.linear(self.site, x, sum.copy(), dropout), slope);
+        if x.requires_grad() { added + scalar(x, &no_grad(|| tally::gradient(slope, &self.weight()))) } else { added }
+    }
+
+    /// Its number among the model's sites.
+    pub fn site(&self) -> usize {
+        self.site
     }
 
     /// W x + b alone.

@@ -33,6 +33,8 @@ pub mod random;
 #[cfg(feature = "torch")]
 pub mod score;
 #[cfg(feature = "torch")]
+mod slope;
+#[cfg(feature = "torch")]
 pub mod steady;
 #[cfg(feature = "torch")]
 pub mod tally;

@@ -178,9 +178,12 @@ pub(super) fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Ten
     y
 }
 
-/// A gradient at what goes in, made by hand: so many rows times a weight.
-pub(super) fn gradient(rows: i64, weight: &Tensor) {
-    with(|tally| tally.product(rows.unsigned_abs(), weight, 1));
+/// The gradient at what goes into a product with a weight [outputs, inputs] of a model, made by hand of that at what comes
+/// out: [.., outputs] → [.., inputs].
+pub(super) fn gradient(slope: &Tensor, weight: &Tensor) -> Tensor {
+    let width = weight.size()[0].unsigned_abs().max(1);
+    with(|tally| tally.product(slope.numel() as u64 / width, weight, 1));
+    slope.matmul(weight)
 }
 
 /// Attention of queries [B, heads, T, D], of which so many are ids, over so many keys.
@@ -220,7 +223,7 @@ mod tests {
         let w = w.set_requires_grad(true);
         let _ = product(&x, &w, None);
         assert_eq!(take().flop, 3 * one, "and that of the weights");
-        gradient(6, &w);
+        let _ = gradient(&random(&[2, 3, 7]), &w);
         assert_eq!(take().flop, one);
         let all = products();
         let shape = Product { rows: 6, inputs: 5, outputs: 7, kind: Kind::Float, flop: 8 * one };

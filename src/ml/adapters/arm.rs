@@ -96,7 +96,7 @@ pub trait Adapter: Send {
     fn input(&self, _site: usize, _x: &Tensor) -> Option<Tensor> {
         None
     }
-    /// What becomes of y = W x at a projection, x [.., inputs], y [.., outputs].
+    /// What becomes of y = W x at a projection, x [.., inputs], y [.., outputs], which may lie where y lay.
     fn linear(&self, _site: usize, _x: &Tensor, y: Tensor, _dropout: Option<&Dropout>) -> Tensor {
         y
     }
@@ -104,6 +104,9 @@ pub trait Adapter: Send {
     fn block(&self, _site: usize, _at: &At, out: Tensor, _dropout: Option<&Dropout>) -> Tensor {
         out
     }
+    /// True if what it does at a site can be told without what the frozen model says there: it adds to that what it makes
+    /// of what goes in, or does nothing.
+    fn adds(&self, site: usize) -> bool;
     /// It in the form of [`Inner`] at a site, if it has that form: many of them are then computed at once.
     fn inner(&self, _site: usize) -> Option<Inner<'_>> {
         None
@@ -263,7 +266,7 @@ impl Arm {
         self.adapters.iter().fold(None, |given, adapter| adapter.input(site, given.as_ref().unwrap_or(x)).or(given))
     }
 
-    /// What the adapters make of y = W x at a projection.
+    /// What the adapters make of y = W x at a projection; it may lie where y lay, which nobody else must have.
     pub fn linear(&self, site: usize, x: &Tensor, y: Tensor, dropout: Option<&Dropout>) -> Tensor {
         if let Some(pack) = &self.pack {
             return pack.linear(site, x, y);
@@ -277,6 +280,11 @@ impl Arm {
             return pack.block(site, at, out);
         }
         self.adapters.iter().fold(out, |out, adapter| adapter.block(site, at, out, dropout))
+    }
+
+    /// True if nothing at a site depends on what the frozen model says there: all that the adapters do is to add to it.
+    pub fn adds(&self, site: usize) -> bool {
+        self.pack.is_none() && self.adapters.iter().all(|adapter| adapter.adds(site))
     }
 
     /// What a frozen projection is with the adapters in it, in f32; an error says which of them cannot be merged.

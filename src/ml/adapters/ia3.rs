@@ -81,6 +81,10 @@ impl Adapter for Ia3 {
         }
     }
 
+    fn adds(&self, site: usize) -> bool {
+        self.vectors.get(&site).is_none_or(|vector| vector.on_input)
+    }
+
     fn seats(&self) -> Vec<Seat> {
         let seat = |(site, vector): (&usize, &Vector)| Seat {
             site: *site,

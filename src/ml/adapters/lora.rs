@@ -102,10 +102,14 @@ impl Update {
     }
 }
 
-/// y [.., outputs] + inner [.., r] · bᵀ, added up while it is multiplied.
-fn added(y: &Tensor, inner: &Tensor, b: &Tensor) -> Tensor {
-    let (shape, flat) = (y.size(), |x: &Tensor| x.reshape([-1, x.size().last().copied().unwrap_or(1)]));
-    flat(y).addmm(&flat(inner), &b.tr()).view(shape.as_slice())
+/// y [.., outputs] + inner [.., r] · bᵀ, added up in the place of y while it is multiplied.
+fn added(y: Tensor, inner: &Tensor, b: &Tensor) -> Tensor {
+    let (shape, [outputs, r]) = (y.size(), b.size2().map_or([1, 1], <[i64; 2]>::from));
+    // Not a view of y: autograd would put y's gradient together from that of the view. Nobody else has y.
+    let mut sum = y.internal_unsafe_view([-1, outputs]);
+    drop(y);
+    let _ = sum.addmm_(&inner.reshape([-1, r]), &b.tr());
+    sum.view(shape.as_slice())
 }
 
 fn row_norms(weight: &Tensor) -> Tensor {
@@ -145,7 +149,7 @@ impl Adapter for Lora {
         let [a, b] = update.matrices(kind);
         let inner = x.linear(&a, None::<&Tensor>).g_mul_scalar_(update.scale); // [.., r]
         let (Some(dora), Some(magnitude)) = (self.common.dora, &update.magnitude) else {
-            return added(&y, &inner, &b);
+            return added(y, &inner, &b);
         };
         let delta = inner.linear(&b, None::<&Tensor>);
         let factor = &magnitude.m / update.norm(dora, magnitude);
@@ -165,6 +169,10 @@ impl Adapter for Lora {
                 (wide + (&factor - 1.0) * base + factor * delta).to_kind(kind)
             }
         }
+    }
+
+    fn adds(&self, site: usize) -> bool {
+        self.common.dora.is_none() || !self.updates.contains_key(&site)
     }
 
     fn inner(&self, site: usize) -> Option<Inner<'_>> {

@@ -131,6 +131,10 @@ impl Adapter for Mlp {
         }
     }
 
+    fn adds(&self, site: usize) -> bool {
+        !self.bottlenecks.contains_key(&site)
+    }
+
     fn inner(&self, site: usize) -> Option<Inner<'_>> {
         let Bottleneck { tensors, .. } = self.bottlenecks.get(&site)?;
         let Scaling::Fixed(scale) = self.config.scaling else { return None };

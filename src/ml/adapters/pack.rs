@@ -234,7 +234,7 @@ mod tests {
             pack.seat(vec![part(0, 2), part(1, 2)]);
             assert!(pack.added(site, &x).is_none(), "it was not asked for");
             let of = |pack: &Pack| match model.sites()[site].point {
-                Point::Linear { .. } => pack.linear(site, &x, x.shallow_clone()),
+                Point::Linear { .. } => pack.linear(site, &x, x.copy()),
                 _ => pack.block(site, &At { residual: &x, sublayer: &x }, x.shallow_clone()),
             };
             let each = of(&pack);

@@ -6,6 +6,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 use super::gradient::Gradient;
 use super::micro::Micro;
 use crate::error::{Problem, Result};
+use crate::ml::slope::scalar;
 use crate::ml::tally;
 
 /// Logits that are held at once, 64 MiB of f32; a micro-batch with more targets goes through the head in pieces.
@@ -36,8 +37,7 @@ pub trait Learner {
     }
     /// Takes the gradient at the hidden states, `[N, H]`, further down and adds it to that of the step.
     fn take_down(&self, rows: &Tensor, slope: &Tensor, gradient: &mut Gradient) {
-        // tch cannot start a backward pass from a given gradient G, but (rows · G).sum() has just this gradient.
-        gradient.backward(&(rows * slope).sum(Kind::Float), None);
+        gradient.backward(&scalar(rows, slope), None);
     }
 }
 
@@ -97,8 +97,7 @@ fn below(
             // ∂ NLL / ∂ logits = p - 1 at the label.
             let minus = Tensor::full([length, 1], -1.0, (Kind::Float, log_p.device()));
             let slope = log_p.exp_().scatter_add_(1, &labels, &minus).to_kind(head.kind());
-            tally::gradient(length, head);
-            at_rows.push(slope.matmul(head).to_kind(Kind::Float) * (1.0 / total as f64)); // [n, H]
+            at_rows.push(tally::gradient(&slope, head).to_kind(Kind::Float) * (1.0 / total as f64)); // [n, H]
         }
     });
     (Tensor::stack(&losses, 0).sum(Kind::Float) * (-1.0 / total as f64), at_rows)

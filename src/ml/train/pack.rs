@@ -6,7 +6,7 @@
 
 use std::mem;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::adamw::AdamW;
 use super::arms::{Adapted, Recipe};
@@ -21,6 +21,7 @@ use crate::error::{Problem, Result};
 use crate::ml::adapters::{Arm, Part};
 use crate::ml::dropout::Dropout;
 use crate::ml::models::{Model, check_ids, check_length};
+use crate::ml::slope::scalar;
 use crate::ml::tally;
 use crate::ml::tokens::Tokens;
 
@@ -226,7 +227,7 @@ fn together(
         run.losses.push(loss);
     }
     // (rows · G).sum() has the gradient G at the rows; an arm's tensors get it from its own rows alone.
-    let scalar = (&rows * Tensor::cat(&slopes, 0)).sum(Kind::Float);
+    let scalar = scalar(&rows, &Tensor::cat(&slopes, 0));
     let inputs: Vec<&Tensor> = runs.iter().flat_map(|(_, run)| run.adamw.parameters()).collect();
     let gradients = Tensor::run_backward(&[&scalar], &inputs, false, false);
     let mut rest = gradients.as_slice();

@@ -1,5 +1,6 @@
 //! A model seen through an arm, of whose activations only those between blocks are kept: what is in a block is computed
-//! again on the way back (Chen et al. 2016, arXiv 1604.06174). It does not know losses, optimisers or kinds of adapters.
+//! again on the way back (Chen et al. 2016, arXiv 1604.06174), but for the last block, with which that way begins, and what
+//! a block says. It does not know losses, optimisers or kinds of adapters.
 
 use std::cell::RefCell;
 
@@ -10,6 +11,7 @@ use super::gradient::Gradient;
 use super::loss::{Learner, nothing_to_learn};
 use crate::error::Result;
 use crate::ml::models::Input;
+use crate::ml::slope::scalar;
 
 /// See the module.
 pub struct Recomputed<'a> {
@@ -22,9 +24,11 @@ pub struct Recomputed<'a> {
 
 struct Tape {
     ids: Tensor,
-    positions: Tensor,
-    /// What goes into each block from the lowest on, [B, T, H], and how many dropout masks were drawn before it.
+    /// What goes into each block from the lowest to the last but one, [B, T, H], and how many dropout masks were drawn
+    /// before it.
     blocks: Vec<(Tensor, u128)>,
+    /// What goes into the last.
+    last: Tensor,
 }
 
 impl<'a> Recomputed<'a> {
@@ -35,21 +39,23 @@ impl<'a> Recomputed<'a> {
         Ok(Self { adapted, lowest, tape: RefCell::default() })
     }
 
-    fn layers(&self) -> usize {
-        self.adapted.model.config().num_hidden_layers.try_into().unwrap_or(0)
+    fn last(&self) -> usize {
+        usize::try_from(self.adapted.model.config().num_hidden_layers - 1).unwrap_or(0)
     }
 
-    /// What comes out of a block, or at its end out of the model: [N, H] at the positions.
-    fn block(&self, layer: usize, x: &Tensor, ids: &Tensor, positions: &Tensor) -> Tensor {
+    /// What comes out of a block that is not the last, [B, T, H]; with the gradient there a scalar that leads down from it.
+    fn block(&self, layer: usize, x: &Tensor, ids: &Tensor, slope: Option<&Tensor>) -> Tensor {
         let dropout = self.adapted.dropout.borrow();
-        let to = (layer + 1 < self.layers()).then_some(layer + 1);
-        let input = Input {
-            wanted: to.is_none().then_some(positions),
-            dropout: dropout.as_ref(),
-            from: Some((layer, x)),
-            to,
-            ..Input::of(ids)
-        };
+        let (from, to) = (Some((layer, x)), Some(layer + 1));
+        let input = Input { dropout: dropout.as_ref(), from, to, slope, ..Input::of(ids) };
+        self.adapted.model.hidden(&input, self.adapted.arm, None)
+    }
+
+    /// What comes out of the model at the positions, [N, H].
+    fn top(&self, x: &Tensor, ids: &Tensor, positions: &Tensor) -> Tensor {
+        let dropout = self.adapted.dropout.borrow();
+        let (from, wanted) = (Some((self.last(), x)), Some(positions));
+        let input = Input { dropout: dropout.as_ref(), from, wanted, ..Input::of(ids) };
         self.adapted.model.hidden(&input, self.adapted.arm, None)
     }
 
@@ -60,22 +66,23 @@ impl<'a> Recomputed<'a> {
 
 impl Learner for Recomputed<'_> {
     fn hidden(&self, ids: &Tensor, positions: &Tensor) -> Tensor {
-        no_grad(|| {
+        let (x, blocks) = no_grad(|| {
             let dropout = self.adapted.dropout.borrow();
             // Nothing is drawn there; it tells that this trains.
             let input = Input { to: Some(self.lowest), dropout: dropout.as_ref(), ..Input::of(ids) };
             let mut x = self.adapted.model.hidden(&input, self.adapted.arm, None);
             let mut blocks = Vec::new();
-            for layer in self.lowest..self.layers() {
+            for layer in self.lowest..self.last() {
                 let drawn = self.drawn();
-                let next = self.block(layer, &x, ids, positions);
+                let next = self.block(layer, &x, ids, None);
                 blocks.push((std::mem::replace(&mut x, next), drawn));
             }
-            let tape = Tape { ids: ids.shallow_clone(), positions: positions.shallow_clone(), blocks };
-            self.tape.replace(Some(tape));
-            x
-        })
-        .set_requires_grad(true)
+            (x, blocks)
+        });
+        let last = x.set_requires_grad(!blocks.is_empty());
+        let rows = self.top(&last, ids, positions);
+        self.tape.replace(Some(Tape { ids: ids.shallow_clone(), blocks, last }));
+        rows
     }
 
     fn logits(&self, rows: &Tensor) -> Tensor {
@@ -98,20 +105,19 @@ impl Learner for Recomputed<'_> {
         false
     }
 
-    fn take_down(&self, _rows: &Tensor, slope: &Tensor, gradient: &mut Gradient) {
-        let Some(tape) = self.tape.take() else { return };
+    fn take_down(&self, rows: &Tensor, slope: &Tensor, gradient: &mut Gradient) {
+        let Some(Tape { ids, blocks, last }) = self.tape.take() else { return };
         let after = self.drawn();
-        let mut slope = slope.shallow_clone();
-        for (above, (x, drawn)) in tape.blocks.into_iter().enumerate().rev() {
-            let layer = self.lowest + above;
+        let mut below = gradient.backward(&scalar(rows, slope), last.requires_grad().then_some(&last));
+        drop(last);
+        for (above, (x, drawn)) in blocks.into_iter().enumerate().rev() {
+            let Some(slope) = below else { break };
             let x = x.set_requires_grad(above > 0);
             if let Some(dropout) = self.adapted.dropout.borrow().as_ref() {
                 dropout.rewind(drawn);
             }
-            let out = self.block(layer, &x, &tape.ids, &tape.positions);
-            let below = gradient.backward(&(out * slope).sum(tch::Kind::Float), (above > 0).then_some(&x));
-            let Some(below) = below else { break };
-            slope = below;
+            let way = self.block(self.lowest + above, &x, &ids, Some(&slope));
+            below = gradient.backward(&way, (above > 0).then_some(&x));
         }
         if let Some(dropout) = self.adapted.dropout.borrow().as_ref() {
             dropout.rewind(after);

@@ -12,6 +12,7 @@ use crate::ml::adapters::At;
 use crate::ml::config::{Activation, Role};
 use crate::ml::linear::Linear;
 use crate::ml::models::KvCache;
+use crate::ml::slope::scalar;
 
 /// A block.
 pub struct Block {
@@ -51,7 +52,22 @@ impl Block {
         let residual = pass.picked(x.shallow_clone());
         let sum = self.attention.add(&residual, x, pass, |attention, read| attention.forward(read, pass, cache));
         let read = if self.parallel { &residual } else { &sum };
-        self.feed_forward.add(&sum, read, pass, |feed_forward, read| feed_forward.forward(read, pass))
+        match pass.slope {
+            Some(slope) => self.against(slope, &sum, read, pass),
+            None => self.feed_forward.add(&sum, read, pass, |feed_forward, read| feed_forward.forward(read, pass)),
+        }
+    }
+
+    /// The scalar whose way back is that of the block's answer from this gradient, without the last product where nobody
+    /// needs what it says.
+    fn against(&self, slope: &Tensor, sum: &Tensor, read: &Tensor, pass: &Pass) -> Tensor {
+        let Half { norm, layer, out_norm, site } = &self.feed_forward;
+        if out_norm.is_none() && pass.arm.adds(*site) && pass.arm.adds(layer.down.site()) {
+            let inner = layer.inner(&norm.forward(read), pass);
+            return layer.down.against(slope, sum, &inner, pass.arm, pass.dropout);
+        }
+        let out = self.feed_forward.add(sum, read, pass, |feed_forward, read| feed_forward.forward(read, pass));
+        scalar(&out, slope)
     }
 }
 
@@ -71,8 +87,13 @@ impl FeedForward {
 
     /// [.., H] → [.., H].
     fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
+        self.down.forward(&self.inner(x, pass), pass.arm, pass.dropout)
+    }
+
+    /// What goes into the last product, [.., H] → [.., inner].
+    fn inner(&self, x: &Tensor, pass: &Pass) -> Tensor {
         let through = |linear: &Linear, x: &Tensor| linear.forward(x, pass.arm, pass.dropout);
-        let inner = match &self.gate {
+        match &self.gate {
             Some(gate) => {
                 let mut gate = self.activated(through(gate, x));
                 let up = through(&self.up, x);
@@ -80,8 +101,7 @@ impl FeedForward {
                 if gate.requires_grad() || up.requires_grad() { gate * up } else { gate.g_mul_(&up) }
             }
             None => self.activated(through(&self.up, x)),
-        };
-        through(&self.down, &inner)
+        }
     }
 
     /// f(x); in place where no gradient needs x.

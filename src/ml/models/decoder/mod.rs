@@ -43,6 +43,8 @@ pub struct Pass<'a> {
     after: Option<&'a KvCache>,
     /// The block that computes.
     layer: usize,
+    /// The gradient at what comes out of it, where that alone is wanted.
+    slope: Option<&'a Tensor>,
 }
 
 impl Pass<'_> {
@@ -220,6 +222,7 @@ impl Model for Decoder {
             asked: None,
             after: input.after,
             layer: 0,
+            slope: None,
         };
         let (first, mut x) = match input.from {
             Some((first, x)) => (first, x.shallow_clone()),
@@ -229,6 +232,7 @@ impl Model for Decoder {
         for (layer, block) in self.blocks.iter().enumerate().take(to).skip(first) {
             see(&x);
             (pass.layer, pass.wanted) = (layer, input.wanted.filter(|_| layer == last));
+            pass.slope = input.slope.filter(|_| layer + 1 == to);
             pass.asked = pass.wanted.and_then(|wanted| asked(input, &x, wanted, cache.as_deref()));
             x = block.forward(&x, &pass, cache.as_deref_mut());
         }
