@@ -16,7 +16,7 @@ use pipe::ml::train::batch::{Length, Limits, Plan};
 use pipe::ml::train::memory::Memory;
 use pipe::ml::train::schedule::Schedule;
 use pipe::step::stream;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{LORA, MLP, Silent, arms, far, fresh_arm, on_every_model, tokens, trained};
 
@@ -303,17 +303,21 @@ fn what_is_computed_again_learns_the_same_bits() {
     let plan = Plan::new(&lengths, limits, 2, Length::Steps(4), |epoch| stream(1, &epoch.to_string())).unwrap();
     let fit = Fit { lr: 0.01, schedule: Schedule::Constant, schedule_steps: 4, warmup: 0, steps: 4, clip: Some(1.0) };
     let adamw = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
-    on_every_model(|model, _| {
-        for yaml in arms() {
-            let [normal, low] = [Memory::Normal, Memory::Low].map(|memory| {
-                let arm = fresh_arm(&yaml, model);
-                let recipe = Recipe { fit, adamw, seed: 3, memory };
-                let curve = train_arm(model, &arm, &tokens, &plan, &recipe, &mut Silent).unwrap();
-                let values: Vec<Tensor> = arm.parameters().iter().map(|(_, t)| t.detach().reshape([-1])).collect();
-                let values = Vec::<f64>::try_from(Tensor::cat(&values, 0).to_kind(Kind::Double)).unwrap();
-                (values, curve.points)
-            });
-            assert_eq!(normal, low, "{yaml}");
+    on_every_model(|_, folder| {
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let model = load(folder, Device::Cpu, kind).unwrap();
+            let model = model.as_ref();
+            for yaml in arms() {
+                let [normal, low] = [Memory::Normal, Memory::Low].map(|memory| {
+                    let arm = fresh_arm(&yaml, model);
+                    let recipe = Recipe { fit, adamw, seed: 3, memory };
+                    let curve = train_arm(model, &arm, &tokens, &plan, &recipe, &mut Silent).unwrap();
+                    let values: Vec<Tensor> = arm.parameters().iter().map(|(_, t)| t.detach().reshape([-1])).collect();
+                    let values = Vec::<f64>::try_from(Tensor::cat(&values, 0).to_kind(Kind::Double)).unwrap();
+                    (values, curve.points)
+                });
+                assert_eq!(normal, low, "{yaml} over {kind:?}");
+            }
         }
     });
 }
