@@ -66,8 +66,8 @@ pub(super) fn hand_over() -> Result<()> {
     let mut command = Command::new(&full);
     command.args(std::env::args_os().skip(1));
     for Setting { names, value, processors_only } in SETTINGS {
-        let chosen = names.iter().any(|name| std::env::var_os(name).is_some());
-        if !chosen && !(processors_only && has_driver()) {
+        let wanted = !processors_only || !has_driver();
+        if wanted && names.iter().all(|name| std::env::var_os(name).is_none()) {
             command.env(names[0], value);
         }
     }
