@@ -78,7 +78,7 @@ fn bench(args: &Args) -> Result<Exit, Exit> {
     let pipeline = args.pipeline.load(std::slice::from_ref(&args.step), &[])?;
     let step = super::only(&pipeline, &args.step)?;
     if pipeline.steps[step].kind.needs_torch() {
-        front::hand_over().map_err(|problem| fail(&problem, Exit::Failed))?;
+        front::hand_over(&args.cache.device).map_err(|problem| fail(&problem, Exit::Failed))?;
     }
     let mut done = Ok(());
     plan::with(&pipeline, &args.cache, |decider, _, planned| done = at(args, decider, planned, step))?;

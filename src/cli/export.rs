@@ -109,7 +109,7 @@ fn write(args: &Args, output: &std::path::Path) -> Result<()> {
 }
 
 #[cfg(not(feature = "torch"))]
-fn write(_args: &Args, _output: &std::path::Path) -> Result<()> {
-    super::front::hand_over()?;
+fn write(args: &Args, _output: &std::path::Path) -> Result<()> {
+    super::front::hand_over(&args.device)?;
     Err(Problem::new("this `pipe` was built without libtorch").help("build it with the feature `torch`"))
 }

@@ -1,9 +1,9 @@
 //! A projection of a frozen model, y = W x + b, and the one place where an arm is asked what it makes of it.
 //! It does not know architectures, names or adapters: the number of its site is all that the arm sees.
 
-use tch::{Tensor, no_grad};
+use tch::Tensor;
 
-use super::adapters::Arm;
+use super::adapters::{Arm, Effect};
 use super::dropout::Dropout;
 use super::slope::scalar;
 use super::tally;
@@ -32,18 +32,23 @@ impl Linear {
         arm.linear(self.site, x, self.base(x), dropout)
     }
 
-    /// A scalar whose way back is that of `sum` [.., outputs] plus the answer, from this gradient at it. W x + b is not
-    /// computed: it is right for an arm alone that [adds](Arm::adds) to it.
+    /// True if no gradient depends on W x + b.
+    pub fn is_added_to(&self, arm: &Arm) -> bool {
+        arm.effect(self.site) <= Effect::Adds
+    }
+
+    /// A scalar whose way back is that of `sum` [.., outputs] plus the answer, from this gradient at it. W x + b, which is
+    /// no more than [added to](Linear::is_added_to), is not computed.
     pub fn against(&self, slope: &Tensor, sum: &Tensor, x: &Tensor, arm: &Arm, dropout: Option<&Dropout>) -> Tensor {
         let given = arm.input(self.site, x);
         let x = given.as_ref().unwrap_or(x);
-        let added = scalar(&arm.linear(self.site, x, sum.copy(), dropout), slope);
-        if x.requires_grad() { added + scalar(x, &no_grad(|| tally::gradient(slope, &self.weight()))) } else { added }
-    }
-
-    /// Its number among the model's sites.
-    pub fn site(&self) -> usize {
-        self.site
+        let way = if arm.effect(self.site) == Effect::None {
+            scalar(sum, slope)
+        } else {
+            // A copy, since what is added lies where it lay, and a norm may keep the sum for the way back.
+            scalar(&arm.linear(self.site, x, sum.copy(), dropout), slope)
+        };
+        if x.requires_grad() { way + scalar(x, &tally::gradient(slope, &self.weight())) } else { way }
     }
 
     /// W x + b alone.

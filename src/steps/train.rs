@@ -61,8 +61,8 @@ pub struct Params {
     #[serde(default)]
     #[schemars(range(min = 0, max = 10_000_000))]
     pub warmup_steps: Option<u64>,
-    /// `low` keeps only what goes into each block and computes the rest again on the way back: much less memory, half as
-    /// long again.
+    /// `low` keeps only what goes into each block and computes the rest again on the way back: much less memory, a quarter
+    /// to a half more time.
     #[serde(default)]
     pub memory: Memory,
     /// Seed of the adapters' first values, of the order of rows, and of dropout.

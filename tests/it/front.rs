@@ -94,10 +94,7 @@ fn settings_of_libraries_are_made_unless_somebody_chose_otherwise() {
         }
         stdout(&command.envs(variables.iter().copied()).output().expect("the front starts"))
     };
-    // Not where a GPU may be, which waits for what takes memory.
-    let gpu = ["/dev/nvidiactl", "/dev/nvidia0", "/proc/driver/nvidia", "/dev/kfd", "/dev/dxg"];
-    let gpu = gpu.iter().any(|sign| Path::new(sign).exists());
-    let memory = if gpu { "none" } else { "glibc.malloc.mxfast=0:glibc.malloc.tcache_count=0" };
+    let memory = "glibc.malloc.mxfast=0:glibc.malloc.tcache_count=0";
     assert_eq!(run(&[]), format!("1000|none|1|expandable_segments:True|none|{memory}|"));
     assert_eq!(run(&[("GOMP_SPINCOUNT", "5")]), format!("5|none|1|expandable_segments:True|none|{memory}|"));
     let told = run(&[("OMP_WAIT_POLICY", "PASSIVE")]);

@@ -5,6 +5,7 @@ mod beside;
 mod fused;
 mod guessed;
 mod merged;
+mod recomputed;
 mod refused;
 mod shortened;
 mod side_car;

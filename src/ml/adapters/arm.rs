@@ -36,7 +36,18 @@ pub struct Seat {
     pub off: bool,
 }
 
-/// What an adapter does at a site.
+/// What an adapter does to what the frozen model says at a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// It adds what it makes of what goes in: no gradient depends on what the frozen model says.
+    Adds,
+    /// Anything.
+    Changes,
+}
+
+/// What an adapter changes at a site.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// The site.
@@ -96,7 +107,8 @@ pub trait Adapter: Send {
     fn input(&self, _site: usize, _x: &Tensor) -> Option<Tensor> {
         None
     }
-    /// What becomes of y = W x at a projection, x [.., inputs], y [.., outputs], which may lie where y lay.
+    /// What becomes of y = W x at a projection, x [.., inputs], y [.., outputs]. It may lie where y lay: y is contiguous,
+    /// nobody else has it, and nothing that computed it keeps it for the way back.
     fn linear(&self, _site: usize, _x: &Tensor, y: Tensor, _dropout: Option<&Dropout>) -> Tensor {
         y
     }
@@ -104,9 +116,8 @@ pub trait Adapter: Send {
     fn block(&self, _site: usize, _at: &At, out: Tensor, _dropout: Option<&Dropout>) -> Tensor {
         out
     }
-    /// True if what it does at a site can be told without what the frozen model says there: it adds to that what it makes
-    /// of what goes in, or does nothing.
-    fn adds(&self, site: usize) -> bool;
+    /// What it does to what the frozen model says at a site.
+    fn effect(&self, site: usize) -> Effect;
     /// It in the form of [`Inner`] at a site, if it has that form: many of them are then computed at once.
     fn inner(&self, _site: usize) -> Option<Inner<'_>> {
         None
@@ -266,7 +277,7 @@ impl Arm {
         self.adapters.iter().fold(None, |given, adapter| adapter.input(site, given.as_ref().unwrap_or(x)).or(given))
     }
 
-    /// What the adapters make of y = W x at a projection; it may lie where y lay, which nobody else must have.
+    /// What the adapters make of y = W x at a projection; see [`Adapter::linear`].
     pub fn linear(&self, site: usize, x: &Tensor, y: Tensor, dropout: Option<&Dropout>) -> Tensor {
         if let Some(pack) = &self.pack {
             return pack.linear(site, x, y);
@@ -282,9 +293,12 @@ impl Arm {
         self.adapters.iter().fold(out, |out, adapter| adapter.block(site, at, out, dropout))
     }
 
-    /// True if nothing at a site depends on what the frozen model says there: all that the adapters do is to add to it.
-    pub fn adds(&self, site: usize) -> bool {
-        self.pack.is_none() && self.adapters.iter().all(|adapter| adapter.adds(site))
+    /// What the adapters do to what the frozen model says at a site, the strongest of it.
+    pub fn effect(&self, site: usize) -> Effect {
+        if self.pack.is_some() {
+            return Effect::Changes;
+        }
+        self.adapters.iter().map(|adapter| adapter.effect(site)).max().unwrap_or(Effect::None)
     }
 
     /// What a frozen projection is with the adapters in it, in f32; an error says which of them cannot be merged.

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-use super::arm::{Adapter, Attached, Entry, Frozen, Seat, all_are};
+use super::arm::{Adapter, Attached, Effect, Entry, Frozen, Seat, all_are};
 use super::format::{Written, sorted};
 use super::params::{AdapterParams, layers};
 use super::place::{self, Place, places};
@@ -81,8 +81,8 @@ impl Adapter for Ia3 {
         }
     }
 
-    fn adds(&self, site: usize) -> bool {
-        self.vectors.get(&site).is_none_or(|vector| vector.on_input)
+    fn effect(&self, site: usize) -> Effect {
+        if self.vectors.get(&site).is_none_or(|vector| vector.on_input) { Effect::None } else { Effect::Changes }
     }
 
     fn seats(&self) -> Vec<Seat> {

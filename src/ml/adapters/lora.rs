@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::Inner;
-use super::arm::{Adapter, Attached, Entry, Frozen, Seat, all_are, dropped};
+use super::arm::{Adapter, Attached, Effect, Entry, Frozen, Seat, all_are, dropped};
 use super::format::{Written, sorted};
 use super::params::{AdapterParams, LoraInit, layers};
 use super::place::{self, Place, places};
@@ -103,11 +103,11 @@ impl Update {
 }
 
 /// y [.., outputs] + inner [.., r] · bᵀ, added up in the place of y while it is multiplied.
-fn added(y: Tensor, inner: &Tensor, b: &Tensor) -> Tensor {
-    let (shape, [outputs, r]) = (y.size(), b.size2().map_or([1, 1], <[i64; 2]>::from));
-    // Not a view of y: autograd would put y's gradient together from that of the view. Nobody else has y.
+fn added(y: &Tensor, inner: &Tensor, b: &Tensor) -> Tensor {
+    let (shape, (outputs, r)) = (y.size(), b.size2().expect("two dimensions"));
+    // Not an ordinary view, for which autograd would put y's gradient together from that of the view; nor does autograd
+    // see that y is written to.
     let mut sum = y.internal_unsafe_view([-1, outputs]);
-    drop(y);
     let _ = sum.addmm_(&inner.reshape([-1, r]), &b.tr());
     sum.view(shape.as_slice())
 }
@@ -149,7 +149,7 @@ impl Adapter for Lora {
         let [a, b] = update.matrices(kind);
         let inner = x.linear(&a, None::<&Tensor>).g_mul_scalar_(update.scale); // [.., r]
         let (Some(dora), Some(magnitude)) = (self.common.dora, &update.magnitude) else {
-            return added(y, &inner, &b);
+            return added(&y, &inner, &b);
         };
         let delta = inner.linear(&b, None::<&Tensor>);
         let factor = &magnitude.m / update.norm(dora, magnitude);
@@ -171,8 +171,12 @@ impl Adapter for Lora {
         }
     }
 
-    fn adds(&self, site: usize) -> bool {
-        self.common.dora.is_none() || !self.updates.contains_key(&site)
+    fn effect(&self, site: usize) -> Effect {
+        match self.common.dora {
+            _ if !self.updates.contains_key(&site) => Effect::None,
+            None => Effect::Adds,
+            Some(_) => Effect::Changes,
+        }
     }
 
     fn inner(&self, site: usize) -> Option<Inner<'_>> {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::Inner;
-use super::arm::{Adapter, At, Attached, Entry, Frozen, Seat, all_are, dropped};
+use super::arm::{Adapter, At, Attached, Effect, Entry, Frozen, Seat, all_are, dropped};
 use super::format::{Written, sorted};
 use super::params::{AdapterParams, MlpInit, MlpParams, Scaling, layers};
 use crate::error::{Problem, Result};
@@ -131,8 +131,8 @@ impl Adapter for Mlp {
         }
     }
 
-    fn adds(&self, site: usize) -> bool {
-        !self.bottlenecks.contains_key(&site)
+    fn effect(&self, site: usize) -> Effect {
+        if self.bottlenecks.contains_key(&site) { Effect::Changes } else { Effect::None }
     }
 
     fn inner(&self, site: usize) -> Option<Inner<'_>> {

@@ -35,7 +35,7 @@ mod read;
 pub mod sidecar;
 
 #[cfg(feature = "torch")]
-pub use arm::{ADAPTERS, Adapter, Arm, At, Change, Entry, Frozen, Seat};
+pub use arm::{ADAPTERS, Adapter, Arm, At, Change, Effect, Entry, Frozen, Seat};
 #[cfg(feature = "torch")]
 pub use batched::Inner;
 pub use count::parameter_count;

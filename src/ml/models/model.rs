@@ -69,8 +69,9 @@ pub struct Input<'a> {
     pub from: Option<(usize, &'a Tensor)>,
     /// A block: what goes into it is the answer, [B, T, H], instead of what comes after the final norm. Without a cache.
     pub to: Option<usize>,
-    /// With `to`: the gradient at the answer. Instead of the answer there is a scalar, of no meaning in itself, whose way
-    /// back is that of the answer from this gradient; what only the answer needs is not computed.
+    /// With `to`, above at least one block: the gradient at the answer. Instead of the answer there is a scalar, of no
+    /// meaning in itself, whose way back is that of the answer from this gradient; what only the answer needs is not
+    /// computed.
     pub slope: Option<&'a Tensor>,
 }
 

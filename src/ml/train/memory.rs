@@ -11,6 +11,7 @@ pub enum Memory {
     /// Every activation that a gradient needs.
     #[default]
     Normal,
-    /// What goes into each block; the rest is computed again: under a frozen base more than a third of the work once more.
+    /// What goes into each block, and all of the last one; the rest is computed again: under a frozen base a quarter to a
+    /// half of the work once more.
     Low,
 }

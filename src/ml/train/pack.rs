@@ -226,10 +226,10 @@ fn together(
         slopes.extend(slope);
         run.losses.push(loss);
     }
-    // (rows · G).sum() has the gradient G at the rows; an arm's tensors get it from its own rows alone.
-    let scalar = scalar(&rows, &Tensor::cat(&slopes, 0));
+    // An arm's tensors get their gradient from its own rows alone.
+    let way = scalar(&rows, &Tensor::cat(&slopes, 0));
     let inputs: Vec<&Tensor> = runs.iter().flat_map(|(_, run)| run.adamw.parameters()).collect();
-    let gradients = Tensor::run_backward(&[&scalar], &inputs, false, false);
+    let gradients = Tensor::run_backward(&[&way], &inputs, false, false);
     let mut rest = gradients.as_slice();
     for (_, run) in runs {
         let (own, others) = rest.split_at(run.adamw.parameters().len());

@@ -1,6 +1,6 @@
 //! A model seen through an arm, of whose activations only those between blocks are kept: what is in a block is computed
-//! again on the way back (Chen et al. 2016, arXiv 1604.06174), but for the last block, with which that way begins, and what
-//! a block says. It does not know losses, optimisers or kinds of adapters.
+//! again on the way back (Chen et al. 2016, arXiv 1604.06174), but for the last block, with which that way begins. It does
+//! not know losses, optimisers or kinds of adapters.
 
 use std::cell::RefCell;
 
@@ -109,7 +109,6 @@ impl Learner for Recomputed<'_> {
         let Some(Tape { ids, blocks, last }) = self.tape.take() else { return };
         let after = self.drawn();
         let mut below = gradient.backward(&scalar(rows, slope), last.requires_grad().then_some(&last));
-        drop(last);
         for (above, (x, drawn)) in blocks.into_iter().enumerate().rev() {
             let Some(slope) = below else { break };
             let x = x.set_requires_grad(above > 0);

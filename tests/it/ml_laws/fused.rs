@@ -11,11 +11,11 @@ use tch::{Device, Kind};
 use super::{checkpoint, params, plain, rng, trained};
 
 /// Configurations, and the names of their stacked projection and of the one out of the feed-forward block.
-fn families() -> [(Value, &'static str, &'static str); 2] {
+pub(super) fn families() -> [(Value, &'static str, &'static str); 2] {
     let gpt2 =
-        json!({"model_type": "gpt2", "vocab_size": 41, "n_embd": 24, "n_layer": 2, "n_head": 4, "n_positions": 64});
+        json!({"model_type": "gpt2", "vocab_size": 41, "n_embd": 24, "n_layer": 3, "n_head": 4, "n_positions": 64});
     let neox = json!({"model_type": "gpt_neox", "vocab_size": 41, "hidden_size": 24, "intermediate_size": 40,
-        "num_hidden_layers": 2, "num_attention_heads": 4});
+        "num_hidden_layers": 3, "num_attention_heads": 4});
     [(gpt2, "c_attn", "mlp.c_proj"), (neox, "query_key_value", "dense_4h_to_h")]
 }
 

@@ -9,16 +9,9 @@ use pipe::ml::score::{log_likelihoods, log_likelihoods_of};
 use pipe::ml::tokens::Tokens;
 use pipe::ml::tokens::write::Writer;
 use pipe::ml::tokens::{FORMAT, TokensInfo};
-use pipe::ml::train::Fit;
-use pipe::ml::train::adamw::AdamWOptions;
-use pipe::ml::train::arms::{Recipe, train_arm};
-use pipe::ml::train::batch::{Length, Limits, Plan};
-use pipe::ml::train::memory::Memory;
-use pipe::ml::train::schedule::Schedule;
-use pipe::step::stream;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-use super::{LORA, MLP, Silent, arms, far, fresh_arm, on_every_model, tokens, trained};
+use super::{LORA, MLP, arms, far, on_every_model, tokens, trained};
 
 fn hidden(model: &dyn Model, arm: &Arm, input: &Input) -> Tensor {
     tch::no_grad(|| model.hidden(input, arm, None))
@@ -293,31 +286,4 @@ pub(super) fn rows() -> Tokens {
     };
     writer.finish(&info).unwrap();
     Tokens::read(folder.path()).unwrap()
-}
-
-#[test]
-fn what_is_computed_again_learns_the_same_bits() {
-    let tokens = rows();
-    let lengths: Vec<usize> = (0..tokens.rows()).map(|row| tokens.row(row).len()).collect();
-    let limits = Limits { rows: 2, tokens: None };
-    let plan = Plan::new(&lengths, limits, 2, Length::Steps(4), |epoch| stream(1, &epoch.to_string())).unwrap();
-    let fit = Fit { lr: 0.01, schedule: Schedule::Constant, schedule_steps: 4, warmup: 0, steps: 4, clip: Some(1.0) };
-    let adamw = AdamWOptions { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
-    on_every_model(|_, folder| {
-        for kind in [Kind::Float, Kind::BFloat16] {
-            let model = load(folder, Device::Cpu, kind).unwrap();
-            let model = model.as_ref();
-            for yaml in arms() {
-                let [normal, low] = [Memory::Normal, Memory::Low].map(|memory| {
-                    let arm = fresh_arm(&yaml, model);
-                    let recipe = Recipe { fit, adamw, seed: 3, memory };
-                    let curve = train_arm(model, &arm, &tokens, &plan, &recipe, &mut Silent).unwrap();
-                    let values: Vec<Tensor> = arm.parameters().iter().map(|(_, t)| t.detach().reshape([-1])).collect();
-                    let values = Vec::<f64>::try_from(Tensor::cat(&values, 0).to_kind(Kind::Double)).unwrap();
-                    (values, curve.points)
-                });
-                assert_eq!(normal, low, "{yaml} over {kind:?}");
-            }
-        }
-    });
 }

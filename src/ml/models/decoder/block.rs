@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::Pass;
 use super::attention::Attention;
 use super::norm::Norm;
-use crate::ml::adapters::At;
+use crate::ml::adapters::{Arm, At, Effect};
 use crate::ml::config::{Activation, Role};
 use crate::ml::linear::Linear;
 use crate::ml::models::KvCache;
@@ -52,22 +52,22 @@ impl Block {
         let residual = pass.picked(x.shallow_clone());
         let sum = self.attention.add(&residual, x, pass, |attention, read| attention.forward(read, pass, cache));
         let read = if self.parallel { &residual } else { &sum };
+        if let Some(slope) = pass.slope.filter(|_| self.ends_in_a_sum(pass.arm)) {
+            let Half { norm, layer, .. } = &self.feed_forward;
+            let inner = layer.inner(&norm.forward(read), pass);
+            return layer.down.against(slope, &sum, &inner, pass.arm, pass.dropout);
+        }
+        let out = self.feed_forward.add(&sum, read, pass, |feed_forward, read| feed_forward.forward(read, pass));
         match pass.slope {
-            Some(slope) => self.against(slope, &sum, read, pass),
-            None => self.feed_forward.add(&sum, read, pass, |feed_forward, read| feed_forward.forward(read, pass)),
+            Some(slope) => scalar(&out, slope),
+            None => out,
         }
     }
 
-    /// The scalar whose way back is that of the block's answer from this gradient, without the last product where nobody
-    /// needs what it says.
-    fn against(&self, slope: &Tensor, sum: &Tensor, read: &Tensor, pass: &Pass) -> Tensor {
-        let Half { norm, layer, out_norm, site } = &self.feed_forward;
-        if out_norm.is_none() && pass.arm.adds(*site) && pass.arm.adds(layer.down.site()) {
-            let inner = layer.inner(&norm.forward(read), pass);
-            return layer.down.against(slope, sum, &inner, pass.arm, pass.dropout);
-        }
-        let out = self.feed_forward.add(sum, read, pass, |feed_forward, read| feed_forward.forward(read, pass));
-        scalar(&out, slope)
+    /// True if no gradient depends on what its last product says.
+    fn ends_in_a_sum(&self, arm: &Arm) -> bool {
+        let Half { layer, out_norm, site, .. } = &self.feed_forward;
+        out_norm.is_none() && arm.effect(*site) == Effect::None && layer.down.is_added_to(arm)
     }
 }
 

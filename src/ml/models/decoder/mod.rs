@@ -229,6 +229,7 @@ impl Model for Decoder {
             None => (0, self.embed(input.ids, &positions)),
         };
         let (to, last) = (input.to.unwrap_or(self.blocks.len()), self.blocks.len() - 1);
+        debug_assert!(input.slope.is_none() || input.to.is_some_and(|to| to > first), "a slope is at a block's end");
         for (layer, block) in self.blocks.iter().enumerate().take(to).skip(first) {
             see(&x);
             (pass.layer, pass.wanted) = (layer, input.wanted.filter(|_| layer == last));
